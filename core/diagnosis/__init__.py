@@ -1,0 +1,1 @@
+"""Findings and the verdict: one rule, one small function, one stable code."""

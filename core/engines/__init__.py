@@ -1,0 +1,1 @@
+"""Inference engines: what each does with KV-cache scales, version by version."""

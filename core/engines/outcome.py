@@ -1,0 +1,77 @@
+"""What an engine does with a checkpoint's scales: the results every engine profile gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from core.naming.mapper import Step
+from core.naming.scales import KVScale
+
+LoadOutcome = Literal["loads", "raises", "refused", "unknown"]
+DeliveryOutcome = Literal["loaded", "ignored", "dropped", "raises", "not_reached"]
+ValueSource = Literal["checkpoint", "duplicated", "default", "forced"]
+"""Where a layer's value came from: its own tensor; another role's tensor; the engine's default because none arrived;
+or set by the engine although one arrived (a cache that is not quantized runs at 1.0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """How the whole load ends. ``error`` is the engine's own exception, ``key`` the first tensor that causes it."""
+
+    outcome: LoadOutcome
+    error: str | None = None
+    key: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What becomes of one tensor.
+
+    ``target`` is the parameter's full name in the engine when the tensor reached one, else None; ``name`` is the name
+    the engine looked for last. ``loaded`` are the numbers written (before the parameter's own dtype rounds them).
+    ``reason`` is a sentence for people; ``scale`` is None for a tensor that is no KV scale but takes part in the load.
+    """
+
+    key: str
+    scale: KVScale | None
+    name: str | None
+    target: str | None
+    outcome: DeliveryOutcome
+    steps: tuple[Step, ...]
+    reason: str
+    loaded: tuple[float, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionLayer:
+    """One attention layer of the engine's model that has a KV cache, after loading.
+
+    ``parameters`` maps parameter name to shape. ``final`` holds what the kernels get for k, v, q and prob; for
+    per-head scales the float the engine keeps beside them (the maximum over heads). ``per_head`` holds the heads.
+    ``source`` says where each value came from. ``error`` is the engine's exception when post-processing raises.
+    """
+
+    path: str
+    cls: str
+    layer: int | None
+    kv_method: str | None
+    parameters: Mapping[str, tuple[int, ...]]
+    final: Mapping[str, float]
+    source: Mapping[str, ValueSource]
+    per_head: Mapping[str, tuple[float, ...]]
+    error: str | None = None
+    expects_scales: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliveries:
+    """The prediction for one checkpoint under one engine: the load, every tensor, every attention layer."""
+
+    load: LoadResult
+    deliveries: tuple[Delivery, ...]
+    attention: tuple[AttentionLayer, ...]
+    notes: tuple[str, ...] = ()

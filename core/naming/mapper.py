@@ -1,0 +1,209 @@
+"""``WeightsMapper``: declarative renaming of checkpoint keys, with a trace of every step.
+
+The six kinds of rules and the order in which they run are those of vLLM's ``WeightsMapper`` (vLLM 0.33.0,
+``model_executor/models/utils.py``; pull request #43167). Each kind is tried in turn, every matching rule of a kind
+is applied to the result so far, and a rule whose replacement is None drops the tensor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+
+class RuleKind(StrEnum):
+    """How a rule's pattern is compared with a name; listed in the order in which vLLM applies them."""
+
+    RENAMING = "renaming"
+    REGEX = "regex"
+    SUBSTR = "substr"
+    STACKED = "stacked"
+    PREFIX = "prefix"
+    SUFFIX = "suffix"
+
+
+ORDER = tuple(RuleKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One renaming rule.
+
+    ``replacement`` None drops the tensor. ``shard`` is the part of a fused parameter a stacked rule selects
+    ("q", "k", "v", or a number). ``source`` says where the rule comes from, for people who want to check it.
+    """
+
+    kind: RuleKind
+    pattern: str
+    replacement: str | None
+    shard: str | int | None = None
+    source: str = ""
+
+    def matches(self, name: str) -> bool:
+        match self.kind:
+            case RuleKind.REGEX | RuleKind.RENAMING:
+                return _compiled(self.pattern).search(name) is not None
+            case RuleKind.SUBSTR | RuleKind.STACKED:
+                return self.pattern in name
+            case RuleKind.PREFIX:
+                return name.startswith(self.pattern)
+            case RuleKind.SUFFIX:
+                return name.endswith(self.pattern)
+
+    def rewrite(self, name: str) -> str | None:
+        """The name after this rule; only meaningful where :meth:`matches` is true."""
+        if self.replacement is None:
+            return None
+        match self.kind:
+            case RuleKind.REGEX:
+                return _compiled(self.pattern).sub(self.replacement, name)
+            case RuleKind.RENAMING:
+                return _compiled(self.pattern).sub(self.replacement, name, count=1)
+            case RuleKind.SUBSTR | RuleKind.STACKED | RuleKind.PREFIX:
+                return name.replace(self.pattern, self.replacement, 1)
+            case RuleKind.SUFFIX:
+                return name[: len(name) - len(self.pattern)] + self.replacement
+
+    def __str__(self) -> str:
+        target = "dropped" if self.replacement is None else self.replacement
+        return f"{self.kind}: {self.pattern} -> {target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rule that changed a name; ``after`` is None when the rule dropped the tensor.
+
+    ``by`` names the loader that applied it ("LlamaForCausalLM"), because nested loaders map the same name again.
+    """
+
+    rule: Rule
+    before: str
+    after: str | None
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """What a mapper made of one name, and why. ``result`` is None when a rule dropped the tensor."""
+
+    name: str
+    result: str | None
+    shard: str | int | None
+    steps: tuple[Step, ...]
+
+    @property
+    def dropped(self) -> bool:
+        return self.result is None
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+@dataclass(frozen=True)
+class WeightsMapper:
+    """An ordered set of renaming rules; immutable, merged with ``|``.
+
+    Rules are unique by kind and pattern (a merge replaces the left side's rule in its place, as merging vLLM's
+    dictionaries does), except ``renaming`` rules, which are appended. A regular expression that does not compile
+    raises ValueError when the mapper is made, not when the first name arrives.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    _by_kind: tuple[tuple[Rule, ...], ...] = field(init=False, repr=False, compare=False, default=())
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            if rule.kind in (RuleKind.REGEX, RuleKind.RENAMING):
+                try:
+                    _compiled(rule.pattern).groups  # noqa: B018  (compiling is the check)
+                except re.error as error:
+                    raise ValueError(f"rule {rule.pattern!r} is not a regular expression: {error}") from error
+        by_kind = tuple(tuple(rule for rule in self.rules if rule.kind is kind) for kind in ORDER)
+        object.__setattr__(self, "_by_kind", by_kind)
+
+    def trace(self, name: str, *, by: str = "") -> Renaming:
+        """Apply every matching rule in order and keep each step."""
+        steps: list[Step] = []
+        shard: str | int | None = None
+        current = name
+        for rules in self._by_kind:
+            for rule in rules:
+                if not rule.matches(current):
+                    continue
+                after = rule.rewrite(current)
+                steps.append(Step(rule, current, after, by))
+                if after is None:
+                    return Renaming(name, None, None, tuple(steps))
+                current = after
+                if rule.kind is RuleKind.STACKED:
+                    shard = rule.shard
+        return Renaming(name, current, shard, tuple(steps))
+
+    def map_name(self, name: str) -> str | None:
+        """The new name, or None when the tensor is dropped."""
+        return self.trace(name).result
+
+    def apply(self, weights: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
+        """Rename a stream of (name, tensor) lazily; a tensor a stacked rule selected gets a ``shard_id`` attribute."""
+        for name, tensor in weights:
+            renaming = self.trace(name)
+            if renaming.result is None:
+                continue
+            if renaming.shard is not None:
+                tensor.shard_id = renaming.shard
+            yield renaming.result, tensor
+
+    def __or__(self, other: object) -> WeightsMapper:
+        if isinstance(other, WeightsMapper):
+            return _merge(self, other)
+        reflected: Callable[[object, object], object] | None = getattr(type(other), "__ror__", None)
+        result = reflected(other, self) if reflected is not None else NotImplemented
+        if isinstance(result, WeightsMapper):
+            return result
+        raise TypeError(_cannot_merge(self, other))
+
+    def __ror__(self, other: object) -> WeightsMapper:
+        raise TypeError(_cannot_merge(other, self))
+
+
+def _qualified(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _cannot_merge(left: object, right: object) -> str:
+    wrong = right if isinstance(left, WeightsMapper) else left
+    hint = (
+        "get_cache_scale_mapper() returned nothing; return WeightsMapper() for no rules"
+        if wrong is None
+        else f"a mapper merges with another WeightsMapper, and {_qualified(wrong)} is none"
+    )
+    return f"cannot merge {_qualified(left)} | {_qualified(right)}: {hint}"
+
+
+def _merge(left: WeightsMapper, right: WeightsMapper) -> WeightsMapper:
+    # The more specific class survives, so that a subclass from outside this tree keeps its own fields.
+    if isinstance(left, type(right)):
+        base = left
+    elif isinstance(right, type(left)):
+        base = right
+    else:
+        raise TypeError(
+            f"cannot merge {_qualified(left)} | {_qualified(right)}: neither is a subclass of the other, "
+            "so one side's own fields would be lost; give one of them an __or__ that knows both"
+        )
+    merged: dict[object, Rule] = {}
+    for position, rule in enumerate((*left.rules, *right.rules)):
+        key = (rule.kind, position) if rule.kind is RuleKind.RENAMING else (rule.kind, rule.pattern)
+        merged[key] = rule
+    return replace(base, rules=tuple(merged.values()))
+
+
+def rules(kind: RuleKind, pairs: Iterable[tuple[str, str | None]], *, source: str = "") -> tuple[Rule, ...]:
+    """Rules of one kind from (pattern, replacement) pairs."""
+    return tuple(Rule(kind, pattern, replacement, source=source) for pattern, replacement in pairs)
