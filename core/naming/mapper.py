@@ -121,7 +121,7 @@ class WeightsMapper:
         for rule in self.rules:
             if rule.kind in (RuleKind.REGEX, RuleKind.RENAMING):
                 try:
-                    _compiled(rule.pattern).groups  # noqa: B018  (compiling is the check)
+                    _compiled(rule.pattern)
                 except re.error as error:
                     raise ValueError(f"rule {rule.pattern!r} is not a regular expression: {error}") from error
         by_kind = tuple(tuple(rule for rule in self.rules if rule.kind is kind) for kind in ORDER)
