@@ -1,0 +1,37 @@
+# make help lists the targets. The first of any of them makes .venv ready; later ones start at once.
+
+CHECKPOINT ?= resources/samples/modelopt/qwen3-36layers-fp8-kvfp8
+JOBS ?= 2
+BIN := .venv/bin
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint bench screenshots clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target what; do printf 'make %-12s %s\n' "$$target" "$$what"; done
+
+setup: ## make .venv ready (all others do this first)
+	@.ci/setup
+
+run: setup ## open a bundled sample, or CHECKPOINT=path; without a display, print its report
+	@$(BIN)/kvscope $(CHECKPOINT)
+
+lint: setup ## ruff, mypy --strict and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict
+	@$(BIN)/lint-imports --no-logo
+
+test: lint ## every check: lint, then pytest on JOBS=2 processes
+	@$(BIN)/pytest -n $(JOBS)
+
+bench: setup ## measure what the performance targets are about
+	@$(BIN)/python -m tests.bench
+
+screenshots: setup ## draw the window's pictures again, under resources/screenshots
+	@xvfb-run -a $(BIN)/python -m tests.screenshots
+
+clean: ## remove caches and build outputs (.venv stays)
+	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench .screenshots
+	@find app core resources tests -name __pycache__ -prune -exec rm -rf {} +
