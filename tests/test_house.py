@@ -240,7 +240,7 @@ def _set_up(tmp_path: Path, *, tools: dict[str, str], **environment: str) -> sub
 def test_set_up_says_which_python_it_needs(tmp_path: Path) -> None:
     done = _set_up(tmp_path, tools={"python3": "exit 1"})
     assert done.returncode == 1
-    assert done.stderr.startswith("KVScope needs Python 3.11 or newer and found none on PATH. Install one")
+    assert done.stderr.startswith("KVScope needs Python 3.11 or newer and found none on PATH.\nInstall one")
     assert not (tmp_path / ".venv").exists()
 
 
