@@ -1,0 +1,237 @@
+"""The module tree of an engine's model, built from the survey data and a checkpoint's config.
+
+Nodes are immutable and shared between equal layers, so that a model of 200 layers costs as much as one of each kind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import Any, Literal
+
+from core.architectures.layers import layer_kinds, text_config_of
+from core.backends.base import AttentionKind
+from core.naming.mapper import Rule, RuleKind, WeightsMapper
+from resources import resource
+
+UNCOUNTED = 128
+"""How many layers a tower is given whose config does not say (its attention has no KV cache)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoLoader:
+    """The module loads itself through AutoWeightsLoader."""
+
+    mapper: WeightsMapper
+    ignore_prefixes: tuple[str, ...] = ()
+    ignore_suffixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FusedLinearLoader:
+    """A fused projection (QKVParallelLinear, MergedColumnParallelLinear) that takes parts by shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackedName:
+    """One entry of a hand-written loader's stacked loop; ``optional`` ones are skipped where the target is absent."""
+
+    old: str
+    new: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLoader:
+    """A hand-written loop over names; see ``own_loaders.json``."""
+
+    source: str
+    stacked: tuple[StackedName, ...] = ()
+    stacked_skips_containing: tuple[str, ...] = ()
+    keep_scale_names_in: str = ""
+    skip_containing: tuple[str, ...] = ()
+    skip_draft_layers: bool = False
+    remap: Literal["stacked", "others", "never"] = "never"
+    absent: Literal["raise", "skip"] = "raise"
+
+
+Loader = AutoLoader | FusedLinearLoader | OwnLoader
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ModuleNode:
+    """One module: what a loader sees of it.
+
+    ``quant_config`` is True where the module's attribute holds the quantization config, False where the attribute is
+    there but None, None where it has no such attribute. ``attention`` is set for a layer with a KV cache.
+    """
+
+    cls: str
+    children: Mapping[str, ModuleNode] = field(default_factory=dict)
+    parameters: frozenset[str] = frozenset()
+    attention: AttentionKind | None = None
+    quantized: bool = True
+    quant_config: bool | None = None
+    loader: Loader | None = None
+
+    def attention_layers(self, prefix: str = "") -> Iterator[tuple[str, ModuleNode]]:
+        """Every attention layer with a KV cache below this module, with its path, in module order."""
+        if self.attention is not None:
+            yield prefix, self
+        for name, child in self.children.items():
+            yield from child.attention_layers(f"{prefix}.{name}" if prefix else name)
+
+    def descend(self, path: str) -> ModuleNode | None:
+        """The module at ``path``, or None."""
+        node: ModuleNode | None = self
+        for name in path.split(".") if path else ():
+            node = node.children.get(name) if node is not None else None
+        return node
+
+
+@cache
+def _survey(engine: str) -> Mapping[str, Any]:
+    return _read(f"{engine}.json")
+
+
+@cache
+def _own_loaders() -> Mapping[str, Any]:
+    loaders = _read("own_loaders.json")["loaders"]
+    return MappingProxyType(loaders)
+
+
+def _read(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(resource("architectures", name).read_text(encoding="utf-8"))
+    return data
+
+
+def known_architectures(engine: str = "vllm-0.33.0") -> tuple[str, ...]:
+    """The architectures whose module trees are known for that engine, sorted."""
+    return tuple(sorted(_survey(engine)["architectures"]))
+
+
+def build_model(
+    architecture: str,
+    config: Mapping[str, Any],
+    *,
+    method: str | None,
+    engine: str = "vllm-0.33.0",
+    layers: int | None = None,
+) -> ModuleNode | None:
+    """The module tree of ``architecture`` with the sizes ``config`` (a whole config.json) gives, or None when the
+    architecture is not known. ``layers`` is used where the config does not say how many layers there are (an engine
+    would take the config class's default there); ``method`` selects a hand-written loader's variant."""
+    known = _survey(engine)["architectures"].get(architecture)
+    if known is None:
+        return None
+    kinds = layer_kinds(config) or ("attention",) * (layers or 0)
+    builder = _Builder(_survey(engine)["modules"], config, kinds, method)
+    return builder.build(known["root"])
+
+
+class _Builder:
+    def __init__(
+        self, modules: Mapping[str, Any], config: Mapping[str, Any], kinds: tuple[str, ...], method: str | None
+    ) -> None:
+        self._modules = modules
+        self._config = config
+        self._kinds = kinds
+        self._method = method
+        self._built: dict[str, ModuleNode] = {}
+
+    def build(self, key: str) -> ModuleNode:
+        if key not in self._built:
+            entry = self._modules[key]
+            self._built[key] = ModuleNode(
+                cls=entry["class"],
+                children=self._children(entry),
+                parameters=frozenset(entry.get("parameters", ())),
+                attention=entry.get("attention"),
+                quantized=entry.get("quantized", True),
+                quant_config=entry.get("quant_config"),
+                loader=self._loader(entry),
+            )
+        return self._built[key]
+
+    def _children(self, entry: Mapping[str, Any]) -> Mapping[str, ModuleNode]:
+        if "each" not in entry:
+            return {name: self.build(key) for name, key in entry.get("children", {}).items()}
+        each = entry["each"]
+        if entry["count"] == "layer_kinds":
+            found = {}
+            for index, kind in enumerate(self._kinds):
+                key = each.get(kind) or each.get(kind.partition("+")[0]) or each.get("*")
+                if key is None:
+                    key = each.get("full_attention") or each.get("attention") or next(iter(each.values()))
+                found[str(index)] = self.build(key)
+            return found
+        count = next((number for name in entry["count"] if (number := self._number(name)) is not None), UNCOUNTED)
+        return {str(index): self.build(each["*"]) for index in range(count)}
+
+    def _number(self, dotted: str) -> int | None:
+        value: Any = self._config
+        for name in dotted.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value is None:
+            value = text_config_of(self._config).get(dotted)
+        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100_000 else None
+
+    def _loader(self, entry: Mapping[str, Any]) -> Loader | None:
+        loader = entry.get("loader")
+        if loader is None:
+            return None
+        match loader["kind"]:
+            case "auto":
+                return AutoLoader(
+                    mapper=WeightsMapper(tuple(self._rules(loader.get("mapper", {}), entry["class"]))),
+                    ignore_prefixes=tuple(loader.get("ignore_prefixes", ())),
+                    ignore_suffixes=tuple(loader.get("ignore_suffixes", ())),
+                )
+            case "fused_linear":
+                return FusedLinearLoader()
+            case _:
+                return self._own(entry["class"])
+
+    def _rules(self, mapper: Mapping[str, Any], cls: str) -> Iterator[Rule]:
+        for kind, rows in mapper.items():
+            for row in rows:
+                *plain, last = row
+                layers: list[int | None] = [None]
+                if isinstance(last, dict):
+                    layers = [index for index, name in enumerate(self._kinds) if name == last["kind"]]
+                else:
+                    plain = row
+                for layer in layers:
+                    pattern, new, *shard = (
+                        part.replace("{layer}", str(layer)) if isinstance(part, str) and layer is not None else part
+                        for part in plain
+                    )
+                    part = shard[0] if shard else None
+                    yield Rule(
+                        RuleKind(kind),
+                        pattern,
+                        new,
+                        shard=str(part) if isinstance(part, list) else part,
+                        source=f"vLLM 0.33.0, {cls}'s own mapper",
+                    )
+
+    def _own(self, cls: str) -> OwnLoader:
+        entry = _own_loaders().get(cls)
+        if entry is None:
+            return OwnLoader(source=f"{cls}.load_weights, not surveyed by hand")
+        entry = {**entry, **entry.get("by_method", {}).get(self._method, {})}
+        return OwnLoader(
+            source=entry["source"],
+            stacked=tuple(
+                StackedName(row["from"], row["to"], row.get("optional", False)) for row in entry.get("stacked", ())
+            ),
+            stacked_skips_containing=tuple(entry.get("stacked_skips_containing", ())),
+            keep_scale_names_in=entry.get("keep_scale_names_in", ""),
+            skip_containing=tuple(entry.get("skip_containing", ())),
+            skip_draft_layers=entry.get("skip_draft_layers", False),
+            remap=entry["remap"],
+            absent=entry["absent"],
+        )

@@ -1,0 +1,51 @@
+"""NVIDIA ModelOpt in its four weight formats."""
+
+from __future__ import annotations
+
+from core.backends.base import AttentionKind, Backend, Declared
+from core.backends.kv_method import BaseKVCacheMethod, KVMethod
+
+
+class ModelOpt(Backend):
+    method = "modelopt"
+    config_class = "ModelOptFp8Config"
+    title = "ModelOpt FP8"
+    source = "vLLM 0.33.0, layers/quantization/modelopt.py, ModelOptQuantConfigBase"
+
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declared) -> KVMethod | None:
+        return BaseKVCacheMethod("ModelOptKVCacheMethod")
+
+
+class ModelOptFp4(ModelOpt):
+    method = "modelopt_fp4"
+    config_class = "ModelOptNvFp4Config"
+    title = "ModelOpt NVFP4"
+
+
+class ModelOptMxFp8(ModelOpt):
+    method = "modelopt_mxfp8"
+    config_class = "ModelOptMxFp8Config"
+    title = "ModelOpt MXFP8"
+
+
+class MxFp8(ModelOptMxFp8):
+    method = "mxfp8"
+    title = "MXFP8 (read by ModelOpt's config)"
+
+
+class ModelOptMixed(ModelOpt):
+    method = "modelopt_mixed"
+    config_class = "ModelOptMixedPrecisionConfig"
+    title = "ModelOpt mixed precision"
+    source = "vLLM 0.33.0, layers/quantization/modelopt.py, ModelOptMixedPrecisionConfig"
+
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declared) -> KVMethod | None:
+        nested = declared.config.get("quantization")
+        config = nested if isinstance(nested, dict) else declared.config
+        algorithm = config.get("kv_cache_quant_algo") or config.get("kv_cache_quant_method")
+        if kind != "Attention" or not (algorithm or config.get("kv_cache_scheme")):
+            return None
+        return super().kv_method(kind, path, declared)
+
+
+BACKENDS = (ModelOpt(), ModelOptFp4(), ModelOptMxFp8(), MxFp8(), ModelOptMixed())

@@ -1,0 +1,50 @@
+"""AMD Quark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from core.backends.base import AttentionKind, Backend, Declared, output_scale_mapper
+from core.backends.kv_method import BaseKVCacheMethod, KVMethod
+from core.naming.mapper import WeightsMapper
+
+
+class Quark(Backend):
+    method = "quark"
+    config_class = "QuarkConfig"
+    title = "AMD Quark"
+    source = "vLLM 0.33.0, layers/quantization/quark/quark.py, QuarkConfig"
+
+    def get_cache_scale_mapper(self) -> WeightsMapper:
+        return output_scale_mapper(self.source) | super().get_cache_scale_mapper()
+
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declared) -> KVMethod | None:
+        # The exclude list is asked before the kind of layer, so a pattern that covers the attention layer itself
+        # (not only its projections) takes its scales away.
+        if kind != "Attention" or is_excluded(path, _patterns(declared)):
+            return None
+        return BaseKVCacheMethod("QuarkKVCacheMethod")
+
+
+def _patterns(declared: Declared) -> list[str]:
+    exclude = declared.config.get("exclude")
+    return [pattern for pattern in exclude if isinstance(pattern, str)] if isinstance(exclude, list) else []
+
+
+def is_excluded(path: str, patterns: Iterable[str]) -> bool:
+    """Whether one of Quark's exclude entries names ``path`` (vLLM 0.33.0, quark/utils.py, check_equal_or_regex_match):
+    equal to it, or a regular expression after "re:"."""
+    for pattern in patterns:
+        if pattern.startswith("re:"):
+            try:
+                if re.match(pattern[3:], path):
+                    return True
+            except re.error:
+                continue
+        elif pattern == path:
+            return True
+    return False
+
+
+BACKENDS = (Quark(),)

@@ -1,0 +1,1 @@
+"""vLLM: its unified loader followed name by name, without torch and without vLLM."""

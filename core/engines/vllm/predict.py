@@ -1,0 +1,239 @@
+"""What vLLM 0.33.0 does with a checkpoint's scales: every tensor followed, every attention layer's end values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from core.architectures.layers import KV_SHARED, layer_kinds, positive, text_config_of
+from core.architectures.modules import ModuleNode
+from core.backends.base import Backend, Declared
+from core.backends.kv_method import (
+    ROLES,
+    AttentionShape,
+    CacheSetup,
+    EngineError,
+    KVMethod,
+    ScaleParameter,
+)
+from core.engines.outcome import AttentionLayer, Deliveries, Delivery, DeliveryOutcome, LoadResult, ValueSource
+from core.engines.vllm.walk import Arrival, Walk
+from core.naming.conventions import layer_number
+from core.naming.scales import KVScale
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """One tensor the engine reads: a KV scale, or a companion (``scale`` None) that takes part in the load.
+
+    ``shape`` as stored; ``values`` flattened, empty for a companion.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    values: tuple[float, ...]
+    scale: KVScale | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One attention layer, ready to take scales."""
+
+    path: str
+    node: ModuleNode
+    shape: AttentionShape
+    method: KVMethod | None
+    parameters: Mapping[str, ScaleParameter]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Everything the prediction needs besides the tensors. ``dtype`` is the engine's model dtype."""
+
+    root: ModuleNode
+    backend: Backend | None
+    declared: Declared
+    hf_config: Mapping[str, Any]
+    cache: CacheSetup
+    dtype: str
+    layers: tuple[Layer, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = attention_shape(self.hf_config)
+        built = []
+        for path, node in self.root.attention_layers():
+            method = None
+            if self.backend is not None and node.quantized and node.attention is not None:
+                method = self.backend.kv_method(node.attention, path, self.declared)
+            built.append(
+                Layer(
+                    path=path,
+                    node=node,
+                    shape=shape,
+                    method=method,
+                    parameters=method.parameters(shape) if method is not None else {},
+                )
+            )
+        object.__setattr__(self, "layers", tuple(built))
+
+    def walk(self) -> Walk:
+        text = text_config_of(self.hf_config)
+        return Walk(
+            self.root,
+            self.backend,
+            {layer.path: layer.parameters for layer in self.layers},
+            hidden_layers=positive(text, "num_hidden_layers") or 0,
+            draft_layers=positive(text, "num_nextn_predict_layers") or 0,
+        )
+
+
+def attention_shape(config: Mapping[str, Any]) -> AttentionShape:
+    """Heads of the language model's attention layers, on one rank."""
+    text = text_config_of(config)
+    heads = positive(text, "num_attention_heads", "n_head", "decoder_attention_heads", "num_heads") or 1
+    if text.get("multi_query") is True and not text.get("new_decoder_architecture"):
+        kv_heads = 1
+    else:
+        kv_heads = positive(text, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or heads
+    return AttentionShape(
+        num_heads=heads, num_kv_heads=kv_heads, total_num_heads=heads, total_num_kv_heads=kv_heads
+    )
+
+
+def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:
+    """Follow every tensor in the order in which the engine reads them, then post-process every layer."""
+    walk = setup.walk()
+    by_parameter = {
+        f"{layer.path}.{name}": (layer, parameter)
+        for layer in setup.layers
+        for name, parameter in layer.parameters.items()
+    }
+    held = {target: (parameter.initial,) * parameter.numel for target, (_, parameter) in by_parameter.items()}
+    written: set[str] = set()
+    deliveries: list[Delivery] = []
+    failure: Delivery | None = None
+    for tensor in tensors:
+        if failure is not None:
+            deliveries.append(_not_reached(tensor, failure))
+            continue
+        delivery = _deliver(tensor, walk.follow(tensor.key), setup, by_parameter, held, written)
+        deliveries.append(delivery)
+        if delivery.outcome == "raises":
+            failure = delivery
+    if failure is not None:
+        load = LoadResult("raises", failure.error, failure.key, failure.reason)
+        attention = tuple(_unfinished(layer) for layer in setup.layers)
+    else:
+        load = LoadResult("loads")
+        attention = tuple(_finish(layer, held, written, setup) for layer in setup.layers)
+    return Deliveries(load=load, deliveries=tuple(deliveries), attention=_expecting(attention, setup))
+
+
+def _deliver(
+    tensor: Fed,
+    arrival: Arrival,
+    setup: Setup,
+    by_parameter: Mapping[str, tuple[Layer, ScaleParameter]],
+    held: dict[str, tuple[float, ...]],
+    written: set[str],
+) -> Delivery:
+    outcome: DeliveryOutcome
+    error = arrival.error
+    reason = arrival.reason
+    target = arrival.parameter
+    if error is None and target is not None:
+        found = by_parameter.get(target)
+        if found is None:
+            outcome, reason = "loaded", f"{target} takes it"
+        else:
+            layer, parameter = found
+            assert layer.method is not None
+            try:
+                kept = layer.method.take(parameter, tensor.values, tensor.shape, layer.shape, setup.dtype)
+            except EngineError as refused:
+                error, reason = refused, f"{target} does not take a tensor of shape {list(tensor.shape)}: {refused}"
+            else:
+                if kept is not None:
+                    held[target] = kept
+                reason = f"{target} takes it" + ("" if target not in written else ", and replaces the value before")
+                written.add(target)
+    if error is not None:
+        outcome, target = "raises", None
+    elif target is not None:
+        outcome = "loaded"
+    else:
+        outcome = "ignored" if arrival.ignored else "dropped"
+    return Delivery(
+        key=tensor.key,
+        scale=tensor.scale,
+        name=arrival.name,
+        target=target,
+        outcome=outcome,
+        steps=arrival.steps,
+        reason=reason,
+        loaded=tensor.values if target is not None else (),
+        error=str(error) if error is not None else None,
+    )
+
+
+def _not_reached(tensor: Fed, failure: Delivery) -> Delivery:
+    return Delivery(
+        key=tensor.key,
+        scale=tensor.scale,
+        name=None,
+        target=None,
+        outcome="not_reached",
+        steps=(),
+        reason=f"the load has already failed at {failure.key}",
+    )
+
+
+def _unfinished(layer: Layer) -> AttentionLayer:
+    return _attention(layer, {}, {}, {}, None)
+
+
+def _finish(
+    layer: Layer, held: Mapping[str, tuple[float, ...]], written: set[str], setup: Setup
+) -> AttentionLayer:
+    if layer.method is None:
+        sources: dict[str, ValueSource] = dict.fromkeys(ROLES, "default")
+        return _attention(layer, dict.fromkeys(ROLES, 1.0), sources, {}, None)
+    values = {name: held[f"{layer.path}.{name}"] for name in layer.parameters}
+    loaded = frozenset(name for name in layer.parameters if f"{layer.path}.{name}" in written)
+    try:
+        done = layer.method.process(values, loaded, setup.cache)
+    except EngineError as error:
+        return _attention(layer, {}, {}, {}, str(error))
+    return _attention(layer, done.final, done.source, done.per_head, None)
+
+
+def _attention(
+    layer: Layer,
+    final: Mapping[str, float],
+    source: Mapping[str, ValueSource],
+    per_head: Mapping[str, tuple[float, ...]],
+    error: str | None,
+) -> AttentionLayer:
+    return AttentionLayer(
+        path=layer.path,
+        cls=layer.node.cls,
+        layer=layer_number(layer.path),
+        kv_method=layer.method.name if layer.method is not None else None,
+        parameters={name: parameter.shape for name, parameter in layer.parameters.items()},
+        final=final,
+        source=source,
+        per_head=per_head,
+        error=error,
+    )
+
+
+def _expecting(layers: Sequence[AttentionLayer], setup: Setup) -> tuple[AttentionLayer, ...]:
+    """Marks the layers that legitimately have no scale of their own: those that read another layer's KV cache."""
+    kinds = layer_kinds(setup.hf_config)
+    return tuple(
+        replace(layer, expects_scales=False)
+        if layer.layer is not None and layer.layer < len(kinds) and kinds[layer.layer].endswith(KV_SHARED)
+        else layer
+        for layer in layers
+    )

@@ -1,0 +1,257 @@
+"""Follows one tensor name through vLLM's nested loaders, over the torch-free module tree.
+
+Every name is independent of the others: loaders keep no state between tensors that matters for scales. The walk ends
+at a parameter, at a loader that ignores the name, at a rule that drops it, or at the exception vLLM raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from core.architectures.modules import AutoLoader, FusedLinearLoader, ModuleNode, OwnLoader
+from core.backends.base import Backend
+from core.backends.kv_method import EngineError, ScaleParameter
+from core.engines.vllm.remap import maybe_remap_kv_scale_name
+from core.naming.mapper import Rule, RuleKind, Step, WeightsMapper, rules
+
+ROTARY_DROPPER = WeightsMapper(
+    rules(
+        RuleKind.SUBSTR,
+        (
+            ("rotary_pos_emb.inv_freq", None),
+            ("rotary_emb.inv_freq", None),
+            ("rotary_emb.cos_cached", None),
+            ("rotary_emb.sin_cached", None),
+        ),
+        source="vLLM 0.33.0, models/utils.py, AutoWeightsLoader.REMOVE_UNUSED_ROTARY_EMBEDS_MAPPER",
+    )
+)
+
+_LOADER_SOURCE = "vLLM 0.33.0, models/utils.py, AutoWeightsLoader"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a name ended. ``parameter`` is the full name of the parameter it reached, ``name`` the last full name
+    looked for; ``ignored`` means that a loader skipped it without a word, ``dropped`` that a rule or a helper did."""
+
+    parameter: str | None
+    name: str | None
+    steps: tuple[Step, ...]
+    ignored: bool = False
+    dropped: bool = False
+    error: EngineError | None = None
+    reason: str = ""
+
+
+class _Stop(Exception):
+    """The walk ended without a parameter."""
+
+    def __init__(self, reason: str, *, ignored: bool = False, name: str | None = None) -> None:
+        self.reason, self.ignored, self.name = reason, ignored, name
+
+
+class Walk:
+    """A model and a backend, ready to follow names. ``scales`` maps each attention path to its parameters."""
+
+    def __init__(
+        self,
+        root: ModuleNode,
+        backend: Backend | None,
+        scales: Mapping[str, Mapping[str, ScaleParameter]],
+        *,
+        hidden_layers: int = 0,
+        draft_layers: int = 0,
+    ) -> None:
+        self.root = root
+        self.backend = backend
+        self.scales = scales
+        self._hidden_layers = hidden_layers
+        self._draft_layers = draft_layers
+        self._mappers: dict[ModuleNode, tuple[WeightsMapper, tuple[str, ...]]] = {}
+        self._parameters: dict[str, frozenset[str]] = {}
+
+    @cached_property
+    def has_mla(self) -> bool:
+        return any(node.attention == "MLAAttention" for _, node in self.root.attention_layers())
+
+    def follow(self, name: str) -> Arrival:
+        """Where ``name`` ends."""
+        steps: list[Step] = []
+        try:
+            target = self._call(self.root, "", name, steps)
+        except _Stop as stop:
+            return Arrival(
+                None, stop.name, tuple(steps), ignored=stop.ignored, dropped=not stop.ignored, reason=stop.reason
+            )
+        except EngineError as error:
+            return Arrival(None, steps[-1].after if steps else name, tuple(steps), error=error, reason=str(error))
+        return Arrival(target, target, tuple(steps))
+
+    def mapper_of(self, node: ModuleNode) -> tuple[WeightsMapper, tuple[str, ...]]:
+        """The mapper AutoWeightsLoader ends up with on that module, and the suffixes it ignores."""
+        if node not in self._mappers:
+            loader = node.loader
+            mapper = loader.mapper if isinstance(loader, AutoLoader) else WeightsMapper()
+            ignored = [*(loader.ignore_suffixes if isinstance(loader, AutoLoader) else ()), ".bias"]
+            if self.backend is not None and self.sees_quant_config(node):
+                mapper |= self.backend.get_cache_scale_mapper()
+                mapper |= self.backend.get_checkpoint_weight_mapper()
+                ignored.extend(self.backend.ignored_suffixes)
+            self._mappers[node] = (mapper | ROTARY_DROPPER, tuple(ignored))
+        return self._mappers[node]
+
+    @staticmethod
+    def sees_quant_config(node: ModuleNode) -> bool:
+        """Whether a loader on ``node`` finds the quantization config: the first of the module and its direct children
+        that has the attribute decides, also when it is None there."""
+        for holder in (node, *node.children.values()):
+            if holder.quant_config is not None:
+                return holder.quant_config
+        return False
+
+    def _call(self, node: ModuleNode, prefix: str, name: str, steps: list[Step]) -> str:
+        """``node.load_weights`` on one tensor: the full parameter name it ends at."""
+        match node.loader:
+            case AutoLoader():
+                return self._auto(node, prefix, name, steps)
+            case OwnLoader():
+                return self._own(node, node.loader, prefix, name, steps)
+            case FusedLinearLoader():
+                return self._fused(node, prefix, name)
+            case None:
+                return self._descend(node, node, "", prefix, name, steps)
+
+    def _auto(self, node: ModuleNode, prefix: str, name: str, steps: list[Step]) -> str:
+        renaming = self.mapper_of(node)[0].trace(name, by=node.cls)
+        steps.extend(renaming.steps)
+        if renaming.result is None:
+            raise _Stop(f"{node.cls}'s loader drops it by the rule {renaming.steps[-1].rule}")
+        return self._descend(node, node, "", prefix, renaming.result, steps)
+
+    def _descend(
+        self, owner: ModuleNode, node: ModuleNode, base: str, prefix: str, name: str, steps: list[Step]
+    ) -> str:
+        """AutoWeightsLoader._load_module: ``base`` is the path below ``owner``, ``prefix`` the path of ``owner``."""
+        first, dot, rest = name.partition(".")
+        path = f"{base}.{first}" if base else first
+        full = f"{prefix}.{path}" if prefix else path
+        child = node.children.get(first)
+        if child is not None:
+            if not dot:
+                # The tensor bears a module's own name: vLLM looks for a child with an empty name.
+                rest = ""
+            if child.loader is not None:
+                return self._call(child, full, rest, steps)
+            return self._descend(owner, child, path, prefix, rest, steps)
+        if first in self._own_parameters(node, f"{prefix}.{base}".strip(".") if base else prefix):
+            if not dot:
+                return full
+            if self._ignores(owner, f"{path}.{rest}"):
+                raise _Stop(f"{owner.cls}'s loader ignores {path}.{rest}", ignored=True, name=f"{full}.{rest}")
+            raise EngineError(
+                "ValueError", f"Attempted to load nested weight '{path}.{rest}' into a single parameter '{path}'"
+            )
+        if self._ignores(owner, f"{path}.") or self._ignores(owner, path):
+            raise _Stop(
+                f"nothing is called {full}, and {owner.cls}'s loader ignores names that end so", ignored=True, name=full
+            )
+        raise EngineError(
+            "ValueError",
+            f"There is no module or parameter named {path!r} in {owner.cls}. "
+            f"The available parameters belonging to {base} ({node.cls}) are: "
+            f"{set(self._named_parameters(node, f'{prefix}.{base}'.strip('.')))!r}",
+        )
+
+    def _ignores(self, owner: ModuleNode, path: str) -> bool:
+        loader = owner.loader
+        prefixes = loader.ignore_prefixes if isinstance(loader, AutoLoader) else ()
+        return path.startswith(prefixes) or path.endswith(self.mapper_of(owner)[1])
+
+    def _own_parameters(self, node: ModuleNode, path: str) -> frozenset[str]:
+        if node.attention is None:
+            return node.parameters
+        return node.parameters | frozenset(self.scales.get(path, ()))
+
+    def _named_parameters(self, node: ModuleNode, path: str, below: str = "") -> list[str]:
+        names = [f"{below}{name}" for name in sorted(self._own_parameters(node, path))]
+        for name, child in node.children.items():
+            names += self._named_parameters(child, f"{path}.{name}" if path else name, f"{below}{name}.")
+        return names
+
+    def _fused(self, node: ModuleNode, prefix: str, name: str) -> str:
+        """A fused projection's load_weights: a name that is none of its attributes is taken for the layer itself."""
+        owner, dot, leaf = name.rpartition(".")
+        if dot:
+            found: ModuleNode | None = node
+            for part in owner.split("."):
+                found = found.children.get(part) if found is not None else None
+                if found is None:
+                    raise EngineError("AttributeError", f"{node.cls} has no attribute `{part}`")
+        if not dot and leaf in node.parameters:
+            return f"{prefix}.{leaf}"
+        raise EngineError("AttributeError", f"'{node.cls}' object has no attribute 'data'")
+
+    def _own(self, node: ModuleNode, loader: OwnLoader, prefix: str, name: str, steps: list[Step]) -> str:
+        """A hand-written loop, as ``own_loaders.json`` describes it."""
+        if prefix not in self._parameters:
+            self._parameters[prefix] = frozenset(self._named_parameters(node, prefix))
+        parameters = self._parameters[prefix]
+        if any(part in name for part in loader.skip_containing):
+            raise _Stop(f"{node.cls} skips it")
+        if loader.skip_draft_layers and self._is_draft(name):
+            raise _Stop(f"{node.cls} leaves the draft (MTP) layers to another model", ignored=True)
+        for stacked in loader.stacked:
+            if stacked.old not in name:
+                continue
+            if any(part in name for part in loader.stacked_skips_containing) and name not in parameters:
+                continue
+            keeps = loader.keep_scale_names_in
+            if not (keeps and keeps in name and name.endswith((".k_scale", ".v_scale"))):
+                mapped = name.replace(stacked.old, stacked.new)
+                if stacked.optional and mapped not in parameters:
+                    continue
+                rule = Rule(RuleKind.STACKED, stacked.old, stacked.new, source=loader.source)
+                steps.append(Step(rule, name, mapped, node.cls))
+                name = mapped
+            if loader.remap == "stacked" and name.endswith("scale"):
+                remapped = self._remap(name, parameters, node, steps)
+                if remapped is None:
+                    continue
+                name = remapped
+            if name.endswith(".bias") and name not in parameters:
+                continue
+            return self._lookup(name, parameters, prefix)
+        if name.endswith(".bias") and name not in parameters:
+            raise _Stop(f"{node.cls} skips a bias it has no parameter for", ignored=True)
+        if loader.remap == "others":
+            remapped = self._remap(name, parameters, node, steps)
+            if remapped is None:
+                raise _Stop(
+                    f"{node.cls} asks maybe_remap_kv_scale_name, whose answer "
+                    f"{steps[-1].after if steps else name!r} is no parameter: skipped with one warning",
+                )
+            name = remapped
+        if loader.absent == "skip" and name not in parameters:
+            raise _Stop(f"{node.cls} skips names it has no parameter for", ignored=True, name=f"{prefix}.{name}")
+        return self._lookup(name, parameters, prefix)
+
+    def _remap(self, name: str, parameters: frozenset[str], node: ModuleNode, steps: list[Step]) -> str | None:
+        new, step = maybe_remap_kv_scale_name(name, parameters, mla=self.has_mla, by=node.cls)
+        if step is not None:
+            steps.append(step)
+        return new
+
+    @staticmethod
+    def _lookup(name: str, parameters: frozenset[str], prefix: str) -> str:
+        if name not in parameters:
+            raise EngineError("KeyError", f"{name!r}")
+        return f"{prefix}.{name}" if prefix else name
+
+    def _is_draft(self, name: str) -> bool:
+        found = re.match(r"(?:model\.|model\.language_model\.)?layers\.(\d+)\.", name)
+        first = self._hidden_layers
+        return bool(found) and first <= int(found.group(1)) < first + self._draft_layers if found else False

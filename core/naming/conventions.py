@@ -1,0 +1,309 @@
+"""The conventions by which KV-cache scales are named in checkpoints, and ``find_scales``.
+
+Each convention was seen in a public checkpoint or written by the tool itself; ``source`` says which. Order matters:
+the first pattern that matches a key wins, so the specific ones stand before the general ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+from core.naming.scales import Kind, KVScale, Quantity, Role
+
+if TYPE_CHECKING:
+    from core.checkpoint import Checkpoint
+
+_ATTENTION = r"(?:self_attn|self_attention|attention|attn|mixer|encoder_attn|cross_attn|cross_attention|inner_attn)"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One regular expression over whole keys; the groups ``module`` and ``role`` say whose scale it is."""
+
+    regex: str
+    kind: Kind = "scale"
+    role: Role | None = None
+    quantity: Quantity = "scale"
+
+    @cached_property
+    def compiled(self) -> re.Pattern[str]:
+        return re.compile(self.regex)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convention:
+    """How one family of tools names, shapes and declares KV-cache scales."""
+
+    id: str
+    producer: str
+    keys: str
+    shape: str
+    declared_as: str
+    source: str
+    patterns: tuple[Pattern, ...]
+
+
+CONVENTIONS: tuple[Convention, ...] = (
+    Convention(
+        id="kv-scale",
+        producer="AutoFP8, early",
+        keys="kv_scale",
+        shape="scalar",
+        declared_as='quant_method fp8, kv_cache_scheme "static"',
+        source="AutoFP8 pull request #17; vLLM #4893",
+        patterns=(Pattern(r"^(?P<module>.+)\.kv_scale$", role="kv"),),
+    ),
+    Convention(
+        id="modelopt",
+        producer="ModelOpt, Hugging Face export",
+        keys="k_proj.k_scale, v_proj.v_scale; affine: k_proj.k_bias, v_proj.v_bias",
+        shape="[] float32 (older: [1])",
+        declared_as="hf_quant_config.json quantization.kv_cache_quant_algo; config.json kv_cache_scheme",
+        source="checkpoints written by ModelOpt",
+        patterns=(
+            Pattern(r"^(?P<module>.+)\.[kvq]_proj\.(?P<role>[kvq])_scale$"),
+            Pattern(r"^(?P<module>.+)\.[kv]_proj\.(?P<role>[kv])_bias$", kind="bias", quantity="offset"),
+        ),
+    ),
+    Convention(
+        id="fused-projection",
+        producer="ModelOpt and llm-compressor on fused projections",
+        keys="qkv_proj.k_scale, qkqkv_proj.k_scale",
+        shape="[] or [1]",
+        declared_as="as the tool that wrote it",
+        source="vLLM 0.33.0, base cache-scale mapper; seen in Qwen3-MoE checkpoints",
+        patterns=(Pattern(r"^(?P<module>.+)\.qk(?:qk)?v_proj\.(?P<role>[kvq])_scale$"),),
+    ),
+    Convention(
+        id="modelopt-amax",
+        producer="ModelOpt, plain save_pretrained",
+        keys="k_bmm_quantizer._amax",
+        shape="[] bfloat16; an amax, not a scale",
+        declared_as="nothing",
+        source="checkpoints written by ModelOpt",
+        patterns=(Pattern(r"^(?P<module>.+)\.(?P<role>[kvq])_bmm_quantizer\._amax$", quantity="amax"),),
+    ),
+    Convention(
+        id="quark",
+        producer="AMD Quark; compressed-tensors before 2024-08",
+        keys="{q,k,v}_proj.output_scale, prob_output_scale; INT: output_zero_point; NVFP4: output_scale_2; "
+        "MLA: kv_b_proj.output_scale",
+        shape="[] in model dtype; per channel [D]",
+        declared_as="export.kv_cache_group, kv_cache_quant_config, layer_quant_config.*.output_tensors",
+        source="checkpoints written by Quark; compressed-tensors pull request #133",
+        patterns=(
+            Pattern(r"^(?P<module>.+)\.(?P<role>[kvq])_proj\.output_scale(?:_2)?$"),
+            Pattern(r"^(?P<module>.+)\.(?P<role>[kvq])_proj\.output_zero_point$", kind="zero_point", quantity="offset"),
+            Pattern(r"^(?P<module>.+)\.(?:kv_b_proj|qkv_proj|query_key_value)\.output_scale(?:_2)?$", role="kv"),
+            Pattern(
+                r"^(?P<module>.+)\.(?:kv_b_proj|qkv_proj|query_key_value)\.output_zero_point$",
+                kind="zero_point",
+                role="kv",
+                quantity="offset",
+            ),
+            Pattern(r"^(?P<module>.+)\.prob_output_scale(?:_2)?$", role="prob"),
+            Pattern(r"^(?P<module>.+)\.prob_output_zero_point$", kind="zero_point", role="prob", quantity="offset"),
+        ),
+    ),
+    Convention(
+        id="tensorrt-llm",
+        producer="TensorRT-LLM engine checkpoints",
+        keys="attention.{k,v,kv}_cache_scaling_factor (rcp: the reciprocal), {k,v}_cache_bias",
+        shape="[1] float32",
+        declared_as="config.json quantization.kv_cache_quant_algo",
+        source="checkpoints written by ModelOpt's TensorRT-LLM export",
+        patterns=(
+            Pattern(r"^(?P<module>.+)\.(?P<role>kv|k|v)_cache_scaling_factor$"),
+            Pattern(r"^(?P<module>.+)\.(?P<role>kv|k|v)_cache_rcp_scaling_factor$", quantity="reciprocal"),
+            Pattern(r"^(?P<module>.+)\.(?P<role>kv|k|v)_cache_bias$", kind="bias", quantity="offset"),
+        ),
+    ),
+    Convention(
+        id="angelslim",
+        producer="HYV3, AngelSlim",
+        keys="q.scale, {k,v}_cache.scale",
+        shape="[1] or [H] float32",
+        declared_as='kv_cache_scheme "static", attn_quant_config.kv_cache_quant',
+        source="vLLM 0.33.0, base cache-scale mapper",
+        patterns=(
+            Pattern(r"^(?P<module>.+)\.(?P<role>q)\.scale$"),
+            Pattern(r"^(?P<module>.+)\.(?P<role>[kv])_cache\.scale$"),
+        ),
+    ),
+    Convention(
+        id="mistral-native",
+        producer="Mistral native",
+        keys="attention.{q,k,v,kv}_fake_quantizer.qscale_act",
+        shape="scalar",
+        declared_as="params.json",
+        source="public Mistral checkpoints",
+        patterns=(Pattern(r"^(?P<module>.+)\.(?P<role>kv|k|v|q)_fake_quantizer\.qscale_act$"),),
+    ),
+    Convention(
+        id="ascend-c8",
+        producer="Ascend C8",
+        keys="{k,v}_proj.kv_cache_scale, kv_cache_offset",
+        shape="per channel, INT8",
+        declared_as='quant_model_description*.json kv_cache_type "C8"',
+        source="public Ascend checkpoints",
+        patterns=(
+            Pattern(r"^(?P<module>.+)\.(?P<role>[kv])_proj\.kv_cache_scale$"),
+            Pattern(r"^(?P<module>.+)\.(?P<role>[kv])_proj\.kv_cache_offset$", kind="zero_point", quantity="offset"),
+        ),
+    ),
+    Convention(
+        id="ascend-fa",
+        producer="Ascend FAKQuant",
+        keys="fa_{q,k,v}.scale, fa_{q,k,v}.offset",
+        shape="[heads, 1]",
+        declared_as="fa_quant_type",
+        source="public Ascend checkpoints",
+        patterns=(
+            Pattern(r"^(?P<module>.+)\.fa_(?P<role>[qkv])\.scale$"),
+            Pattern(r"^(?P<module>.+)\.fa_(?P<role>[qkv])\.offset$", kind="zero_point", quantity="offset"),
+        ),
+    ),
+    Convention(
+        id="nvfp4-global",
+        producer="AutoRound and compressed-tensors, NVFP4 cache",
+        keys="{k,v}_global_scale",
+        shape="[1]",
+        declared_as="kv_cache_scheme num_bits 4",
+        source="checkpoints written by AutoRound",
+        patterns=(Pattern(r"^(?P<module>.+)\.(?P<role>[kvq])_global_scale$"),),
+    ),
+    Convention(
+        id="fastdeploy",
+        producer="FastDeploy, ERNIE",
+        keys="cachek_matmul.activation_scale, cachev_matmul.activation_scale",
+        shape="[1], [H] or [H*D]; an amax, not a scale",
+        declared_as="its own",
+        source="public ERNIE checkpoints",
+        patterns=(Pattern(r"^(?P<module>.+)\.cache(?P<role>[kv])_matmul\.activation_scale$", quantity="amax"),),
+    ),
+    Convention(
+        id="vllm-runtime",
+        producer="vLLM's own parameter names",
+        keys="attn.{k,v,q,prob}_scale, mla_attn.mla_attn.{k,v}_scale",
+        shape="[]",
+        declared_as="any",
+        source="vLLM 0.33.0, layers/attention",
+        patterns=(
+            Pattern(rf"^(?P<module>.+\.{_ATTENTION})\.(?:mla_attn\.mla_attn|mla_attn|attn)\.(?P<role>[kvq]|prob)_scale$"),
+            Pattern(
+                rf"^(?P<module>.+\.{_ATTENTION})\.(?:mla_attn\.mla_attn|mla_attn|attn)\.(?P<role>[kvq])_zero_point$",
+                kind="zero_point",
+                quantity="offset",
+            ),
+        ),
+    ),
+    Convention(
+        id="portable",
+        producer="llm-compressor, AutoRound, AutoFP8, Quark in fp8 mode",
+        keys="{k,v,q}_scale, {k,v,q}_zero_point under the attention module",
+        shape="[1] in model dtype (AutoRound: float32); per head [H,1,1] or [H]",
+        declared_as="kv_cache_scheme {num_bits, type, strategy, dynamic, symmetric}",
+        source="checkpoints written by llm-compressor and AutoRound; AutoFP8 pull request #25",
+        patterns=(
+            Pattern(r"^(?P<module>.+)\.(?P<role>[kvq])_scale$"),
+            Pattern(r"^(?P<module>.+)\.prob_scale$", role="prob"),
+            Pattern(r"^(?P<module>.+)\.(?P<role>[kvq])_zero_point$", kind="zero_point", quantity="offset"),
+        ),
+    ),
+)
+
+FALSE_FRIENDS = re.compile(r"\.indexer\.|(?:^|\.)audio_tower\.|(?:^|\.)(?:audio|vision)_(?:model|encoder)\.|\.[kvq]_norm\.")
+"""Modules whose tensors look like KV scales and are none: sparse-attention indexers, audio towers' own key scales."""
+
+_CANDIDATE = re.compile(
+    r"(?:_scale|_scale_2|_zero_point|_bias|\.scale|\.offset|_offset|_amax|scaling_factor|qscale_act)$"
+)
+_COMPANION = re.compile(r"(?:output_scale(?:_2)?|output_zero_point)$")
+_NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A key recognised as a KV scale."""
+
+    convention: Convention
+    module: str
+    role: Role
+    kind: Kind
+    quantity: Quantity
+    layer: int | None
+
+
+def recognise(key: str) -> Recognised | None:
+    """The convention ``key`` follows, or None when it is no KV-cache scale."""
+    if _CANDIDATE.search(key) is None or FALSE_FRIENDS.search(key) is not None:
+        return None
+    for convention in CONVENTIONS:
+        for pattern in convention.patterns:
+            found = pattern.compiled.match(key)
+            if found is not None:
+                module = found.group("module")
+                role = pattern.role or cast("Role", found.group("role"))
+                return Recognised(convention, module, role, pattern.kind, pattern.quantity, layer_number(module))
+    return None
+
+
+def layer_number(path: str) -> int | None:
+    """The first number in a dotted path: the layer, in every architecture seen."""
+    found = _NUMBER.search(path)
+    return int(found.group(1)) if found else None
+
+
+def is_companion(key: str) -> bool:
+    """Whether ``key`` is no KV scale but a tensor of the same kind on another module (``o_proj.output_scale``): engines
+    look for a parameter for it by the same rules, and fail the same way."""
+    return _COMPANION.search(key) is not None and recognise(key) is None
+
+
+def companions(names: Iterable[str]) -> list[str]:
+    """The companions among ``names``, in their order."""
+    return [name for name in names if _COMPANION.search(name) and is_companion(name)]
+
+
+def find_scales(checkpoint: Checkpoint) -> tuple[KVScale, ...]:
+    """Every KV-cache scale of the checkpoint with its values, in catalog order.
+
+    A key that stands in two shards gives one KVScale for each. Values that cannot be read give an empty tuple and a
+    ``fault``.
+    """
+    catalog = checkpoint.catalog
+    rows = [
+        (index, found)
+        for index, name in enumerate(catalog.names)
+        if (found := recognise(name)) is not None
+    ]
+    return _with_values(checkpoint, rows)
+
+
+def _with_values(checkpoint: Checkpoint, rows: Sequence[tuple[int, Recognised]]) -> tuple[KVScale, ...]:
+    entries = [(checkpoint.catalog.entry(index), found) for index, found in rows]
+    values = checkpoint.read([entry.key for entry, _ in entries])
+    scales = []
+    for entry, found in entries:
+        read = values.get(entry.key)
+        scales.append(
+            KVScale(
+                key=entry.key,
+                file=entry.shard,
+                role=found.role,
+                kind=found.kind,
+                layer=found.layer,
+                module=found.module,
+                convention=found.convention.id,
+                dtype=entry.dtype,
+                shape=entry.shape,
+                values=read.values if read is not None else (),
+                quantity=found.quantity,
+                fault=read.fault if read is not None else "its shard could not be read",
+            )
+        )
+    return tuple(scales)
