@@ -1,0 +1,208 @@
+"""An opened checkpoint: its shards, its tensors, and values read on demand, by offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.checkpoint.catalog import Catalog
+from core.checkpoint.configs import json_files, load_json_object
+from core.checkpoint.dtypes import decode, is_raw
+from core.checkpoint.faults import BrokenFileError, Fault, count, quoted
+from core.checkpoint.files import open_regular, os_problem, read_exactly
+from core.checkpoint.index import IndexReport, is_inside
+from core.checkpoint.pytorch import read_pickled_bytes
+from core.errors import KVScopeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One file of tensors.
+
+    ``name`` is relative to the checkpoint's root; ``size`` and ``header_size`` are bytes (the header with the eight
+    that give its length; 0 for pickled files); ``metadata`` is the header's ``__metadata__``.
+    """
+
+    name: str
+    path: Path
+    size: int
+    header_size: int
+    tensors: int
+    metadata: Mapping[str, str]
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorValues:
+    """The values of one tensor, flat, in row-major order; () and the reason as ``fault`` where there are none.
+
+    Float types are converted exactly; integers beyond 2**53 are rounded to the nearest float.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    values: tuple[float, ...]
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Checkpoint:
+    """A checkpoint as its files describe it; nothing is kept open.
+
+    Attributes:
+        path: as given.
+        root: the folder in which the configs lie; a file's parent.
+        format: "safetensors", "safetensors-sharded", "pytorch", "pytorch-sharded" or "tensorrt-llm".
+        shards: in natural order of their names; those that could not be read carry a fault.
+        catalog: the tensors of all shards that could be read.
+        faults: everything wrong with files, the shards' faults among them.
+        index: the index compared with the shards, None without one.
+        total_bytes: of all shards together.
+        notes: sentences about files that were passed over, and why.
+    """
+
+    path: Path
+    root: Path
+    format: str
+    shards: tuple[Shard, ...]
+    catalog: Catalog
+    faults: tuple[Fault, ...]
+    index: IndexReport | None
+    total_bytes: int
+    notes: tuple[str, ...] = ()
+    _configs: dict[str, dict[str, Any] | BrokenFileError | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def tensor_count(self) -> int:
+        return len(self.catalog)
+
+    def config(self, name: str) -> Mapping[str, Any] | None:
+        """The JSON object in ``root/name``, None when there is no such file. Parsed once.
+
+        Raises:
+            KVScopeError: the file is there, but cannot be read as a JSON object (see also :meth:`config_fault`).
+        """
+        found = self._config(name)
+        if isinstance(found, BrokenFileError):
+            raise KVScopeError(found.problem, path=self.root / name, remedy=found.remedy)
+        return found
+
+    def config_fault(self, name: str) -> Fault | None:
+        """Why :meth:`config` would raise; None when it would not."""
+        found = self._config(name)
+        return found.fault(name) if isinstance(found, BrokenFileError) else None
+
+    def config_names(self) -> tuple[str, ...]:
+        """The JSON files in ``root``, sorted, at most 1000."""
+        return json_files(self.root)
+
+    def read(self, keys: Iterable[str], *, limit: int = 1 << 20) -> dict[str, TensorValues]:
+        """The values of the tensors named; only their bytes are read.
+
+        ``limit`` is the largest number of elements read of one tensor. A key that cannot be read (no readable shard
+        holds it, its type is raw, it is too large, its file changed) comes back with a fault. Of a key in several
+        shards the first is read; :meth:`read_rows` reads the others.
+        """
+        rows = {key: self.catalog.index_of(key) for key in keys}
+        found = iter(self.read_rows([row for row in rows.values() if row is not None], limit=limit))
+        return {key: self._absent(key) if row is None else next(found) for key, row in rows.items()}
+
+    def read_rows(self, rows: Sequence[int], *, limit: int = 1 << 20) -> list[TensorValues]:
+        """:meth:`read` by catalog rows, in their order."""
+        found: dict[int, TensorValues] = {}
+        wanted: dict[int, list[int]] = {}
+        for row in dict.fromkeys(rows):
+            reason = self._unreadable(row, limit)
+            if reason is None:
+                wanted.setdefault(int(self.catalog.shard_numbers[row]), []).append(row)
+            else:
+                found[row] = self._values(row, (), reason)
+        for number, of_shard in wanted.items():
+            try:
+                data = self._bytes_of(self.shards[number], of_shard)
+            except BrokenFileError as error:
+                reason = f"{self.shards[number].name} {error.problem}. {error.remedy}"
+                found.update((row, self._values(row, (), reason)) for row in of_shard)
+            else:
+                found.update(self._decoded(data))
+        return [found[row] for row in rows]
+
+    def read_bytes(self, key: str) -> bytes:
+        """All bytes of a tensor as its file stores them (a pickled one as safetensors would).
+
+        Raises:
+            KVScopeError: no readable shard holds the key, or its file cannot be read any more.
+        """
+        row = self.catalog.index_of(key)
+        if row is None:
+            raise KVScopeError(self._absent(key).fault or "", path=self.path, key=key)
+        shard = self.shards[int(self.catalog.shard_numbers[row])]
+        try:
+            return self._bytes_of(shard, [row])[row]
+        except BrokenFileError as error:
+            raise KVScopeError(error.problem, path=shard.path, key=key, remedy=error.remedy) from error
+
+    def _config(self, name: str) -> dict[str, Any] | BrokenFileError | None:
+        if name not in self._configs:
+            path = self.root / name
+            try:
+                there = is_inside(name) and path.exists()
+                self._configs[name] = load_json_object(path) if there else None
+            except BrokenFileError as error:
+                self._configs[name] = error.with_traceback(None)
+            except OSError as error:
+                self._configs[name] = os_problem(error, path)
+        return self._configs[name]
+
+    def _absent(self, key: str) -> TensorValues:
+        """Why no shard yields a key, as far as the index knows."""
+        expected = dict(self.index.missing_keys).get(key) if self.index else None
+        reason = "no readable shard holds this key"
+        for shard in self.shards:
+            if shard.name == expected and shard.fault:
+                reason = f"the index says it is in {shard.name}, which {shard.fault.problem}"
+        return TensorValues(key=key, dtype="", shape=(), values=(), fault=reason)
+
+    def _unreadable(self, row: int, limit: int) -> str | None:
+        dtype = self.catalog.dtype(row)
+        if is_raw(dtype):
+            return f"values of type {quoted(dtype)} are not decoded"
+        elements = 1
+        for size in self.catalog.shape(row):
+            elements *= size
+        return f"holds {count(elements, 'value')}, more than the {limit:,} that are read" if elements > limit else None
+
+    def _values(self, row: int, values: tuple[float, ...], fault: str | None) -> TensorValues:
+        catalog = self.catalog
+        return TensorValues(
+            key=catalog.names[row], dtype=catalog.dtype(row), shape=catalog.shape(row), values=values, fault=fault
+        )
+
+    def _bytes_of(self, shard: Shard, rows: Sequence[int]) -> dict[int, bytes]:
+        catalog = self.catalog
+        if self.format.startswith("pytorch"):
+            data = read_pickled_bytes(shard.path, [catalog.names[row] for row in rows])
+            return {row: data[catalog.names[row]] for row in rows}
+        with open_regular(shard.path) as (file, size):
+            if size != shard.size:
+                raise BrokenFileError("changed since it was opened", remedy="Open the checkpoint again.")
+            spans = zip(rows, catalog.begins[rows].tolist(), catalog.ends[rows].tolist(), strict=True)
+            return {row: read_exactly(file, begin, end - begin) for row, begin, end in spans}
+
+    def _decoded(self, data: Mapping[int, bytes]) -> Iterable[tuple[int, TensorValues]]:
+        """Decode tensors of one type together: most scales are single numbers."""
+        by_type: dict[int, list[int]] = {}
+        for row in data:
+            by_type.setdefault(int(self.catalog.dtype_codes[row]), []).append(row)
+        for code, rows in by_type.items():
+            values = decode(b"".join(map(data.__getitem__, rows)), self.catalog.dtype_names[code])
+            done, total = 0, sum(map(len, map(data.__getitem__, rows)))
+            flat = values.tolist()
+            width = total // len(flat) if flat else 1
+            for row in rows:
+                until = done + len(data[row]) // width
+                yield row, self._values(row, tuple(flat[done:until]), None)
+                done = until

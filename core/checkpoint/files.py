@@ -1,0 +1,138 @@
+"""Opening and reading a checkpoint's files: exact reads, sizes checked first, nothing but regular files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from core.checkpoint.faults import BrokenFileError, count
+
+DOWNLOAD_AGAIN = "Download or copy the file again."
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Open ``path`` unbuffered for reading; yields the file and its size in bytes.
+
+    Raises:
+        BrokenFileError: it is missing, no regular file (a pipe could block for ever), or may not be read; also for an
+            I/O error inside the ``with`` block.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BrokenFileError("is not a regular file", remedy="Point KVScope at a file or a checkpoint folder.")
+        with path.open("rb", buffering=0) as file:
+            yield file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise os_problem(error, path) from error
+
+
+def read_exactly(file: BinaryIO, offset: int, length: int) -> bytes:
+    """The ``length`` bytes at ``offset``. The caller has checked both against the file's size.
+
+    Raises:
+        BrokenFileError: the file ends before (it shrank since its size was taken).
+    """
+    file.seek(offset)
+    data = file.read(length)
+    if len(data) == length:
+        return data
+    parts = [data]
+    missing = length - len(data)
+    while missing:  # one read returns at most 2 GiB on Linux, and less on some network file systems
+        data = file.read(missing)
+        if not data:
+            at = offset + length - missing
+            raise BrokenFileError("ended while it was being read", offset=at, remedy="Wait until it is fully written.")
+        parts.append(data)
+        missing -= len(data)
+    return b"".join(parts)
+
+
+def read_whole(path: Path, largest: int) -> bytes:
+    """A whole file of at most ``largest`` bytes.
+
+    Raises:
+        BrokenFileError: it cannot be read, or is larger.
+    """
+    with open_regular(path) as (file, size):
+        if size > largest:
+            raise BrokenFileError(
+                f"is {count(size, 'byte')} long, more than the {largest:,} that KVScope reads of such a file",
+                remedy="Check that it is the file it claims to be.",
+            )
+        return read_exactly(file, 0, size)
+
+
+def os_problem(error: OSError, path: Path) -> BrokenFileError:
+    """What the operating system's refusal means for the user."""
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return BrokenFileError("is a link to a file that is not there", remedy="Download the checkpoint again.")
+    for number, problem, remedy in _OS_PROBLEMS:
+        if error.errno == number:
+            return BrokenFileError(problem, remedy=remedy)
+    reason = error.strerror or type(error).__name__
+    return BrokenFileError(f"could not be read: {reason}", remedy="Check the disk or network share, then try again.")
+
+
+_OS_PROBLEMS = (
+    (errno.ENOENT, "does not exist", "Check the path."),
+    (errno.EACCES, "may not be read by this user", "Change its permissions, or copy it."),
+    (errno.EPERM, "may not be read by this user", "Change its permissions, or copy it."),
+    (errno.ENOTDIR, "lies below a file, not a folder", "Check the path."),
+    (errno.ELOOP, "is a link that leads back to itself", DOWNLOAD_AGAIN),
+    (errno.ENAMETOOLONG, "has too long a name", "Check the path."),
+)
+
+
+def recognize(head: bytes, size: int) -> BrokenFileError | None:
+    """What a file that is no checkpoint is instead, judged by its first bytes; None when nothing is recognized."""
+    if size == 0:
+        return BrokenFileError("is empty", offset=0, remedy=DOWNLOAD_AGAIN)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for starts, problem, remedy in _KNOWN:
+        if head.startswith(starts) or text.startswith(starts):
+            return BrokenFileError(problem, offset=0, remedy=remedy)
+    if not head.strip(b"\0"):
+        problem = "begins with nothing but zero bytes, as a download that never finished does"
+        return BrokenFileError(problem, offset=0, remedy=DOWNLOAD_AGAIN)
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+        start = head.decode("ascii").strip()[:40]
+        return BrokenFileError(f"is a text file that begins with {start!r}", offset=0, remedy=DOWNLOAD_AGAIN)
+    return None
+
+
+_KNOWN: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
+    (
+        (b"version https://git-lfs",),
+        "is a Git LFS pointer; the tensors themselves were not downloaded",
+        "Run `git lfs pull` in its repository, or download it with `hf download`.",
+    ),
+    (
+        (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script"),
+        "is a web page, saved in place of the file",
+        "Download it again; a gated model needs a token, and a link must point at the raw file.",
+    ),
+    (
+        (b"GGUF",),
+        "is a GGUF file, which KVScope does not support",
+        "Open the safetensors checkpoint from which it was converted.",
+    ),
+    ((b"{",), "is a JSON file", "Open the folder that holds it."),
+    ((b"\x1f\x8b", b"(\xb5/\xfd", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ"), "is compressed", "Unpack it first."),
+)
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether the first bytes are those of a zip archive, which PyTorch writes since 1.6."""
+    return head.startswith(b"PK\x03\x04")
+
+
+def is_pickle(head: bytes) -> bool:
+    """Whether the first bytes are those of a pickle of protocol 2 or later, which is what PyTorch writes."""
+    return len(head) >= 2 and head[0] == 0x80 and 2 <= head[1] <= 5

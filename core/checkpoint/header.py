@@ -1,0 +1,72 @@
+"""The header of a safetensors file: eight bytes of length, then as many of JSON, every rule of the format checked.
+
+Rules (the safetensors README, "Format", and its Rust reader 0.8): UTF-8 JSON, an object, its first byte ``{``, padded
+with spaces at most; ``__metadata__`` maps strings to strings; no key stands twice; each tensor has ``dtype``, ``shape``
+and ``data_offsets``; offsets are relative to the data, contiguous from 0, and cover it exactly; at most 100 MB.
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from core.checkpoint.columns import HeaderColumns, collector_paused
+from core.checkpoint.faults import BrokenFileError, count
+from core.checkpoint.files import is_pickle, is_zip, read_exactly, recognize
+from core.checkpoint.scan import scan_header
+from core.checkpoint.strict import WRITE_AGAIN, WRONG_LENGTH, read_strictly
+
+LARGEST_HEADER = 100_000_000
+"""Bytes; the Rust reader's cap: engines load no longer header."""
+
+_HEAD = 512
+
+
+def parse_header(data: bytes | memoryview, file_size: int) -> HeaderColumns:
+    """The columns of a header.
+
+    Args:
+        data: the header's bytes, without the eight that give its length.
+        file_size: bytes of the whole file, against which the offsets are checked.
+
+    Raises:
+        BrokenFileError: a rule of the format is broken; its offset counts from the start of the file.
+    """
+    with collector_paused():
+        columns = scan_header(data, file_size)
+        return columns if columns is not None else read_strictly(data, file_size)
+
+
+def read_header(file: BinaryIO, size: int) -> tuple[int, HeaderColumns]:
+    """The length of an open safetensors file's header, its own eight bytes included, and its columns.
+
+    Exactly these bytes are read, and none before the length is known to fit into the file.
+
+    Raises:
+        BrokenFileError: it is no safetensors file, or breaks a rule of the format.
+    """
+    if size < 8:
+        raise _no_header(file, size, f"is only {count(size, 'byte')} long, too short for a safetensors file", size)
+    length = int.from_bytes(read_exactly(file, 0, 8), "little")
+    if length > LARGEST_HEADER:
+        raise _no_header(file, size, f"claims a header of {length:,} bytes; the format allows {LARGEST_HEADER:,}", 0)
+    if length > size - 8:
+        problem = f"claims a header of {count(length, 'byte')}, but ends {count(size - 8, 'byte')} after that claim"
+        raise _no_header(file, size, problem, 0, cut=True)
+    if length < 2:
+        raise _no_header(file, size, f"claims a header of {count(length, 'byte')}, too short to be one", 0)
+    data = read_exactly(file, 8, length)
+    if not data.startswith(b"{"):
+        raise _no_header(file, size, "has a header that does not begin with '{'", 8)
+    return 8 + length, parse_header(data, size)
+
+
+def _no_header(file: BinaryIO, size: int, problem: str, offset: int, *, cut: bool = False) -> BrokenFileError:
+    """Why the file has no header: what it is instead, where that can be recognized."""
+    head = read_exactly(file, 0, min(size, _HEAD))
+    if is_zip(head) or is_pickle(head):
+        return BrokenFileError(
+            "is a PyTorch file, not a safetensors file",
+            offset=0,
+            remedy="Give it the ending .bin or .pt, with which KVScope reads it without running code.",
+        )
+    return recognize(head, size) or BrokenFileError(problem, offset=offset, remedy=WRONG_LENGTH if cut else WRITE_AGAIN)

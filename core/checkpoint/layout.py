@@ -1,0 +1,253 @@
+"""Which files of a path make up a checkpoint: a file, a folder, a Hugging Face cache, with or without an index."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.checkpoint.faults import BrokenFileError, Fault, count, quoted
+from core.checkpoint.files import is_pickle, is_zip, open_regular, os_problem, read_exactly, read_whole
+from core.checkpoint.index import Index, read_index
+from core.errors import UnreadableCheckpointError
+
+SAFETENSORS = ".safetensors"
+PICKLED = (".bin", ".pt", ".pth")
+INDEX = ".index.json"
+ACCEPTED = "safetensors files, or PyTorch's .bin, .pt or .pth"
+
+_RANK = re.compile(r"rank[0-9]+\.safetensors")
+_NO_WEIGHTS = re.compile(  # what trainers and quantizers leave beside the weights
+    r"(training_args|optimizer|scheduler|scaler|rng_state|random_states|trainer_state|tokenizer|sentencepiece)[._0-9a-z-]*"
+    r"|.*modelopt_state.*|.*optim_states.*"
+)
+_COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,254}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The files to read. ``shards`` are relative to ``root``, in natural order; ``missing`` ones stand among them."""
+
+    root: Path
+    family: str
+    sharded: bool
+    shards: tuple[str, ...]
+    missing: frozenset[str] = frozenset()
+    unindexed: tuple[str, ...] = ()
+    index: Index | None = None
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def find_layout(path: Path) -> Layout:
+    """The files that ``path`` stands for.
+
+    Raises:
+        UnreadableCheckpointError: there is nothing at ``path``, or nothing that could be a checkpoint.
+    """
+    try:
+        if not path.is_dir():
+            path.stat()
+            if path.name.endswith(INDEX):
+                return _folder(path.parent, path.name)
+            return Layout(root=path.parent, family=_family(path), sharded=False, shards=(path.name,))
+        return _folder(_snapshot(path))
+    except OSError as error:
+        raise os_problem(error, path).unreadable(path) from error
+    except ValueError as error:  # a zero byte, or half a character, in the name
+        raise UnreadableCheckpointError("is no name that a file can have", path=repr(path)) from error
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A sort key under which "shard-2" comes before "shard-10"."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(len(part.lstrip("0")), part.lstrip("0")) if part[:1].isdigit() else (0, part) for part in parts]
+
+
+def _family(path: Path) -> str:
+    """How to read a single file: by its ending, or by its first bytes where the ending says nothing."""
+    if path.name.lower().endswith(SAFETENSORS):
+        return "safetensors"
+    if path.name.lower().endswith(PICKLED):
+        return "pytorch"
+    try:
+        with open_regular(path) as (file, size):
+            head = read_exactly(file, 0, min(size, 16))
+    except BrokenFileError as error:
+        raise error.unreadable(path) from error
+    return "pytorch" if is_zip(head) or is_pickle(head) else "safetensors"
+
+
+def _snapshot(folder: Path) -> Path:
+    """The snapshot of a Hugging Face cache folder (``models--org--name``) that its refs/main names; others as given."""
+    snapshots = folder / "snapshots"
+    if not snapshots.is_dir() or not any((folder / name).is_dir() for name in ("refs", "blobs")):
+        return folder
+    try:
+        commit = read_whole(folder / "refs" / "main", 4096).decode("ascii", "replace").strip()
+    except BrokenFileError:
+        commit = ""
+    if _COMMIT.fullmatch(commit) and (snapshots / commit).is_dir():
+        return snapshots / commit
+    held = sorted(entry.name for entry in snapshots.iterdir() if entry.is_dir())
+    if len(held) == 1:
+        return snapshots / held[0]
+    if not held:
+        raise UnreadableCheckpointError(
+            "is a Hugging Face cache folder without a snapshot", path=folder, remedy="Download the model again."
+        )
+    raise UnreadableCheckpointError(
+        f"is a Hugging Face cache folder with {len(held)} snapshots, and its refs/main names none of them",
+        path=folder,
+        remedy=f"Open one of them, for example snapshots/{held[0]}.",
+    )
+
+
+def _folder(root: Path, index_name: str | None = None) -> Layout:
+    with os.scandir(root) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir()]
+    names.sort(key=natural)
+    indexes = [index_name] if index_name else [name for name in names if name.endswith(INDEX)]
+    plain = [name for name in names if name.lower().endswith(SAFETENSORS)]
+    index_of_plain = _preferred([name for name in indexes if ".bin" not in name and ".pt" not in name])
+    index_of_pickled = _preferred([name for name in indexes if name != index_of_plain])
+    pickled = [name for name in names if name.lower().endswith(PICKLED) and not _NO_WEIGHTS.fullmatch(name.lower())]
+    if plain or (index_of_plain and not pickled):
+        return _with_index(root, "safetensors", names, plain, index_of_plain)
+    if pickled or index_of_pickled:
+        return _with_index(root, "pytorch", names, pickled, index_of_pickled)
+    raise _nothing_in(root, names)
+
+
+def _preferred(indexes: list[str]) -> str | None:
+    """The index that loaders take: ``model.safetensors.index.json`` or ``pytorch_model.bin.index.json``."""
+    usual = [name for name in indexes if name.startswith(("model.", "pytorch_model."))]
+    return next(iter(usual or indexes), None)
+
+
+def _with_index(root: Path, family: str, names: list[str], files: list[str], index_name: str | None) -> Layout:
+    if index_name is None:
+        return _without_index(root, family, files)
+    try:
+        index = read_index(root, index_name)
+    except BrokenFileError as error:
+        if not files:
+            raise UnreadableCheckpointError(
+                f"holds an index without shards, and the index {error.problem}", path=root, remedy=error.remedy
+            ) from error
+        return _without_index(root, family, files, error.fault(index_name))
+    named, at_hand = sorted(index.shard_names(), key=natural), set(names)
+    missing = [name for name in named if name not in at_hand and ("/" not in name or not _exists(root / name))]
+    others = tuple(name for name in files if name not in set(named))
+    if len(missing) == len(named):
+        if not files:
+            raise UnreadableCheckpointError(
+                f"holds only an index, {index_name}, and none of the {count(len(named), 'shard')} that it names",
+                path=root,
+                remedy="Download the shards into this folder.",
+            )
+        fault = Fault(
+            index_name,
+            None,
+            f"names {count(len(named), 'shard')}, none of which is there; the folder's other tensor files were read",
+            "Remove the index, or download the shards that it names.",
+        )
+        return _without_index(root, family, files, fault, index=index, missing=missing)
+    return Layout(
+        root=root,
+        family=family,
+        sharded=True,
+        shards=tuple(named),
+        missing=frozenset(missing),
+        unindexed=others,
+        index=index,
+        faults=index.faults,
+    )
+
+
+def _without_index(
+    root: Path,
+    family: str,
+    files: list[str],
+    *faults: Fault,
+    index: Index | None = None,
+    missing: list[str] | None = None,
+) -> Layout:
+    notes: list[str] = []
+    if family == "pytorch":
+        files = _one_kind(files, notes)
+    elif all(_RANK.fullmatch(name) for name in files):
+        family = "tensorrt-llm"
+    else:
+        files = _one_copy(files, notes)
+    return Layout(
+        root=root,
+        family=family,
+        sharded=len(files) > 1 or index is not None,
+        shards=tuple(sorted([*files, *(missing or ())], key=natural)),
+        missing=frozenset(missing or ()),
+        unindexed=tuple(files) if index else (),
+        index=index,
+        faults=(*faults, *(index.faults if index else ())),
+        notes=tuple(notes),
+    )
+
+
+def _one_copy(files: list[str], notes: list[str]) -> list[str]:
+    """Without ``consolidated*`` where ``model*`` files are: Mistral ships the same weights under both names."""
+    copies = [name for name in files if name.startswith("consolidated")]
+    if not copies or not any(name.startswith("model") for name in files):
+        return files
+    notes.append(f"{', '.join(copies[:3])} not read: the model* files beside hold the same weights.")
+    return [name for name in files if name not in set(copies)]
+
+
+def _one_kind(files: list[str], notes: list[str]) -> list[str]:
+    """The first kind that there is: pytorch_model*.bin, *.bin, *.pt, *.pth."""
+    kinds = [[name for name in files if name.startswith("pytorch_model") and name.endswith(".bin")]]
+    kinds += [[name for name in files if name.lower().endswith(ending)] for ending in PICKLED]
+    chosen = next(kind for kind in kinds if kind)
+    left = [name for name in files if name not in set(chosen)]
+    if left:
+        notes.append(f"{', '.join(left[:3])}{' and others' if left[3:] else ''} not read: {chosen[0]} comes first.")
+    return chosen
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists() or path.is_symlink()
+    except OSError:
+        return False
+
+
+def _nothing_in(root: Path, names: list[str]) -> UnreadableCheckpointError:
+    endings = {Path(name).suffix.lower() for name in names}
+    if ".gguf" in endings:
+        problem, remedy = "holds GGUF files, which KVScope does not support", "Open the checkpoint they were made from."
+    elif ".engine" in endings:
+        problem = "holds built TensorRT engines, whose tensors have no names any more"
+        remedy = "Open the checkpoint folder from which they were built (rank0.safetensors and config.json)."
+    elif not names and not _subfolders(root):
+        problem, remedy = "is an empty folder", f"Open a folder with {ACCEPTED}."
+    else:
+        problem, remedy = "holds no tensors", f"Open a folder with {ACCEPTED}."
+    below = _subfolders(root)
+    if below:
+        remedy = f"Its folder {quoted(below[0])} holds some: open that."
+    return UnreadableCheckpointError(problem, path=root, remedy=remedy)
+
+
+def _subfolders(root: Path) -> list[str]:
+    """The folders directly below that hold tensor files."""
+    found = []
+    with os.scandir(root) as entries:
+        folders = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    for name in folders[:100]:
+        try:
+            with os.scandir(root / name) as entries:
+                if any(entry.name.lower().endswith((SAFETENSORS, *PICKLED)) for entry in entries):
+                    found.append(name)
+        except OSError:
+            continue
+    return found

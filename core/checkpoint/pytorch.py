@@ -1,0 +1,204 @@
+"""PyTorch's own files (.bin, .pt, .pth), without running what they say.
+
+A pickle is a program. Only ``torch.load(weights_only=True)`` reads it here, whose unpickler knows tensors, numbers,
+strings and containers and refuses everything else. The archive around it is checked before: its records must be stored
+as they are and fit into the file, so that nothing unpacks to more than the file holds; with ``mmap`` no tensor data is
+read until a value is asked for.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from core.checkpoint.columns import CODE_OF, HeaderColumns
+from core.checkpoint.faults import BrokenFileError, quoted
+from core.checkpoint.files import is_pickle, is_zip, open_regular, read_exactly, recognize
+
+if TYPE_CHECKING:
+    import torch
+
+_CONVERT = "Convert it to safetensors where you trust it, and open that."
+_DAMAGED = "Download or copy it again; if it loads elsewhere, convert it to safetensors there."
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+_NAMES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2", "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e8m0fnu": "F8_E8M0", "float4_e2m1fn_x2": "F4", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL", "complex64": "C64",
+}  # fmt: skip
+
+
+def read_pickled(path: Path) -> HeaderColumns:
+    """The tensors of a PyTorch file, sorted by name; each begins at 0, its length at ``ends``.
+
+    ``{"state_dict": {...}}`` and its kin are entered once; what is no tensor is ignored.
+
+    Raises:
+        BrokenFileError: PyTorch is not installed, cannot read the file, or refuses what it asks to run.
+    """
+    tensors = _load(path)
+    names = sorted(tensors)
+    dtype_codes, shape_codes = dict(CODE_OF), dict[tuple[int, ...], int]()
+    rows = np.empty((len(names), 3), dtype=np.int64)
+    for row, name in enumerate(names):
+        dtype, shape, length = _described(tensors[name])
+        rows[row] = (
+            dtype_codes.setdefault(dtype, len(dtype_codes)),
+            shape_codes.setdefault(shape, len(shape_codes)),
+            length,
+        )
+    return HeaderColumns(
+        names=names,
+        dtype_codes=rows[:, 0].astype(np.int32),
+        dtype_names=tuple(dtype_codes),
+        shape_codes=rows[:, 1].astype(np.int32),
+        shape_table=tuple(shape_codes),
+        begins=np.zeros(len(names), dtype=np.int64),
+        ends=rows[:, 2],
+        metadata={},
+    )
+
+
+def read_pickled_bytes(path: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """The little-endian elements of the tensors named, row by row, as safetensors would store them.
+
+    Raises:
+        BrokenFileError: the file cannot be read any more, or a tensor has no elements of its own.
+    """
+    import torch
+
+    tensors = _load(path)
+    found = {}
+    for name in names:
+        tensor = tensors.get(name)
+        if tensor is None:
+            raise BrokenFileError(f"no longer holds {quoted(name)}", remedy="Open the checkpoint again.")
+        if _is_plain(tensor):
+            found[name] = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+    return found
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        import torch
+    except ImportError as error:
+        raise BrokenFileError(
+            "is a PyTorch file, and PyTorch is not installed", remedy="`pip install torch`."
+        ) from error
+    mmap = _check_container(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap)
+        except pickle.UnpicklingError as error:
+            raise _refused(str(error)) from error
+        except Exception as error:  # damaged pickles raise nearly every type there is
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise BrokenFileError(f"is damaged: PyTorch says {quoted(reason)}", remedy=_DAMAGED) from error
+    return _tensors(found)
+
+
+def _tensors(found: Any) -> dict[str, torch.Tensor]:
+    import torch
+
+    if isinstance(found, Mapping):
+        inner = (found[name] for name in _WRAPPERS if isinstance(found.get(name), Mapping))
+        for candidate in (*inner, found):
+            tensors = {
+                key: value
+                for key, value in candidate.items()
+                if isinstance(key, str) and isinstance(value, torch.Tensor) and _is_text(key)
+            }
+            if tensors:
+                return tensors
+    raise BrokenFileError("holds no named tensors", remedy="Open the file that holds the model's state dict.")
+
+
+def _check_container(path: Path) -> bool:
+    """Whether the file is an archive that can be mapped (since PyTorch 1.6), not a bare pickle.
+
+    Raises:
+        BrokenFileError: it is neither, or an archive that would unpack to more than it holds.
+    """
+    with open_regular(path) as (file, size):
+        head = read_exactly(file, 0, min(size, 512))
+        if is_pickle(head):
+            return False
+        if not is_zip(head):
+            known = _known(head) if size else None
+            raise known or recognize(head, size) or BrokenFileError("is no PyTorch file", offset=0, remedy=_DAMAGED)
+        file.seek(0)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                records = archive.infolist()
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeError) as error:
+            raise BrokenFileError(
+                "is a PyTorch archive without its directory, which is its end: it was cut short",
+                offset=size,
+                remedy="Download or copy it again.",
+            ) from error
+    names = {record.filename.partition("/")[2] for record in records}
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        raise BrokenFileError("is a TorchScript program, not a set of tensors", remedy=_CONVERT)
+    if "data.pkl" not in names:
+        raise BrokenFileError("is a zip archive, but none that PyTorch wrote", offset=0, remedy=_DAMAGED)
+    packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+    if packed or sum(record.file_size for record in records) > size:
+        raise BrokenFileError("is an archive that unpacks to more than it holds", remedy=_CONVERT)
+    return True
+
+
+def _known(head: bytes) -> BrokenFileError | None:
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" and 2 <= length <= 100_000_000:
+        return BrokenFileError(
+            "is a safetensors file, not a PyTorch file", offset=0, remedy="Give it the ending .safetensors."
+        )
+    return None
+
+
+def _refused(message: str) -> BrokenFileError:
+    """PyTorch's refusal to unpickle, in one sentence."""
+    asked = re.search(r"GLOBAL (\S+)", message) or re.search(r"(?:class|function|type) (\S+)", message)
+    if asked:
+        return BrokenFileError(
+            f"asks to run {quoted(asked.group(1))} while it is read, which KVScope never does: only tensors are read",
+            remedy=_CONVERT,
+        )
+    return BrokenFileError("is no pickle of plain tensors, so PyTorch refuses to read it safely", remedy=_CONVERT)
+
+
+def _described(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], int]:
+    """Type name, shape and bytes; the type's name is no known one where the elements are not simply stored."""
+    import torch
+
+    torch_name = str(tensor.dtype).removeprefix("torch.")
+    dtype, shape = _NAMES.get(torch_name, torch_name.upper()), tuple(tensor.shape)
+    if not _is_plain(tensor):
+        kind = "META" if tensor.is_meta else str(tensor.layout).removeprefix("torch.").upper()
+        return f"{kind}_{dtype}", shape, 0
+    if tensor.dtype == torch.float4_e2m1fn_x2 and shape:  # two elements a byte, counted as one by PyTorch
+        shape = (*shape[:-1], 2 * shape[-1])
+    return dtype, shape, tensor.numel() * tensor.element_size()
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    import torch
+
+    return tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+
+
+def _is_text(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

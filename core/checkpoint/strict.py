@@ -1,0 +1,197 @@
+"""The exact reader of safetensors headers: the standard library's JSON, every rule checked, every breach explained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from core.checkpoint.columns import CODE_OF, SIZE_LIMIT, HeaderColumns, byte_length, first_gap
+from core.checkpoint.dtypes import DTYPES
+from core.checkpoint.faults import BrokenFileError, count, quoted
+
+WRITE_AGAIN = "Write the file again with the safetensors library, or download it again."
+WRONG_LENGTH = "The file was cut short or added to: download or copy it again."
+_LONGEST_DTYPE = 64
+
+
+def read_strictly(data: bytes | memoryview, file_size: int) -> HeaderColumns:
+    """:func:`core.checkpoint.header.parse_header`, exact about what is wrong.
+
+    Raises:
+        BrokenFileError: a rule is broken; its offset counts from the start of the file.
+    """
+    raw = bytes(data)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _broken("its header is not UTF-8", 8 + error.start) from error
+    if not text.startswith("{"):
+        raise _broken("its header does not begin with '{'", 8)
+    tree = _load(text)
+    metadata = _metadata(text, tree.pop("__metadata__", None))
+    return _columns(text, tree, metadata, 8 + len(raw), file_size)
+
+
+class _RefusedError(Exception):
+    """Raised from within the JSON reader's hooks."""
+
+    def __init__(self, problem: str, at: str | None = None) -> None:
+        super().__init__(problem)
+        self.problem, self.at = problem, at
+
+
+def _load(text: str) -> dict[str, Any]:
+    try:
+        tree = json.loads(
+            text, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_no_constant, parse_float=_Fraction
+        )
+    except _RefusedError as error:
+        raise _broken(error.problem, _offset_of(text, error.at)) from error
+    except json.JSONDecodeError as error:
+        raise _broken(f"its header is not JSON: {error.msg}", 8 + len(text[: error.pos].encode())) from error
+    except RecursionError as error:
+        raise _broken("its header is nested too deeply", 8) from error
+    if not isinstance(tree, dict):  # cannot be: the text begins with '{'
+        raise _broken("its header is no JSON object", 8)
+    return tree
+
+
+class _Fraction(str):
+    """A number with a fraction or an exponent, kept as text: the format has none."""
+
+    __slots__ = ()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _RefusedError(f"its header names {quoted(key)} twice", key)
+            seen.add(key)
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or digits == "-0" or not -SIZE_LIMIT < (value := int(digits)) < SIZE_LIMIT:
+        raise _RefusedError(f"its header holds the number {quoted(digits, 60)}, which no size or offset can be", digits)
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _RefusedError(f"its header is not JSON: {name} is no number", name)
+
+
+def _metadata(text: str, found: Any) -> Mapping[str, str]:
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise _broken("its __metadata__ is no JSON object", _offset_of(text, "__metadata__"))
+    for key, value in found.items():
+        if type(value) is not str:
+            raise _broken(f"its __metadata__ entry {quoted(key)} is no string", _offset_of(text, key))
+        if _has_surrogate(key) or _has_surrogate(value):
+            raise _broken(f"its __metadata__ entry {quoted(key)} is not valid text", _offset_of(text, "__metadata__"))
+    return found
+
+
+def _columns(
+    text: str, tree: dict[str, Any], metadata: Mapping[str, str], data_begin: int, file_size: int
+) -> HeaderColumns:
+    names = sorted(tree)
+    dtype_codes, shape_codes = dict(CODE_OF), dict[tuple[int, ...], int]()
+    rows = np.empty((len(names), 4), dtype=np.int64)
+    for row, name in enumerate(names):
+        try:
+            dtype, shape, begin, end = _entry(name, tree[name])
+        except _RefusedError as error:
+            raise _broken(f"tensor {quoted(name)} {error.problem}", _offset_of(text, name)) from error
+        dtype_code = dtype_codes.setdefault(dtype, len(dtype_codes))
+        shape_code = shape_codes.setdefault(shape, len(shape_codes))
+        rows[row] = dtype_code, shape_code, begin, end
+    begins, ends = rows[:, 2], rows[:, 3]
+    gap = first_gap(begins, ends, file_size - data_begin)
+    if gap is not None and gap.row is not None:
+        name = names[gap.row]
+        raise _broken(f"tensor {quoted(name)} {gap.problem}", _offset_of(text, name), cut=gap.cut)
+    if gap is not None:
+        raise _broken(gap.problem, data_begin + int(max(ends, default=0)), cut=gap.cut)
+    return HeaderColumns(
+        names=names,
+        dtype_codes=rows[:, 0].astype(np.int32),
+        dtype_names=tuple(dtype_codes),
+        shape_codes=rows[:, 1].astype(np.int32),
+        shape_table=tuple(shape_codes),
+        begins=begins + data_begin,
+        ends=ends + data_begin,
+        metadata=metadata,
+    )
+
+
+def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
+    """One tensor's dtype, shape and data offsets; fields that the format does not define are ignored."""
+    if _has_surrogate(name):
+        raise _RefusedError("has a name that is not valid text")
+    if not isinstance(entry, dict):
+        raise _RefusedError("is described by no JSON object")
+    for field in ("dtype", "shape", "data_offsets"):
+        if field not in entry:
+            raise _RefusedError(f"has no {field}")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if type(dtype) is not str or not dtype.isascii() or not dtype.isprintable() or not 0 < len(dtype) <= _LONGEST_DTYPE:
+        raise _RefusedError("has a dtype that is no type name")
+    if not _sizes(shape):
+        raise _RefusedError("has a shape that is no list of sizes")
+    if not _sizes(offsets) or len(offsets) != 2:
+        raise _RefusedError("has data_offsets that are no pair of offsets")
+    begin, end = offsets
+    if end < begin:
+        raise _RefusedError(f"ends at data offset {end:,}, before it begins at {begin:,}")
+    known = DTYPES.get(dtype)
+    if known is not None:
+        expected = byte_length(shape, known.bits)
+        if expected is None:
+            raise _RefusedError(f"of shape {_listed(shape)} and type {dtype} has no whole number of bytes below 2**63")
+        if expected != end - begin:
+            takes = f"takes {count(expected, 'byte')}, but its offsets span {end - begin:,}"
+            raise _RefusedError(f"of shape {_listed(shape)} and type {dtype} {takes}")
+    return dtype, tuple(shape), begin, end
+
+
+def _sizes(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+
+
+def _listed(shape: Sequence[int]) -> str:
+    text = ", ".join(map(str, shape[:8]))
+    return f"[{text}, ...]" if len(shape) > 8 else f"[{text}]"
+
+
+def _has_surrogate(text: str) -> bool:
+    """Whether an escape left half of a surrogate pair, which no UTF-8 text can hold."""
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _offset_of(text: str, token: str | None) -> int | None:
+    """The byte of the file at which ``token`` first stands in the header."""
+    if token is None:
+        return None
+    for spelled in (json.dumps(token, ensure_ascii=False), json.dumps(token), token):
+        position = text.find(spelled)
+        if position >= 0:
+            return 8 + len(text[:position].encode())
+    return None
+
+
+def _broken(problem: str, offset: int | None, *, cut: bool = False) -> BrokenFileError:
+    return BrokenFileError(problem, offset=offset, remedy=WRONG_LENGTH if cut else WRITE_AGAIN)
