@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from core.checkpoint import Checkpoint
+from core.checkpoint import Checkpoint, open_checkpoint
+from core.diagnosis import Thresholds, diagnose, judge
+from core.diagnosis.case import Case
 from core.diagnosis.finding import Finding, Verdict
+from core.engines import DEFAULT_ENGINE, Fed, Wish, get_engine
 from core.engines.outcome import Deliveries
+from core.naming.conventions import companions, find_scales
+from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
-from core.quantization.declaration import Declaration
+from core.progress import Progress
+from core.quantization import Declaration, read_declaration
 from core.settings import Choice, Settings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
@@ -18,10 +27,141 @@ class Inspection:
     checkpoint: Checkpoint
     declaration: Declaration
     settings: Settings
+    wish: Wish
     scales: tuple[KVScale, ...]
+    tensors: tuple[Fed, ...]
     deliveries: Deliveries
     findings: tuple[Finding, ...]
     verdict: Verdict
 
+    @property
+    def case(self) -> Case:
+        """What the diagnosis saw."""
+        return Case(
+            checkpoint=self.checkpoint,
+            declaration=self.declaration,
+            settings=self.settings,
+            scales=self.scales,
+            deliveries=self.deliveries,
+        )
 
-__all__ = ["Choice", "Inspection", "Settings"]
+
+def inspect(
+    path: Path | str,
+    *,
+    engine: str = DEFAULT_ENGINE,
+    method: str | None = None,
+    architecture: str | None = None,
+    kv_cache_dtype: str = "auto",
+    dtype: str | None = None,
+    rules: WeightsMapper | None = None,
+    thresholds: Thresholds | None = None,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Open the checkpoint at ``path`` and say whether its KV-cache scales reach the engine's attention layers.
+
+    ``method``, ``architecture`` and ``dtype`` replace what the checkpoint says; ``rules`` are an out-of-tree backend's.
+    Reads headers, configs and the scales' own bytes, nothing else. Raises UnreadableCheckpointError when nothing can
+    be opened, UsageError for an option that does not exist, CancelledError when ``progress`` was cancelled.
+    """
+    wish = Wish(
+        method=method, architecture=architecture, kv_cache_dtype=kv_cache_dtype, dtype=dtype, rules=rules
+    )
+    get_engine(engine)
+    return inspect_opened(
+        open_checkpoint(path, progress=progress), engine=engine, wish=wish, thresholds=thresholds, progress=progress
+    )
+
+
+def inspect_opened(
+    checkpoint: Checkpoint,
+    *,
+    engine: str = DEFAULT_ENGINE,
+    wish: Wish | None = None,
+    thresholds: Thresholds | None = None,
+    progress: Progress | None = None,
+) -> Inspection:
+    """The same for a checkpoint that is already open."""
+    progress = progress or Progress()
+    progress.start("Reading scales")
+    declaration = read_declaration(checkpoint)
+    scales = find_scales(checkpoint)
+    progress.check()
+    return _judge(
+        checkpoint, declaration, scales, _in_reading_order(checkpoint, scales), engine, wish or Wish(), thresholds
+    )
+
+
+def reinspect(
+    inspection: Inspection,
+    *,
+    engine: str | None = None,
+    wish: Wish | None = None,
+    thresholds: Thresholds | None = None,
+) -> Inspection:
+    """The same checkpoint under another engine or other options: nothing is read again."""
+    return _judge(
+        inspection.checkpoint,
+        inspection.declaration,
+        inspection.scales,
+        inspection.tensors,
+        engine or str(inspection.settings.engine.value),
+        wish or inspection.wish,
+        thresholds,
+    )
+
+
+def predict_tensors(inspection: Inspection, tensors: Iterable[Fed]) -> Deliveries:
+    """What the chosen engine would do with other tensors under the same configs: the export's question."""
+    engine = get_engine(str(inspection.settings.engine.value))
+    return engine.deliver(inspection.declaration, inspection.settings, tuple(tensors), inspection.wish)
+
+
+def _judge(
+    checkpoint: Checkpoint,
+    declaration: Declaration,
+    scales: tuple[KVScale, ...],
+    tensors: tuple[Fed, ...],
+    engine: str,
+    wish: Wish,
+    thresholds: Thresholds | None,
+) -> Inspection:
+    profile = get_engine(engine)
+    settings = profile.settle(declaration, wish)
+    deliveries = profile.deliver(declaration, settings, tensors, wish)
+    case = Case(
+        checkpoint=checkpoint, declaration=declaration, settings=settings, scales=scales, deliveries=deliveries
+    )
+    findings = diagnose(case, thresholds or Thresholds())
+    return Inspection(
+        checkpoint=checkpoint,
+        declaration=declaration,
+        settings=settings,
+        wish=wish,
+        scales=scales,
+        tensors=tensors,
+        deliveries=deliveries,
+        findings=findings,
+        verdict=judge(case, findings),
+    )
+
+
+def _in_reading_order(checkpoint: Checkpoint, scales: tuple[KVScale, ...]) -> tuple[Fed, ...]:
+    """The scales and their companions as engines read them: shard by shard, by name inside a shard."""
+    others = set(companions(checkpoint.catalog.names))
+    if not others:
+        return tuple(Fed(scale.key, scale.shape, scale.values, scale) for scale in scales)
+    by_key: dict[str, list[KVScale]] = {}
+    for scale in scales:
+        by_key.setdefault(scale.key, []).append(scale)
+    tensors = []
+    for index, name in enumerate(checkpoint.catalog.names):
+        if name in by_key:
+            scale = by_key[name].pop(0)
+            tensors.append(Fed(name, scale.shape, scale.values, scale))
+        elif name in others:
+            tensors.append(Fed(name, checkpoint.catalog.entry(index).shape, ()))
+    return tuple(tensors)
+
+
+__all__ = ["Choice", "Inspection", "Settings", "inspect", "inspect_opened", "predict_tensors", "reinspect"]

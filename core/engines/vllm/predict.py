@@ -18,22 +18,9 @@ from core.backends.kv_method import (
     ScaleParameter,
 )
 from core.engines.outcome import AttentionLayer, Deliveries, Delivery, DeliveryOutcome, LoadResult, ValueSource
+from core.engines.profile import Fed
 from core.engines.vllm.walk import Arrival, Walk
 from core.naming.conventions import layer_number
-from core.naming.scales import KVScale
-
-
-@dataclass(frozen=True, slots=True)
-class Fed:
-    """One tensor the engine reads: a KV scale, or a companion (``scale`` None) that takes part in the load.
-
-    ``shape`` as stored; ``values`` flattened, empty for a companion.
-    """
-
-    key: str
-    shape: tuple[int, ...]
-    values: tuple[float, ...]
-    scale: KVScale | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

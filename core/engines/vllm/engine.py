@@ -1,0 +1,222 @@
+"""The engine profile of vLLM 0.33.0."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from core.architectures import ModuleNode, build_model, known_architectures
+from core.architectures.layers import layer_kinds
+from core.backends import BACKENDS, Backend, get_backend
+from core.backends.base import AttentionKind, Declared
+from core.backends.kv_method import CacheSetup, KVMethod
+from core.engines.outcome import Deliveries, Delivery, LoadResult
+from core.engines.profile import Fed, Wish
+from core.engines.vllm.predict import Setup, predict
+from core.engines.vllm.walk import ROTARY_DROPPER, Walk
+from core.errors import UsageError
+from core.naming.conventions import layer_number
+from core.naming.mapper import Renaming, WeightsMapper
+from core.numerics import FLOAT_TYPES
+from core.quantization import KV_CACHE_DTYPES, Declaration, refusal, resolve_kv_cache_dtype
+from core.quantization.cache_dtype import PER_TOKEN_HEAD_DTYPES
+from core.settings import Choice, Settings
+
+_ATTENTION_CLASSES = ("Attention", "MLAAttention")
+
+
+class _WithRules(Backend):
+    """A backend with an out-of-tree mapper merged after its own."""
+
+    def __init__(self, base: Backend, mapper: WeightsMapper) -> None:
+        self._base = base
+        self._mapper = mapper
+        self.method = base.method
+        self.config_class = base.config_class
+        self.title = f"{base.title} with custom rules"
+        self.source = base.source
+
+    def get_cache_scale_mapper(self) -> WeightsMapper:
+        return self._base.get_cache_scale_mapper() | self._mapper
+
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declared) -> KVMethod | None:
+        return self._base.kv_method(kind, path, declared)
+
+
+class Vllm:
+    """vLLM in one version: settles the assumptions, refuses what the engine refuses, predicts the load."""
+
+    name = "vLLM"
+
+    def __init__(self, version: str, *, source: str, how_checked: str) -> None:
+        self.version = version
+        self.id = f"vllm-{version}"
+        self.title = f"vLLM {version}"
+        self.source = source
+        self.how_checked = how_checked
+
+    # ---------------------------------------------------------------------------------------------------- assumptions
+    def settle(self, declaration: Declaration, wish: Wish) -> Settings:
+        if wish.method is not None:
+            get_backend(wish.method)
+        if wish.kv_cache_dtype not in KV_CACHE_DTYPES:
+            raise UsageError(
+                f"{self.title} has no KV-cache dtype {wish.kv_cache_dtype!r}",
+                remedy=f"Choose one of {', '.join(KV_CACHE_DTYPES)}",
+            )
+        if wish.dtype is not None and wish.dtype not in FLOAT_TYPES:
+            raise UsageError(
+                f"{wish.dtype!r} is no model dtype", remedy=f"Choose one of {', '.join(FLOAT_TYPES)}"
+            )
+        architecture = self._architecture(declaration, wish)
+        method = self._method(declaration, wish)
+        root = self._model(declaration, architecture.value, method.value, ())
+        cache = resolve_kv_cache_dtype(
+            wish.kv_cache_dtype, declaration, attention_layers=_kinds(root) or ("Attention",)
+        )
+        return Settings(
+            engine=Choice(self.id, "chosen"),
+            method=method,
+            architecture=architecture,
+            kv_cache_dtype=Choice(
+                wish.kv_cache_dtype, "default" if wish.kv_cache_dtype == "auto" else "chosen", cache.reason
+            ),
+            kv_cache_dtype_resolved=cache.resolved,
+            dtype=_dtype(declaration, wish),
+        )
+
+    def _architecture(self, declaration: Declaration, wish: Wish) -> Choice:
+        if wish.architecture is not None:
+            if wish.architecture not in known_architectures(self.id):
+                raise UsageError(
+                    f"the architecture {wish.architecture!r} is not known for {self.title}",
+                    remedy="Run 'kvscope engines' for the list",
+                )
+            return Choice(wish.architecture, "chosen")
+        for name in declaration.architectures:
+            return Choice(name, "config", "config.json: architectures")
+        return Choice(None, "unknown", "config.json names no architecture")
+
+    def _method(self, declaration: Declaration, wish: Wish) -> Choice:
+        if wish.method is not None:
+            return Choice(wish.method, "chosen")
+        if declaration.method is None:
+            return Choice(None, "config", "no quantization is declared")
+        source = declaration.config_source
+        detail = f"{source.file}: {source.field}".rstrip(": ") if source is not None else ""
+        return Choice(declaration.method, "config", detail)
+
+    # ----------------------------------------------------------------------------------------------------- prediction
+    def deliver(
+        self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish
+    ) -> Deliveries:
+        setup = self.setup(declaration, settings, tensors, wish)
+        refused = refusal(
+            declaration,
+            kv_cache_dtype=wish.kv_cache_dtype,
+            dtype=settings.dtype.value,
+            attention_layers=_kinds(setup.root) if setup is not None else _ATTENTION_CLASSES[:1],
+        )
+        if refused is not None and not (wish.method is not None and wish.method != declaration.method):
+            where = str(refused.source) if refused.source is not None else None
+            load = LoadResult("refused", refused.error, where, refused.reason)
+            return Deliveries(
+                load=load, deliveries=_none(tensors, "the engine refuses to build the model"), attention=()
+            )
+        if setup is None:
+            return self._unknown(settings, tensors)
+        return predict(setup, tensors)
+
+    def setup(
+        self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish
+    ) -> Setup | None:
+        """The model, the backend and the cache this prediction runs on; None for an architecture that is not known."""
+        method = settings.method.value
+        root = self._model(declaration, settings.architecture.value, method, tensors)
+        if root is None:
+            return None
+        backend = BACKENDS.get(method) if method is not None else None
+        if backend is not None and wish.rules is not None:
+            backend = _WithRules(backend, wish.rules)
+        cache = resolve_kv_cache_dtype(wish.kv_cache_dtype, declaration, attention_layers=_kinds(root))
+        return Setup(
+            root=root,
+            backend=backend,
+            declared=declaration,
+            hf_config=declaration.hf_config,
+            cache=CacheSetup(
+                dtype=cache.resolved,
+                quantized=cache.quantized,
+                per_token_head=cache.resolved in PER_TOKEN_HEAD_DTYPES,
+            ),
+            dtype=settings.dtype.value or "bfloat16",
+        )
+
+    def _model(
+        self, declaration: Declaration, architecture: str | None, method: str | None, tensors: Sequence[Fed]
+    ) -> ModuleNode | None:
+        if architecture is None:
+            return None
+        layers = None
+        if not layer_kinds(declaration.hf_config):
+            layers = 1 + max((number for fed in tensors if (number := layer_number(fed.key)) is not None), default=-1)
+        return build_model(architecture, declaration.hf_config, method=method, engine=self.id, layers=layers)
+
+    def _unknown(self, settings: Settings, tensors: Sequence[Fed]) -> Deliveries:
+        name = settings.architecture.value
+        reason = (
+            f"the module tree of {name} is not known for {self.title}"
+            if name is not None
+            else "the checkpoint does not name its architecture"
+        )
+        return Deliveries(load=LoadResult("unknown", reason=reason), deliveries=_none(tensors, reason), attention=())
+
+    # -------------------------------------------------------------------------------------------------------- mapping
+    def map_names(
+        self, names: Sequence[str], *, method: str | None, architecture: str | None, rules: WeightsMapper | None = None
+    ) -> list[Renaming]:
+        """Each name through ``AutoWeightsLoader``'s merged mapper: the architecture's own, the method's, and the rest."""
+        backend = get_backend(method) if method is not None else None
+        if backend is not None and rules is not None:
+            backend = _WithRules(backend, rules)
+        if architecture is not None:
+            root = build_model(architecture, {}, method=method, engine=self.id, layers=0)
+            if root is None:
+                raise UsageError(
+                    f"the architecture {architecture!r} is not known for {self.title}",
+                    remedy="Run 'kvscope engines' for the list",
+                )
+            mapper, _ = Walk(root, backend, {}).mapper_of(root)
+        else:
+            mapper = WeightsMapper()
+            if backend is not None:
+                mapper |= backend.get_cache_scale_mapper()
+                mapper |= backend.get_checkpoint_weight_mapper()
+            mapper |= ROTARY_DROPPER
+        return [mapper.trace(name, by=architecture or "AutoWeightsLoader") for name in names]
+
+
+def _kinds(root: ModuleNode | None) -> tuple[AttentionKind, ...]:
+    if root is None:
+        return ()
+    return tuple({node.attention: None for _, node in root.attention_layers() if node.attention is not None})
+
+
+def _dtype(declaration: Declaration, wish: Wish) -> Choice:
+    if wish.dtype is not None:
+        return Choice(wish.dtype, "chosen")
+    named = re.sub(r"^torch\.", "", declaration.torch_dtype or "")
+    if named == "float32":
+        return Choice("bfloat16", "config", "the config says float32, which vLLM serves in bfloat16")
+    if named in FLOAT_TYPES:
+        return Choice(named, "config", "config.json: torch_dtype")
+    return Choice("bfloat16", "default", "no dtype is declared")
+
+
+def _none(tensors: Sequence[Fed], reason: str) -> tuple[Delivery, ...]:
+    return tuple(
+        Delivery(
+            key=fed.key, scale=fed.scale, name=None, target=None, outcome="not_reached", steps=(), reason=reason
+        )
+        for fed in tensors
+    )
