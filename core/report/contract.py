@@ -1,0 +1,200 @@
+"""The JSON report ``kvscope.report/1``: names and meanings are a contract; fields are only ever added."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from core.diagnosis.finding import Finding
+from core.engines import get_engine
+from core.engines.outcome import AttentionLayer, Delivery
+from core.inspection import Inspection
+from core.naming.mapper import Step
+from core.naming.scales import KVScale
+from core.settings import Choice
+
+SCHEMA = "kvscope.report/1"
+
+
+def report(inspection: Inspection) -> dict[str, Any]:
+    """The report as plain data, ready for :func:`json_text`; numbers that JSON has no words for are strings."""
+    return {
+        "schema": SCHEMA,
+        "checkpoint": _checkpoint(inspection),
+        "declaration": _declaration(inspection),
+        "engine": _engine(inspection),
+        "load": {
+            "outcome": inspection.deliveries.load.outcome,
+            "error": inspection.deliveries.load.error,
+            "key": inspection.deliveries.load.key,
+            "reason": inspection.deliveries.load.reason,
+        },
+        "scales": [
+            _scale(delivery.scale, delivery)
+            for delivery in inspection.deliveries.deliveries
+            if delivery.scale is not None
+        ],
+        "companions": [
+            _delivery(delivery) | {"key": delivery.key}
+            for delivery in inspection.deliveries.deliveries
+            if delivery.scale is None
+        ],
+        "attention": [_layer(layer) for layer in inspection.deliveries.attention],
+        "findings": [_finding(finding) for finding in inspection.findings],
+        "verdict": {"outcome": inspection.verdict.outcome, "text": inspection.verdict.text},
+    }
+
+
+def json_text(data: object, *, indent: int | None = 2) -> str:
+    """JSON with NaN and infinities as the strings "nan", "inf" and "-inf"."""
+    return json.dumps(_spoken(data), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _spoken(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, Mapping):
+        return {str(key): _spoken(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spoken(item) for item in value]
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+
+def _checkpoint(inspection: Inspection) -> dict[str, Any]:
+    checkpoint = inspection.checkpoint
+    producer = inspection.declaration.producer
+    return {
+        "path": str(checkpoint.path),
+        "format": checkpoint.format,
+        "files": len(checkpoint.shards),
+        "tensors": len(checkpoint.catalog),
+        "bytes": checkpoint.total_bytes,
+        "architectures": list(inspection.declaration.architectures),
+        "producer": {
+            "name": producer.tool if producer is not None else None,
+            "version": producer.version if producer is not None else None,
+        },
+        "faults": [
+            {"file": fault.file, "offset": fault.offset, "problem": fault.problem, "remedy": fault.remedy}
+            for fault in checkpoint.faults
+        ],
+    }
+
+
+def _declaration(inspection: Inspection) -> dict[str, Any]:
+    declaration = inspection.declaration
+    scheme = declaration.kv_scheme
+    return {
+        "method": declaration.method,
+        "quant_method": declaration.quant_method,
+        "kv_scheme": {
+            "algorithm": scheme.algorithm,
+            "num_bits": scheme.num_bits,
+            "type": scheme.type,
+            "strategy": scheme.strategy,
+            "dynamic": scheme.dynamic,
+            "symmetric": scheme.symmetric,
+        }
+        if scheme is not None
+        else None,
+        "sources": [
+            {"file": source.file, "field": source.field, "value": source.value} for source in declaration.sources
+        ],
+        "notes": list(declaration.notes),
+    }
+
+
+def _engine(inspection: Inspection) -> dict[str, Any]:
+    settings = inspection.settings
+    profile = get_engine(str(settings.engine.value))
+    return {
+        "id": profile.id,
+        "name": profile.name,
+        "version": profile.version,
+        "method": settings.method.value,
+        "architecture": settings.architecture.value,
+        "kv_cache_dtype": settings.kv_cache_dtype.value,
+        "kv_cache_dtype_resolved": settings.kv_cache_dtype_resolved,
+        "dtype": settings.dtype.value,
+        "origins": {
+            "method": _origin(settings.method),
+            "architecture": _origin(settings.architecture),
+            "kv_cache_dtype": _origin(settings.kv_cache_dtype),
+            "dtype": _origin(settings.dtype),
+        },
+    }
+
+
+def _origin(choice: Choice) -> str:
+    return f"{choice.origin}: {choice.detail}" if choice.detail else choice.origin
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "rule": str(step.rule),
+        "kind": str(step.rule.kind),
+        "before": step.before,
+        "after": step.after,
+        "by": step.by,
+        "source": step.rule.source,
+    }
+
+
+def _delivery(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "target": delivery.target,
+        "outcome": delivery.outcome,
+        "steps": [_step(step) for step in delivery.steps],
+        "reason": delivery.reason,
+        "error": delivery.error,
+    }
+
+
+def _scale(scale: KVScale, delivery: Delivery) -> dict[str, Any]:
+    return {
+        "key": scale.key,
+        "file": scale.file,
+        "role": scale.role,
+        "kind": scale.kind,
+        "layer": scale.layer,
+        "module": scale.module,
+        "convention": scale.convention,
+        "quantity": scale.quantity,
+        "dtype": scale.dtype,
+        "shape": list(scale.shape),
+        "values": list(scale.values),
+        **_delivery(delivery),
+    }
+
+
+def _layer(layer: AttentionLayer) -> dict[str, Any]:
+    return {
+        "path": layer.path,
+        "class": layer.cls,
+        "layer": layer.layer,
+        "kv_method": layer.kv_method,
+        "parameters": {name: list(shape) for name, shape in layer.parameters.items()},
+        "final": dict(layer.final),
+        "per_head": {role: list(values) for role, values in layer.per_head.items()},
+        "source": dict(layer.source),
+        "expects_scales": layer.expects_scales,
+        "error": layer.error,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "title": finding.title,
+        "count": finding.count,
+        "keys": list(finding.keys),
+        "layers": list(finding.layers),
+        "evidence": finding.evidence,
+        "consequence": finding.consequence,
+        "fix": finding.fix,
+        "remedy": finding.remedy,
+        "source": finding.source,
+    }

@@ -1,0 +1,145 @@
+"""The report as plain text, for terminals and for a machine without a display."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from core.diagnosis.finding import Finding
+from core.engines import get_engine
+from core.inspection import Inspection
+from core.naming.mapper import Renaming
+
+_MARKS = {"ok": "OK", "degraded": "DEGRADED", "fails": "FAILS", "unknown": "UNKNOWN"}
+_SEVERITIES = {"error": "ERROR  ", "warning": "WARNING", "info": "info   "}
+_SHOWN_KEYS = 3
+_STRIP_WIDTH = 100
+
+
+def text_report(inspection: Inspection) -> str:
+    """Verdict first, then where, then why; about a screen for any checkpoint."""
+    lines = [
+        f"{_MARKS[inspection.verdict.outcome]}: {inspection.verdict.text}",
+        "PREDICTED (run 'kvscope verify' to let the loader confirm it)",
+        "",
+        *_facts(inspection),
+        "",
+        *_coverage(inspection),
+    ]
+    if inspection.findings:
+        lines.append("")
+        for finding in inspection.findings:
+            lines += _finding(finding)
+    story = _example(inspection)
+    if story:
+        lines += ["", *story]
+    return "\n".join(lines)
+
+
+def one_line(inspection: Inspection) -> str:
+    """The verdict on one line, for many checkpoints."""
+    return f"{_MARKS[inspection.verdict.outcome]:8} {inspection.checkpoint.path}: {inspection.verdict.text}"
+
+
+def _facts(inspection: Inspection) -> list[str]:
+    checkpoint, declaration, settings = inspection.checkpoint, inspection.declaration, inspection.settings
+    scheme = declaration.kv_scheme
+    rows = [
+        ("checkpoint", f"{checkpoint.path} ({checkpoint.format}, {plural(len(checkpoint.shards), 'file')}, "
+                       f"{plural(len(checkpoint.catalog), 'tensor')}, {plural(len(inspection.scales), 'KV-scale tensor')})"),
+        ("written by", declaration.producer.label if declaration.producer is not None else "not said"),
+        ("declared", f"{scheme.label} ({scheme.source.file}: {scheme.source.field})" if scheme is not None
+                     else "no KV-cache scheme"),
+        ("engine", get_engine(str(settings.engine.value)).title),
+        ("backend", f"{settings.method.value or 'none'} ({settings.method.detail or settings.method.origin})"),
+        ("architecture", f"{settings.architecture.value or 'not known'} "
+                         f"({settings.architecture.detail or settings.architecture.origin})"),
+        ("KV cache", f"{settings.kv_cache_dtype.value} -> {settings.kv_cache_dtype_resolved} "
+                     f"({settings.kv_cache_dtype.detail})"),
+        ("model dtype", f"{settings.dtype.value} ({settings.dtype.detail or settings.dtype.origin})"),
+    ]  # fmt: skip
+    return [f"  {name:<13}{value}" for name, value in rows]
+
+
+def coverage_marks(inspection: Inspection) -> dict[str, str]:
+    """For k, v and q one character a layer: ``#`` from the checkpoint, ``=`` copied from the other, ``-`` not there and
+    not needed, ``.`` at the default although expected, ``!`` the layer fails, ``?`` not known."""
+    marks: dict[str, str] = {}
+    for role in ("k", "v", "q"):
+        row = ""
+        for layer in inspection.deliveries.attention:
+            source = layer.source.get(role)
+            if layer.error is not None:
+                row += "!"
+            elif source is None:
+                row += "?"
+            elif source == "checkpoint":
+                row += "#"
+            elif source == "duplicated":
+                row += "="
+            else:
+                row += "." if layer.expects_scales and role != "q" else "-"
+        marks[role] = row
+    return marks
+
+
+def _coverage(inspection: Inspection) -> list[str]:
+    layers = inspection.deliveries.attention
+    counts = Counter(
+        delivery.outcome for delivery in inspection.deliveries.deliveries if delivery.scale is not None
+    )
+    lines = []
+    if layers:
+        lines.append(f"  {plural(len(layers), 'attention layer')} with a KV cache")
+        for role, row in coverage_marks(inspection).items():
+            shown = row if len(row) <= _STRIP_WIDTH else row[: _STRIP_WIDTH - 3] + "..."
+            lines.append(f"    {role} {shown}")
+        lines.append("      # from the checkpoint  = copied  . at 1.0  - none needed  ! fails  ? not reached")
+    if counts:
+        lines.append("  scales: " + ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
+    return lines
+
+
+def _finding(finding: Finding) -> list[str]:
+    lines = [f"{_SEVERITIES[finding.severity]} {finding.title} [{finding.code}]"]
+    for name, text in (("", finding.evidence), ("then", finding.consequence), ("fix", finding.fix)):
+        if text:
+            lines.append(f"          {name + ': ' if name else ''}{text}")
+    if finding.keys:
+        more = f" and {len(finding.keys) - _SHOWN_KEYS} more" if len(finding.keys) > _SHOWN_KEYS else ""
+        lines.append(f"          {', '.join(finding.keys[:_SHOWN_KEYS])}{more}")
+    return lines
+
+
+def _example(inspection: Inspection) -> list[str]:
+    """The way of the first tensor that did not arrive, rule by rule."""
+    for delivery in inspection.deliveries.deliveries:
+        if delivery.outcome in ("loaded", "not_reached"):
+            continue
+        lines = [f"Why {delivery.key} does not arrive:"]
+        lines += [
+            f"  {step.by}: {step.rule}  gives  {step.after if step.after is not None else 'nothing'}"
+            for step in delivery.steps
+        ]
+        if not delivery.steps:
+            lines.append("  no rule matches")
+        lines.append(f"  then: {_first_sentence(delivery.error or delivery.reason)}")
+        return lines
+    return []
+
+
+def _first_sentence(text: str, limit: int = 240) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def mapping_text(renamings: Sequence[Renaming]) -> Iterable[str]:
+    """``kvscope map`` as text: every name with its rules."""
+    for renaming in renamings:
+        yield f"{renaming.name} -> {renaming.result if renaming.result is not None else '(dropped)'}"
+        for step in renaming.steps:
+            yield f"    {step.rule}"
+
+
+def plural(count: int, noun: str) -> str:
+    """"1 layer", "2 layers"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
