@@ -1,0 +1,107 @@
+"""``make bench``: what KVScope costs on checkpoints of real size, as a multiple of what the usual tool costs.
+
+CPU time of fresh processes, taken in turn, the median of several; the multiples carry over to other machines, the
+milliseconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from resources import resource
+from tests.bench.operations import OPERATIONS
+from tests.bench.synthetic import SIZES, write_checkpoint
+
+FOLDER = Path(".bench")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``own`` shall cost at most ``target`` times what ``baseline`` costs, on the checkpoint ``size``."""
+
+    title: str
+    size: str
+    baseline: str
+    own: str
+    target: float
+
+
+ROWS = (
+    Row("list all tensors", "B", "library_names", "own_names", 0.6),
+    Row("list all tensors", "C", "library_names", "own_names", 0.6),
+    Row("list all tensors", "D", "library_names", "own_names", 0.6),
+    Row("open, read all KV scales", "B", "library_scales", "own_scales", 1.0),
+    Row("the whole check", "B", "library_names", "check", 1.0),
+    Row("the whole check", "C", "library_names", "check", 1.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Medians in ms of CPU time."""
+
+    row: Row
+    baseline_ms: float
+    own_ms: float
+
+    @property
+    def ratio(self) -> float:
+        return self.own_ms / self.baseline_ms
+
+
+def _one(operation: str, checkpoint: Path) -> None:
+    """In the child: prints the CPU seconds of one run."""
+    run = OPERATIONS[operation]
+    run(resource("samples", "modelopt", "qwen3-36layers-fp8-kvfp8"))
+    before = time.process_time()
+    run(checkpoint)
+    print(time.process_time() - before)
+
+
+def _cpu_ms(operation: str, checkpoint: Path) -> float:
+    command = [sys.executable, "-m", "tests.bench", "--one", operation, str(checkpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{operation} on {checkpoint} failed:\n{done.stderr.strip()}")
+    return 1000 * float(done.stdout)
+
+
+def measure(row: Row, checkpoint: Path, runs: int) -> Measured:
+    """Both operations ``runs`` times, in turn, so that a slow minute strikes both."""
+    pairs = [(_cpu_ms(row.baseline, checkpoint), _cpu_ms(row.own, checkpoint)) for _ in range(runs)]
+    return Measured(row, median(pair[0] for pair in pairs), median(pair[1] for pair in pairs))
+
+
+def main() -> int:
+    """Measure and print; returns 1 when a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="how often each is run (default 5)")
+    parser.add_argument("--sizes", nargs="+", choices=["B", "C", "D"], default=["B", "C"], help="default: B C")
+    parser.add_argument("--one", nargs=2, metavar=("OPERATION", "CHECKPOINT"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.one:
+        _one(chosen.one[0], Path(chosen.one[1]))
+        return 0
+    print(f"{'operation':26} {'size':4} {'usual ms':>9} {'KVScope ms':>11} {'ratio':>6} {'target':>7}")
+    results: list[Measured] = []
+    for row in ROWS:
+        if row.size not in chosen.sizes:
+            continue
+        result = measure(row, write_checkpoint(FOLDER, SIZES[row.size]), chosen.runs)
+        results.append(result)
+        verdict = "" if result.ratio <= row.target else "  missed"
+        numbers = f"{result.baseline_ms:9.0f} {result.own_ms:11.0f} {result.ratio:6.2f} {row.target:7.2f}"
+        print(f"{row.title:26} {row.size:4} {numbers}{verdict}", flush=True)
+    (FOLDER / "results.json").write_text(json.dumps([asdict(result) for result in results], indent=2))
+    return int(any(result.ratio > result.row.target for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
