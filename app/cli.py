@@ -1,16 +1,362 @@
-"""The command line. Nothing here imports Qt until a window is asked for."""
+"""The command line. Nothing here imports Qt, and no command imports torch, until it is needed."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from core import __version__
+from core.errors import KVScopeError, UsageError
+
+if TYPE_CHECKING:
+    from core.engines.profile import Wish
+    from core.inspection import Inspection
+    from core.naming.mapper import WeightsMapper
+
+EXIT_FINE, EXIT_PROBLEMS, EXIT_UNUSABLE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="kvscope", description="Inspect the KV-cache scales of LLM checkpoints.")
+    """Run the command line; returns the exit status: 0 nothing wrong, 1 problems found, 2 unreadable input or usage
+    error. Errors are one sentence on stderr; ``--debug`` lets the traceback through."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    known = _COMMANDS.keys()
+    if not arguments or (arguments[0] not in known and arguments[0] not in ("-h", "--help", "--version")):
+        arguments.insert(0, "open")
+    options = parser.parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except KVScopeError as error:
+        if options.debug:
+            raise
+        print(f"kvscope: {error}", file=sys.stderr)
+        return EXIT_UNUSABLE
+    except KeyboardInterrupt:
+        print("kvscope: stopped", file=sys.stderr)
+        return EXIT_UNUSABLE
+    except BrokenPipeError:
+        # Whoever read our output has gone (| head); leave without a second complaint from the interpreter.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FINE
+    except Exception as error:
+        if options.debug:
+            raise
+        print(
+            f"kvscope: an unexpected {type(error).__name__}: {error}. "
+            "Run the same with --debug and report what it prints",
+            file=sys.stderr,
+        )
+        return EXIT_UNUSABLE
+
+
+# ------------------------------------------------------------------------------------------------------------- arguments
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kvscope",
+        description="Will my engine's attention layers really receive these KV-cache scales?",
+        epilog="kvscope [PATH ...] opens the window. Exit status: 0 nothing wrong, 1 problems found, "
+        "2 unreadable input or usage error.",
+    )
     parser.add_argument("--version", action="version", version=f"kvscope {__version__}")
-    parser.parse_args(argv)
-    return 0
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show a traceback instead of one sentence")
+    engine = argparse.ArgumentParser(add_help=False)
+    engine.add_argument("--engine", default="vllm-0.33.0", help="engine profile (default: %(default)s)")
+    engine.add_argument("--method", help="quantization method instead of the declared one")
+    engine.add_argument("--architecture", help="architecture instead of the declared one")
+    engine.add_argument("--kv-cache-dtype", default="auto", help="as given to the engine (default: %(default)s)")
+    engine.add_argument("--dtype", help="the engine's model dtype (default: from the config)")
+    engine.add_argument("--rules", metavar="FILE", help="TOML file with an out-of-tree backend's renaming rules")
+
+    window = commands.add_parser("open", parents=[common, engine], help="open the window (the default)")
+    window.add_argument("paths", nargs="*", metavar="PATH")
+    window.add_argument("--select", metavar="KEY", help="select this tensor")
+
+    check = commands.add_parser("check", parents=[common, engine], help="say whether the scales arrive")
+    check.add_argument("paths", nargs="+", metavar="PATH")
+    check.add_argument("--json", action="store_true", help="print the report as JSON")
+    check.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML file")
+
+    mapping = commands.add_parser("map", parents=[common, engine], help="rename tensor names as the engine does")
+    mapping.add_argument("names", nargs="*", metavar="NAME", help="read from stdin when none are given")
+    mapping.add_argument("--json", action="store_true", help="a JSON list on stdin, a JSON object out")
+
+    export = commands.add_parser("export", parents=[common, engine], help="write a normalized copy")
+    export.add_argument("path", metavar="PATH")
+    export.add_argument("out", metavar="OUT")
+    export.add_argument("--names", metavar="CONVENTION", help="naming convention instead of the one that loads")
+    export.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    export.add_argument("--json", action="store_true", help="print plan and result as JSON")
+
+    verify = commands.add_parser("verify", parents=[common, engine], help="run the loader and compare")
+    verify.add_argument("path", metavar="PATH")
+    verify.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
+    verify.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    diff = commands.add_parser("diff", parents=[common], help="compare the scales of two checkpoints")
+    diff.add_argument("left", metavar="A")
+    diff.add_argument("right", metavar="B")
+    diff.add_argument("--json", action="store_true", help="print the rows as JSON")
+
+    for name, text in (("engines", "list engines, methods and architectures"), ("conventions", "list conventions")):
+        listing = commands.add_parser(name, parents=[common], help=text)
+        listing.add_argument("--json", action="store_true")
+    return parser
+
+
+def _wish(options: argparse.Namespace) -> Wish:
+    from core.engines import Wish
+
+    mapper: WeightsMapper | None = None
+    method = options.method
+    if options.rules is not None:
+        from core.backends.rules_file import read_rules
+
+        rules = read_rules(options.rules)
+        mapper, method = rules.mapper, method or rules.method
+    return Wish(
+        method=method,
+        architecture=options.architecture,
+        kv_cache_dtype=options.kv_cache_dtype,
+        dtype=options.dtype,
+        rules=mapper,
+    )
+
+
+def _inspect(path: str, options: argparse.Namespace) -> Inspection:
+    from core.inspection import inspect
+
+    wish = _wish(options)
+    return inspect(
+        path,
+        engine=options.engine,
+        method=wish.method,
+        architecture=wish.architecture,
+        kv_cache_dtype=wish.kv_cache_dtype,
+        dtype=wish.dtype,
+        rules=wish.rules,
+    )
+
+
+def _status(inspection: Inspection) -> int:
+    problems = any(finding.severity != "info" for finding in inspection.findings)
+    return EXIT_PROBLEMS if problems or inspection.verdict.outcome != "ok" else EXIT_FINE
+
+
+# ------------------------------------------------------------------------------------------------------------- commands
+def _open(options: argparse.Namespace) -> int:
+    from app.display import why_no_window
+
+    reason = why_no_window()
+    if reason is None:
+        from app.gui import start
+
+        wish = _wish(options)
+        return start(options.paths, engine=options.engine, wish=wish, select=options.select)
+    print(f"No window: {reason}", file=sys.stderr)
+    if not options.paths:
+        print("Name a checkpoint to get the text report: kvscope PATH", file=sys.stderr)
+        return EXIT_UNUSABLE
+    return _report_as_text(options)
+
+
+def _report_as_text(options: argparse.Namespace) -> int:
+    from core.report import text_report
+
+    status = EXIT_FINE
+    for path in options.paths:
+        inspection = _inspect(path, options)
+        print(text_report(inspection))
+        status = max(status, _status(inspection))
+    return status
+
+
+def _check(options: argparse.Namespace) -> int:
+    from core.report import html_report, json_text, report, text_report
+    from core.report.text import one_line
+
+    if options.html is not None and len(options.paths) > 1:
+        raise UsageError("--html takes one checkpoint", remedy="Run it once for each PATH")
+    status = EXIT_FINE
+    several = len(options.paths) > 1
+    reports: list[dict[str, Any]] = []
+    for path in options.paths:
+        try:
+            inspection = _inspect(path, options)
+        except UsageError:
+            raise
+        except KVScopeError as error:
+            if not several or options.debug:
+                raise
+            print(f"kvscope: {error}", file=sys.stderr)
+            reports.append({"schema": "kvscope.report/1", "checkpoint": {"path": path}, "error": str(error)})
+            status = EXIT_UNUSABLE
+            continue
+        status = max(status, _status(inspection))
+        if options.json:
+            reports.append(report(inspection))
+        else:
+            print(one_line(inspection) if several else text_report(inspection))
+        if options.html is not None:
+            _write_text(Path(options.html), html_report(inspection))
+    if options.json:
+        print(json_text(reports if several else reports[0]))
+    return status
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written: {error.strerror}", path=path, remedy="Choose a file in a folder you may write to"
+        ) from error
+
+
+def _map(options: argparse.Namespace) -> int:
+    from core.engines import get_engine
+    from core.report.contract import json_text
+    from core.report.text import mapping_text
+
+    names = options.names or _names_from_stdin(as_json=options.json)
+    wish = _wish(options)
+    renamings = get_engine(options.engine).map_names(
+        names, method=wish.method, architecture=wish.architecture, rules=wish.rules
+    )
+    if options.json:
+        print(
+            json_text(
+                {
+                    "engine": options.engine,
+                    "method": wish.method,
+                    "names": {renaming.name: renaming.result for renaming in renamings},
+                }
+            )
+        )
+    else:
+        print("\n".join(mapping_text(renamings)))
+    return EXIT_FINE
+
+
+def _names_from_stdin(*, as_json: bool) -> list[str]:
+    text = sys.stdin.read()
+    if not as_json:
+        return text.split()
+    try:
+        names = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"stdin holds no JSON: {error}", remedy='Give a list of names: ["a.b.k_scale"]') from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError("stdin holds no list of texts", remedy='Give a list of names: ["a.b.k_scale"]')
+    return names
+
+
+def _export(options: argparse.Namespace) -> int:
+    from core.export import plan_export, write_export
+    from core.export.report import plan_as_data, plan_text, result_as_data, result_text
+    from core.report.contract import json_text
+
+    plan = plan_export(_inspect(options.path, options), names=options.names)
+    if options.dry_run:
+        print(json_text(plan_as_data(plan)) if options.json else plan_text(plan))
+        return EXIT_FINE
+    result = write_export(plan, Path(options.out))
+    if options.json:
+        print(json_text({**plan_as_data(plan), **result_as_data(result)}))
+    else:
+        print(plan_text(plan))
+        print(result_text(result))
+    return _status(result.after)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from core.loading.report import verification_as_data, verification_text
+    from core.loading.verify import verify
+    from core.report.contract import json_text
+
+    inspection = _inspect(options.path, options)
+    verification = verify(inspection, device=options.device)
+    print(json_text(verification_as_data(verification)) if options.json else verification_text(verification))
+    return max(EXIT_FINE if verification.agreed else EXIT_PROBLEMS, _status(inspection))
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from core.checkpoint import open_checkpoint
+    from core.comparison import compare
+    from core.naming.conventions import find_scales
+    from core.report.contract import json_text
+    from core.report.difference import comparison_as_data, comparison_text
+
+    left, right = (find_scales(open_checkpoint(path)) for path in (options.left, options.right))
+    comparison = compare(left, right)
+    data = comparison_as_data(comparison, options.left, options.right)
+    print(json_text(data) if options.json else comparison_text(comparison))
+    return EXIT_FINE if all(row.change == "same" for row in comparison.rows) else EXIT_PROBLEMS
+
+
+def _engines(options: argparse.Namespace) -> int:
+    from core.architectures import known_architectures
+    from core.backends import BACKENDS
+    from core.engines import ENGINES
+    from core.report.contract import json_text
+
+    if options.json:
+        data = [
+            {
+                "id": profile.id,
+                "title": profile.title,
+                "source": profile.source,
+                "how_checked": profile.how_checked,
+                "methods": list(BACKENDS),
+                "architectures": list(known_architectures(profile.id)),
+            }
+            for profile in ENGINES.values()
+        ]
+        print(json_text(data))
+        return EXIT_FINE
+    for profile in ENGINES.values():
+        print(f"{profile.id}: {profile.title}")
+        print(f"  source:        {profile.source}")
+        print(f"  checked:       {profile.how_checked}")
+        print(f"  methods:       {', '.join(BACKENDS)}")
+        print(f"  architectures: {', '.join(known_architectures(profile.id))}")
+    return EXIT_FINE
+
+
+def _conventions(options: argparse.Namespace) -> int:
+    from core.naming.conventions import CONVENTIONS
+    from core.report.contract import json_text
+
+    fields = ("id", "producer", "keys", "shape", "declared_as", "source")
+    rows = [{name: getattr(convention, name) for name in fields} for convention in CONVENTIONS]
+    if options.json:
+        print(json_text(rows))
+        return EXIT_FINE
+    for row in rows:
+        print(f"{row['id']} ({row['producer']})")
+        print(f"  keys:     {row['keys']}\n  shape:    {row['shape']}\n  declared: {row['declared_as']}")
+        print(f"  source:   {row['source']}")
+    return EXIT_FINE
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "open": _open,
+    "check": _check,
+    "map": _map,
+    "export": _export,
+    "verify": _verify,
+    "diff": _diff,
+    "engines": _engines,
+    "conventions": _conventions,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""A TOML file of renaming rules: an out-of-tree backend without a line of Python.
+
+::
+
+    name = "my-backend"              # for people
+    method = "compressed-tensors"    # optional: the built-in method whose KV method takes the scales
+
+    [[rule]]
+    kind = "regex"                   # renaming, regex, substr, stacked, prefix or suffix
+    pattern = '\\.cache_k\\.scale$'
+    replacement = '.attn.k_scale'    # or: drop = true
+    shard = "k"                      # stacked rules only
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import KVScopeError
+from core.naming.mapper import Rule, RuleKind, WeightsMapper
+
+_LIMIT = 1 << 20
+_KNOWN = {"kind", "pattern", "replacement", "drop", "shard", "source"}
+
+
+@dataclass(frozen=True, slots=True)
+class RulesFile:
+    """What such a file says; ``method`` None means: the method the checkpoint declares."""
+
+    name: str
+    method: str | None
+    mapper: WeightsMapper
+
+
+def read_rules(path: Path | str) -> RulesFile:
+    """Read a file of rules. Raises KVScopeError that names the file, the rule and the remedy."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise KVScopeError("a file of rules is never larger than 1 MiB", path=path, remedy="Name the right file")
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise KVScopeError(
+            f"cannot be read: {error.strerror}", path=path, remedy="Check the name and the permissions"
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise KVScopeError(f"is not TOML: {error}", path=path, remedy="Mend it at that place") from error
+    rows = data.get("rule", [])
+    if not isinstance(rows, list) or not rows:
+        raise KVScopeError("holds no [[rule]]", path=path, remedy="Add at least one [[rule]] table")
+    name, method = data.get("name", path.stem), data.get("method")
+    if not isinstance(name, str) or not isinstance(method, str | None):
+        raise KVScopeError("name and method are texts", path=path, remedy='Write them in quotes: name = "my-backend"')
+    rules = tuple(_rule(row, number, path) for number, row in enumerate(rows, start=1))
+    try:
+        mapper = WeightsMapper(rules)
+    except ValueError as error:
+        raise KVScopeError(str(error), path=path, remedy="Mend the pattern") from error
+    return RulesFile(name, method, mapper)
+
+
+def _rule(row: Any, number: int, path: Path) -> Rule:
+    where = f"rule {number}"
+    if not isinstance(row, dict):
+        raise KVScopeError(f"{where} is no table", path=path, remedy="Begin it with [[rule]]")
+    unknown = sorted(set(row) - _KNOWN)
+    if unknown:
+        raise KVScopeError(
+            f"{where} has the unknown field {unknown[0]!r}", path=path, remedy=f"Known are {', '.join(sorted(_KNOWN))}"
+        )
+    kind = row.get("kind")
+    if kind not in tuple(RuleKind):
+        raise KVScopeError(f"{where} has the kind {kind!r}", path=path, remedy=f"Choose one of {', '.join(RuleKind)}")
+    pattern, replacement, drop = row.get("pattern"), row.get("replacement"), row.get("drop", False)
+    if not isinstance(pattern, str) or not pattern:
+        raise KVScopeError(f"{where} has no pattern", path=path, remedy="Give it a pattern in quotes")
+    if drop is not True and not isinstance(replacement, str):
+        raise KVScopeError(
+            f"{where} has neither a replacement nor drop = true", path=path, remedy="Give it one of the two"
+        )
+    shard = row.get("shard")
+    if shard is not None and not isinstance(shard, str | int):
+        raise KVScopeError(f"{where} has a shard that is no text and no number", path=path, remedy='Write shard = "k"')
+    source = row.get("source")
+    return Rule(
+        RuleKind(kind),
+        pattern,
+        None if drop is True else replacement,
+        shard=shard,
+        source=source if isinstance(source, str) else f"{path.name}, {where}",
+    )
