@@ -20,6 +20,13 @@ hypothesis.settings.register_profile("kvscope", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("kvscope")
 
 
+def pytest_configure() -> None:
+    try:
+        shared_folder()
+    except NotADirectoryError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
 def pytest_report_header() -> str:
     shared = shared_folder()
     if shared is None:
