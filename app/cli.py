@@ -23,7 +23,8 @@ EXIT_FINE, EXIT_PROBLEMS, EXIT_UNUSABLE = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 nothing wrong, 1 problems found, 2 unreadable input or usage
-    error. Errors are one sentence on stderr; ``--debug`` lets the traceback through."""
+    error. Errors are one sentence on stderr; ``--debug`` lets the traceback through.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     known = _COMMANDS.keys()
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_UNUSABLE
 
 
-# ------------------------------------------------------------------------------------------------------------- arguments
+# ------------------------------------------------------------------------------------------------------------ arguments
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kvscope",

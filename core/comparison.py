@@ -13,12 +13,14 @@ CALIBRATION_NOISE = 0.10
 """Two calibrations of one model differ by up to this much (public models, FP8)."""
 
 Change = Literal["same", "renamed", "changed", "added", "removed"]
+CHANGES: tuple[Change, ...] = ("same", "renamed", "changed", "added", "removed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One scale in both checkpoints. ``ratio`` is right over left where both hold one number or equally many heads
-    (then the ratio farthest from 1), None where it cannot be formed; ``reshaped`` when only the shape differs."""
+    (then the ratio farthest from 1), None where it cannot be formed; ``reshaped`` when only the shape differs.
+    """
 
     change: Change
     left: KVScale | None
@@ -43,7 +45,7 @@ class Comparison:
 
 
 def compare(left: Sequence[KVScale], right: Sequence[KVScale]) -> Comparison:
-    """Match the scales of two checkpoints and say what differs; order follows the left, then what only the right has."""
+    """Match the scales of two checkpoints and say what differs; in the left's order, then what only the right has."""
     others: dict[object, list[KVScale]] = {}
     for scale in right:
         others.setdefault(_identity(scale), []).append(scale)
@@ -60,8 +62,10 @@ def compare(left: Sequence[KVScale], right: Sequence[KVScale]) -> Comparison:
 def _identity(scale: KVScale) -> tuple[int | None, str, str, str]:
     # Towers and drafts number their layers anew, so the module's first words keep them apart.
     outer = "draft" if scale.module.startswith("mtp") else "tower" if "tower" in scale.module else "model"
-    inner = "cross" if "encoder_attn" in scale.module or "cross" in scale.module else "encoder" * (
-        ".encoder." in f".{scale.module}"
+    inner = (
+        "cross"
+        if "encoder_attn" in scale.module or "cross" in scale.module
+        else "encoder" * (".encoder." in f".{scale.module}")
     )
     return scale.layer, f"{outer}.{inner}", scale.role, scale.kind
 

@@ -46,7 +46,7 @@ class Inspection:
         )
 
 
-def inspect(
+def inspect(  # noqa: PLR0913  (the options of the command line, one by one)
     path: Path | str,
     *,
     engine: str = DEFAULT_ENGINE,
@@ -64,9 +64,7 @@ def inspect(
     Reads headers, configs and the scales' own bytes, nothing else. Raises UnreadableCheckpointError when nothing can
     be opened, UsageError for an option that does not exist, CancelledError when ``progress`` was cancelled.
     """
-    wish = Wish(
-        method=method, architecture=architecture, kv_cache_dtype=kv_cache_dtype, dtype=dtype, rules=rules
-    )
+    wish = Wish(method=method, architecture=architecture, kv_cache_dtype=kv_cache_dtype, dtype=dtype, rules=rules)
     get_engine(engine)
     return inspect_opened(
         open_checkpoint(path, progress=progress), engine=engine, wish=wish, thresholds=thresholds, progress=progress
@@ -129,9 +127,7 @@ def _judge(
     profile = get_engine(engine)
     settings = profile.settle(declaration, wish)
     deliveries = profile.deliver(declaration, settings, tensors, wish)
-    case = Case(
-        checkpoint=checkpoint, declaration=declaration, settings=settings, scales=scales, deliveries=deliveries
-    )
+    case = Case(checkpoint=checkpoint, declaration=declaration, settings=settings, scales=scales, deliveries=deliveries)
     findings = diagnose(case, thresholds or Thresholds())
     return Inspection(
         checkpoint=checkpoint,

@@ -123,7 +123,8 @@ def build_model(
 ) -> ModuleNode | None:
     """The module tree of ``architecture`` with the sizes ``config`` (a whole config.json) gives, or None when the
     architecture is not known. ``layers`` is used where the config does not say how many layers there are (an engine
-    would take the config class's default there); ``method`` selects a hand-written loader's variant."""
+    would take the config class's default there); ``method`` selects a hand-written loader's variant.
+    """
     known = _survey(engine)["architectures"].get(architecture)
     if known is None:
         return None

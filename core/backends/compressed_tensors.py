@@ -7,6 +7,8 @@ from core.backends.kv_method import CompressedTensorsKVCacheMethod, KVMethod
 
 
 class CompressedTensors(Backend):
+    """Scalar or per-head scales in float32; MLA layers get none."""
+
     method = "compressed-tensors"
     config_class = "CompressedTensorsConfig"
     title = "compressed-tensors (llm-compressor, AutoRound)"

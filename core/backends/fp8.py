@@ -8,6 +8,8 @@ from core.naming.mapper import WeightsMapper
 
 
 class Fp8(Backend):
+    """Output scales of the projections are renamed too; MLA layers get no scales."""
+
     method = "fp8"
     config_class = "Fp8Config"
     title = "FP8 (AutoFP8, Quark in fp8 mode)"
@@ -21,6 +23,8 @@ class Fp8(Backend):
 
 
 class DeepSeekV4Fp8(Fp8):
+    """Fp8 with other expert weights; the same scales."""
+
     method = "deepseek_v4_fp8"
     config_class = "DeepseekV4FP8Config"
     title = "FP8 of DeepSeek V4"

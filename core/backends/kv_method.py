@@ -13,10 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from core.engines.outcome import ValueSource
 from core.numerics import round_to
 
 ROLES = ("k", "v", "q", "prob")
+
+ValueSource = Literal["checkpoint", "duplicated", "default", "forced"]
+"""Where a layer's value came from: its own tensor; another role's tensor; the engine's default because none arrived;
+or set by the engine although one arrived (a cache that is not quantized runs at 1.0)."""
 
 Taking = Literal["scalar", "default", "per_head", "discard"]
 """How a parameter takes a tensor: one element only; vLLM's default loader (one element, or exactly its own shape);
@@ -34,7 +37,8 @@ class EngineError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSetup:
     """How the KV cache is stored: ``dtype`` as the engine resolved it, whether that is a quantized type, whether its
-    scales are computed per token and head at run time, and whether the GPU uses the FNUZ float8 formats (AMD MI300)."""
+    scales are computed per token and head at run time, and whether the GPU uses the FNUZ float8 formats (AMD MI300).
+    """
 
     dtype: str
     quantized: bool
@@ -93,7 +97,8 @@ class KVMethod(ABC):
         cache: CacheSetup,
     ) -> Processed:
         """``process_weights_after_loading``: ``held`` are the parameters' values, ``loaded`` the names that were
-        written. Raises EngineError where the engine does."""
+        written. Raises EngineError where the engine does.
+        """
 
     def take(
         self,
@@ -173,13 +178,9 @@ class BaseKVCacheMethod(KVMethod):
             for role in ("q", "k", "v", "prob")
         }
 
-    def process(
-        self, held: Mapping[str, tuple[float, ...]], loaded: frozenset[str], cache: CacheSetup
-    ) -> Processed:
+    def process(self, held: Mapping[str, tuple[float, ...]], loaded: frozenset[str], cache: CacheSetup) -> Processed:
         final = dict.fromkeys(ROLES, 1.0)
-        source: dict[str, ValueSource] = {
-            role: "forced" if f"{role}_scale" in loaded else "default" for role in ROLES
-        }
+        source: dict[str, ValueSource] = {role: "forced" if f"{role}_scale" in loaded else "default" for role in ROLES}
         if cache.per_token_head:
             return Processed(final=final, source=source, per_head={})
         factor = 2.0 if cache.fnuz else 1.0
@@ -192,7 +193,7 @@ class BaseKVCacheMethod(KVMethod):
                 if not k > 0.0:
                     raise EngineError("AssertionError")
                 # Python's max(k, v): v only where it compares greater, so a NaN v leaves k.
-                final["k"] = final["v"] = (v if v > k else k) * factor
+                final["k"] = final["v"] = (max(k, v)) * factor
                 source["k"], source["v"] = "checkpoint", "duplicated"
         for role, value in (("q", q), ("prob", prob)):
             if value > 0.0:
@@ -233,9 +234,7 @@ class CompressedTensorsKVCacheMethod(KVMethod):
             )
         return created
 
-    def process(
-        self, held: Mapping[str, tuple[float, ...]], loaded: frozenset[str], cache: CacheSetup
-    ) -> Processed:
+    def process(self, held: Mapping[str, tuple[float, ...]], loaded: frozenset[str], cache: CacheSetup) -> Processed:
         final = {"prob": 1.0}
         source: dict[str, ValueSource] = {"prob": "default"}
         heads: dict[str, tuple[float, ...]] = {}

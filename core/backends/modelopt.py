@@ -7,6 +7,8 @@ from core.backends.kv_method import BaseKVCacheMethod, KVMethod
 
 
 class ModelOpt(Backend):
+    """The one family that gives MLA layers scale parameters as well."""
+
     method = "modelopt"
     config_class = "ModelOptFp8Config"
     title = "ModelOpt FP8"
@@ -17,23 +19,31 @@ class ModelOpt(Backend):
 
 
 class ModelOptFp4(ModelOpt):
+    """NVFP4 weights; the same scales."""
+
     method = "modelopt_fp4"
     config_class = "ModelOptNvFp4Config"
     title = "ModelOpt NVFP4"
 
 
 class ModelOptMxFp8(ModelOpt):
+    """MXFP8 weights; the same scales."""
+
     method = "modelopt_mxfp8"
     config_class = "ModelOptMxFp8Config"
     title = "ModelOpt MXFP8"
 
 
 class MxFp8(ModelOptMxFp8):
+    """The name MiniMax-style checkpoints declare."""
+
     method = "mxfp8"
     title = "MXFP8 (read by ModelOpt's config)"
 
 
 class ModelOptMixed(ModelOpt):
+    """A format for each layer: scales only on Attention, and only where the cache is declared quantized."""
+
     method = "modelopt_mixed"
     config_class = "ModelOptMixedPrecisionConfig"
     title = "ModelOpt mixed precision"

@@ -11,6 +11,8 @@ from core.naming.mapper import WeightsMapper
 
 
 class Quark(Backend):
+    """Output scales of the projections are renamed too; MLA and excluded layers get no scales."""
+
     method = "quark"
     config_class = "QuarkConfig"
     title = "AMD Quark"
@@ -34,7 +36,8 @@ def _patterns(declared: Declared) -> list[str]:
 
 def is_excluded(path: str, patterns: Iterable[str]) -> bool:
     """Whether one of Quark's exclude entries names ``path`` (vLLM 0.33.0, quark/utils.py, check_equal_or_regex_match):
-    equal to it, or a regular expression after "re:"."""
+    equal to it, or a regular expression after "re:".
+    """
     for pattern in patterns:
         if pattern.startswith("re:"):
             try:

@@ -1,4 +1,4 @@
-"""A TOML file of renaming rules: an out-of-tree backend without a line of Python.
+r"""A TOML file of renaming rules: an out-of-tree backend without a line of Python.
 
 ::
 
@@ -7,7 +7,7 @@
 
     [[rule]]
     kind = "regex"                   # renaming, regex, substr, stacked, prefix or suffix
-    pattern = '\\.cache_k\\.scale$'
+    pattern = '\.cache_k\.scale$'
     replacement = '.attn.k_scale'    # or: drop = true
     shard = "k"                      # stacked rules only
 """

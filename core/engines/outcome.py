@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from core.backends.kv_method import ValueSource
 from core.naming.mapper import Step
 from core.naming.scales import KVScale
 
 LoadOutcome = Literal["loads", "raises", "refused", "unknown"]
 DeliveryOutcome = Literal["loaded", "ignored", "dropped", "raises", "not_reached"]
-ValueSource = Literal["checkpoint", "duplicated", "default", "forced"]
-"""Where a layer's value came from: its own tensor; another role's tensor; the engine's default because none arrived;
-or set by the engine although one arrived (a cache that is not quantized runs at 1.0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +73,14 @@ class Deliveries:
     deliveries: tuple[Delivery, ...]
     attention: tuple[AttentionLayer, ...]
     notes: tuple[str, ...] = ()
+
+
+__all__ = [
+    "AttentionLayer",
+    "Deliveries",
+    "Delivery",
+    "DeliveryOutcome",
+    "LoadOutcome",
+    "LoadResult",
+    "ValueSource",
+]

@@ -29,7 +29,8 @@ class Fed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What the user asked for; None leaves it to the checkpoint and the engine. ``rules`` are an out-of-tree
-    backend's own, merged after the method's with ``|``."""
+    backend's own, merged after the method's with ``|``.
+    """
 
     method: str | None = None
     architecture: str | None = None
@@ -52,9 +53,7 @@ class EngineProfile(Protocol):
         """What the prediction will assume, each with its origin. Raises UsageError for a choice that does not exist."""
         ...
 
-    def deliver(
-        self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish
-    ) -> Deliveries:
+    def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
         """What the engine does with these tensors, in the order in which it reads them."""
         ...
 

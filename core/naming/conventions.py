@@ -193,7 +193,9 @@ CONVENTIONS: tuple[Convention, ...] = (
         declared_as="any",
         source="vLLM 0.33.0, layers/attention",
         patterns=(
-            Pattern(rf"^(?P<module>.+\.{_ATTENTION})\.(?:mla_attn\.mla_attn|mla_attn|attn)\.(?P<role>[kvq]|prob)_scale$"),
+            Pattern(
+                rf"^(?P<module>.+\.{_ATTENTION})\.(?:mla_attn\.mla_attn|mla_attn|attn)\.(?P<role>[kvq]|prob)_scale$"
+            ),
             Pattern(
                 rf"^(?P<module>.+\.{_ATTENTION})\.(?:mla_attn\.mla_attn|mla_attn|attn)\.(?P<role>[kvq])_zero_point$",
                 kind="zero_point",
@@ -216,7 +218,9 @@ CONVENTIONS: tuple[Convention, ...] = (
     ),
 )
 
-FALSE_FRIENDS = re.compile(r"\.indexer\.|(?:^|\.)audio_tower\.|(?:^|\.)(?:audio|vision)_(?:model|encoder)\.|\.[kvq]_norm\.")
+FALSE_FRIENDS = re.compile(
+    r"\.indexer\.|(?:^|\.)audio_tower\.|(?:^|\.)(?:audio|vision)_(?:model|encoder)\.|\.[kvq]_norm\."
+)
 """Modules whose tensors look like KV scales and are none: sparse-attention indexers, audio towers' own key scales."""
 
 _CANDIDATE = re.compile(
@@ -260,7 +264,8 @@ def layer_number(path: str) -> int | None:
 
 def is_companion(key: str) -> bool:
     """Whether ``key`` is no KV scale but a tensor of the same kind on another module (``o_proj.output_scale``): engines
-    look for a parameter for it by the same rules, and fail the same way."""
+    look for a parameter for it by the same rules, and fail the same way.
+    """
     return _COMPANION.search(key) is not None and recognise(key) is None
 
 
@@ -276,11 +281,7 @@ def find_scales(checkpoint: Checkpoint) -> tuple[KVScale, ...]:
     ``fault``.
     """
     catalog = checkpoint.catalog
-    rows = [
-        (index, found)
-        for index, name in enumerate(catalog.names)
-        if (found := recognise(name)) is not None
-    ]
+    rows = [(index, found) for index, name in enumerate(catalog.names) if (found := recognise(name)) is not None]
     return _with_values(checkpoint, rows)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.comparison import CALIBRATION_NOISE, Comparison, Row
+from core.comparison import CALIBRATION_NOISE, CHANGES, Comparison, Row
 from core.naming.scales import KVScale
 
 SCHEMA = "kvscope.diff/1"
-_CHANGES = ("same", "renamed", "changed", "added", "removed")
 
 
 def comparison_as_data(comparison: Comparison, left: str, right: str) -> dict[str, Any]:
@@ -18,7 +17,7 @@ def comparison_as_data(comparison: Comparison, left: str, right: str) -> dict[st
         "left": left,
         "right": right,
         "equal_after_normalisation": comparison.equal_after_normalisation,
-        "counts": {change: comparison.count(change) for change in _CHANGES},
+        "counts": {change: comparison.count(change) for change in CHANGES},
         "rows": [
             {
                 "change": row.change,
@@ -48,7 +47,7 @@ def _side(scale: KVScale | None) -> dict[str, Any] | None:
 def comparison_text(comparison: Comparison) -> str:
     """A line for each row that differs, and the sum."""
     lines = [_line(row) for row in comparison.rows if row.change != "same"]
-    counts = ", ".join(f"{comparison.count(change)} {change}" for change in _CHANGES if comparison.count(change))
+    counts = ", ".join(f"{comparison.count(change)} {change}" for change in CHANGES if comparison.count(change))
     lines.append(f"{len(comparison.rows)} scales: {counts or 'none on either side'}")
     if comparison.equal_after_normalisation and comparison.rows:
         lines.append("Equal once names and shapes are put aside.")
@@ -60,11 +59,10 @@ def comparison_text(comparison: Comparison) -> str:
 
 def _line(row: Row) -> str:
     left, right = row.left, row.right
-    if left is None:
-        assert right is not None
-        return f"+ {right.key} {_value(right)}"
-    if right is None:
-        return f"- {left.key} {_value(left)}"
+    if left is None or right is None:
+        return "".join(
+            f"{sign} {one.key} {_value(one)}" for sign, one in (("-", left), ("+", right)) if one is not None
+        )
     name = left.key if left.key == right.key else f"{left.key} -> {right.key}"
     if row.change == "renamed":
         return f"= {name}"

@@ -8,6 +8,7 @@ from core import __version__
 from core.engines import get_engine
 from core.engines.outcome import Delivery
 from core.inspection import Inspection
+from core.naming.scales import KVScale
 from core.report.contract import json_text, report
 from core.report.text import coverage_marks, plural
 
@@ -79,24 +80,25 @@ def _finding(inspection: Inspection, index: int) -> str:
         f"<section class='finding {finding.severity}'><h3><b class='word'>{finding.severity}</b> "
         f"{escape(finding.title)} <code>{escape(finding.code)}</code></h3>"
         f"<p>{escape(finding.evidence)}</p><p>{escape(finding.consequence)}</p><p><b>Fix:</b> {escape(finding.fix)}</p>"
-        + (f"<details><summary>{plural(len(finding.keys), 'key')}</summary><ul>{keys}</ul>{more}</details>" if keys else "")
+        + (
+            f"<details><summary>{plural(len(finding.keys), 'key')}</summary><ul>{keys}</ul>{more}</details>"
+            if keys
+            else ""
+        )
         + "</section>"
     )
 
 
 def _scales(inspection: Inspection) -> str:
-    rows = [
-        _row(delivery) for delivery in inspection.deliveries.deliveries if delivery.scale is not None
-    ]
+    rows = [_row(each, each.scale) for each in inspection.deliveries.deliveries if each.scale is not None]
     if not rows:
         return ""
     head = "<tr><th>Key</th><th>Outcome</th><th>Parameter</th><th>Shape</th><th>Value</th></tr>"
-    return f"<details open><summary>{plural(len(rows), 'scale tensor')}</summary><table>{head}{''.join(rows)}</table></details>"
+    title = plural(len(rows), "scale tensor")
+    return f"<details open><summary>{title}</summary><table>{head}{''.join(rows)}</table></details>"
 
 
-def _row(delivery: Delivery) -> str:
-    scale = delivery.scale
-    assert scale is not None
+def _row(delivery: Delivery, scale: KVScale) -> str:
     values = ", ".join(f"{value:.6g}" for value in scale.values[:4]) + (" ..." if len(scale.values) > 4 else "")
     return (
         f"<tr><td><code>{escape(delivery.key)}</code></td><td>{delivery.outcome.replace('_', ' ')}</td>"

@@ -9,6 +9,7 @@ from core.diagnosis.finding import Finding
 from core.engines import get_engine
 from core.inspection import Inspection
 from core.naming.mapper import Renaming
+from core.settings import Choice
 
 _MARKS = {"ok": "OK", "degraded": "DEGRADED", "fails": "FAILS", "unknown": "UNKNOWN"}
 _SEVERITIES = {"error": "ERROR  ", "warning": "WARNING", "info": "info   "}
@@ -44,26 +45,38 @@ def one_line(inspection: Inspection) -> str:
 def _facts(inspection: Inspection) -> list[str]:
     checkpoint, declaration, settings = inspection.checkpoint, inspection.declaration, inspection.settings
     scheme = declaration.kv_scheme
+    size = ", ".join(
+        (
+            checkpoint.format,
+            plural(len(checkpoint.shards), "file"),
+            plural(len(checkpoint.catalog), "tensor"),
+            plural(len(inspection.scales), "KV-scale tensor"),
+        )
+    )
+    declared = f"{scheme.label} ({scheme.source.file}: {scheme.source.field})" if scheme is not None else "no KV scheme"
+    cache = f"{settings.kv_cache_dtype.value} -> {settings.kv_cache_dtype_resolved} ({settings.kv_cache_dtype.detail})"
     rows = [
-        ("checkpoint", f"{checkpoint.path} ({checkpoint.format}, {plural(len(checkpoint.shards), 'file')}, "
-                       f"{plural(len(checkpoint.catalog), 'tensor')}, {plural(len(inspection.scales), 'KV-scale tensor')})"),
+        ("checkpoint", f"{checkpoint.path} ({size})"),
         ("written by", declaration.producer.label if declaration.producer is not None else "not said"),
-        ("declared", f"{scheme.label} ({scheme.source.file}: {scheme.source.field})" if scheme is not None
-                     else "no KV-cache scheme"),
+        ("declared", declared),
         ("engine", get_engine(str(settings.engine.value)).title),
-        ("backend", f"{settings.method.value or 'none'} ({settings.method.detail or settings.method.origin})"),
-        ("architecture", f"{settings.architecture.value or 'not known'} "
-                         f"({settings.architecture.detail or settings.architecture.origin})"),
-        ("KV cache", f"{settings.kv_cache_dtype.value} -> {settings.kv_cache_dtype_resolved} "
-                     f"({settings.kv_cache_dtype.detail})"),
-        ("model dtype", f"{settings.dtype.value} ({settings.dtype.detail or settings.dtype.origin})"),
-    ]  # fmt: skip
+        ("backend", with_origin(settings.method, none="none")),
+        ("architecture", with_origin(settings.architecture, none="not known")),
+        ("KV cache", cache),
+        ("model dtype", with_origin(settings.dtype, none="not known")),
+    ]
     return [f"  {name:<13}{value}" for name, value in rows]
+
+
+def with_origin(choice: Choice, *, none: str) -> str:
+    """A setting with where it came from, in parentheses."""
+    return f"{choice.value or none} ({choice.detail or choice.origin})"
 
 
 def coverage_marks(inspection: Inspection) -> dict[str, str]:
     """For k, v and q one character a layer: ``#`` from the checkpoint, ``=`` copied from the other, ``-`` not there and
-    not needed, ``.`` at the default although expected, ``!`` the layer fails, ``?`` not known."""
+    not needed, ``.`` at the default although expected, ``!`` the layer fails, ``?`` not known.
+    """
     marks: dict[str, str] = {}
     for role in ("k", "v", "q"):
         row = ""
@@ -85,9 +98,7 @@ def coverage_marks(inspection: Inspection) -> dict[str, str]:
 
 def _coverage(inspection: Inspection) -> list[str]:
     layers = inspection.deliveries.attention
-    counts = Counter(
-        delivery.outcome for delivery in inspection.deliveries.deliveries if delivery.scale is not None
-    )
+    counts = Counter(delivery.outcome for delivery in inspection.deliveries.deliveries if delivery.scale is not None)
     lines = []
     if layers:
         lines.append(f"  {plural(len(layers), 'attention layer')} with a KV cache")
@@ -96,7 +107,8 @@ def _coverage(inspection: Inspection) -> list[str]:
             lines.append(f"    {role} {shown}")
         lines.append("      # from the checkpoint  = copied  . at 1.0  - none needed  ! fails  ? not reached")
     if counts:
-        lines.append("  scales: " + ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items()))
+        told = (f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.items())
+        lines.append(f"  scales: {', '.join(told)}")
     return lines
 
 
@@ -141,5 +153,5 @@ def mapping_text(renamings: Sequence[Renaming]) -> Iterable[str]:
 
 
 def plural(count: int, noun: str) -> str:
-    """"1 layer", "2 layers"."""
+    """A count with its noun: 1 layer, 2 layers."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -65,9 +65,7 @@ class Vllm:
                 remedy=f"Choose one of {', '.join(KV_CACHE_DTYPES)}",
             )
         if wish.dtype is not None and wish.dtype not in FLOAT_TYPES:
-            raise UsageError(
-                f"{wish.dtype!r} is no model dtype", remedy=f"Choose one of {', '.join(FLOAT_TYPES)}"
-            )
+            raise UsageError(f"{wish.dtype!r} is no model dtype", remedy=f"Choose one of {', '.join(FLOAT_TYPES)}")
         architecture = self._architecture(declaration, wish)
         method = self._method(declaration, wish)
         root = self._model(declaration, architecture.value, method.value, ())
@@ -107,9 +105,7 @@ class Vllm:
         return Choice(declaration.method, "config", detail)
 
     # ----------------------------------------------------------------------------------------------------- prediction
-    def deliver(
-        self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish
-    ) -> Deliveries:
+    def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
         setup = self.setup(declaration, settings, tensors, wish)
         refused = refusal(
             declaration,
@@ -127,9 +123,7 @@ class Vllm:
             return self._unknown(settings, tensors)
         return predict(setup, tensors)
 
-    def setup(
-        self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish
-    ) -> Setup | None:
+    def setup(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Setup | None:
         """The model, the backend and the cache this prediction runs on; None for an architecture that is not known."""
         method = settings.method.value
         root = self._model(declaration, settings.architecture.value, method, tensors)
@@ -175,7 +169,7 @@ class Vllm:
     def map_names(
         self, names: Sequence[str], *, method: str | None, architecture: str | None, rules: WeightsMapper | None = None
     ) -> list[Renaming]:
-        """Each name through ``AutoWeightsLoader``'s merged mapper: the architecture's own, the method's, and the rest."""
+        """Each name through ``AutoWeightsLoader``'s merged mapper: the architecture's own, the method's, the rest."""
         backend = get_backend(method) if method is not None else None
         if backend is not None and rules is not None:
             backend = _WithRules(backend, rules)
@@ -215,8 +209,6 @@ def _dtype(declaration: Declaration, wish: Wish) -> Choice:
 
 def _none(tensors: Sequence[Fed], reason: str) -> tuple[Delivery, ...]:
     return tuple(
-        Delivery(
-            key=fed.key, scale=fed.scale, name=None, target=None, outcome="not_reached", steps=(), reason=reason
-        )
+        Delivery(key=fed.key, scale=fed.scale, name=None, target=None, outcome="not_reached", steps=(), reason=reason)
         for fed in tensors
     )

@@ -83,20 +83,19 @@ def attention_shape(config: Mapping[str, Any]) -> AttentionShape:
         kv_heads = 1
     else:
         kv_heads = positive(text, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or heads
-    return AttentionShape(
-        num_heads=heads, num_kv_heads=kv_heads, total_num_heads=heads, total_num_kv_heads=kv_heads
-    )
+    return AttentionShape(num_heads=heads, num_kv_heads=kv_heads, total_num_heads=heads, total_num_kv_heads=kv_heads)
 
 
 def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:
     """Follow every tensor in the order in which the engine reads them, then post-process every layer."""
     walk = setup.walk()
     by_parameter = {
-        f"{layer.path}.{name}": (layer, parameter)
+        f"{layer.path}.{name}": (layer, layer.method, parameter)
         for layer in setup.layers
+        if layer.method is not None
         for name, parameter in layer.parameters.items()
     }
-    held = {target: (parameter.initial,) * parameter.numel for target, (_, parameter) in by_parameter.items()}
+    held = {target: (parameter.initial,) * parameter.numel for target, (_, _, parameter) in by_parameter.items()}
     written: set[str] = set()
     deliveries: list[Delivery] = []
     failure: Delivery | None = None
@@ -121,7 +120,7 @@ def _deliver(
     tensor: Fed,
     arrival: Arrival,
     setup: Setup,
-    by_parameter: Mapping[str, tuple[Layer, ScaleParameter]],
+    by_parameter: Mapping[str, tuple[Layer, KVMethod, ScaleParameter]],
     held: dict[str, tuple[float, ...]],
     written: set[str],
 ) -> Delivery:
@@ -134,10 +133,9 @@ def _deliver(
         if found is None:
             outcome, reason = "loaded", f"{target} takes it"
         else:
-            layer, parameter = found
-            assert layer.method is not None
+            layer, method, parameter = found
             try:
-                kept = layer.method.take(parameter, tensor.values, tensor.shape, layer.shape, setup.dtype)
+                kept = method.take(parameter, tensor.values, tensor.shape, layer.shape, setup.dtype)
             except EngineError as refused:
                 error, reason = refused, f"{target} does not take a tensor of shape {list(tensor.shape)}: {refused}"
             else:
@@ -180,9 +178,7 @@ def _unfinished(layer: Layer) -> AttentionLayer:
     return _attention(layer, {}, {}, {}, None)
 
 
-def _finish(
-    layer: Layer, held: Mapping[str, tuple[float, ...]], written: set[str], setup: Setup
-) -> AttentionLayer:
+def _finish(layer: Layer, held: Mapping[str, tuple[float, ...]], written: set[str], setup: Setup) -> AttentionLayer:
     if layer.method is None:
         sources: dict[str, ValueSource] = dict.fromkeys(ROLES, "default")
         return _attention(layer, dict.fromkeys(ROLES, 1.0), sources, {}, None)

@@ -36,7 +36,8 @@ _LOADER_SOURCE = "vLLM 0.33.0, models/utils.py, AutoWeightsLoader"
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """Where a name ended. ``parameter`` is the full name of the parameter it reached, ``name`` the last full name
-    looked for; ``ignored`` means that a loader skipped it without a word, ``dropped`` that a rule or a helper did."""
+    looked for; ``ignored`` means that a loader skipped it without a word, ``dropped`` that a rule or a helper did.
+    """
 
     parameter: str | None
     name: str | None
@@ -107,7 +108,8 @@ class Walk:
     @staticmethod
     def sees_quant_config(node: ModuleNode) -> bool:
         """Whether a loader on ``node`` finds the quantization config: the first of the module and its direct children
-        that has the attribute decides, also when it is None there."""
+        that has the attribute decides, also when it is None there.
+        """
         for holder in (node, *node.children.values()):
             if holder.quant_config is not None:
                 return holder.quant_config
@@ -204,17 +206,30 @@ class Walk:
             raise _Stop(f"{node.cls} skips it")
         if loader.skip_draft_layers and self._is_draft(name):
             raise _Stop(f"{node.cls} leaves the draft (MTP) layers to another model", ignored=True)
-        for stacked in loader.stacked:
-            if stacked.old not in name:
+        name, stacked = self._own_stacked(node, loader, name, parameters, steps)
+        if not stacked:
+            name = self._own_others(node, loader, name, parameters, steps)
+        if name not in parameters:
+            if not stacked and loader.absent == "skip":
+                raise _Stop(f"{node.cls} skips names it has no parameter for", ignored=True, name=f"{prefix}.{name}")
+            raise EngineError("KeyError", f"{name!r}")
+        return f"{prefix}.{name}" if prefix else name
+
+    def _own_stacked(
+        self, node: ModuleNode, loader: OwnLoader, name: str, parameters: frozenset[str], steps: list[Step]
+    ) -> tuple[str, bool]:
+        """The loop over stacked names: the name so far, and whether an entry took the tensor."""
+        for entry in loader.stacked:
+            if entry.old not in name:
                 continue
-            if any(part in name for part in loader.stacked_skips_containing) and name not in parameters:
+            if name not in parameters and any(part in name for part in loader.stacked_skips_containing):
                 continue
             keeps = loader.keep_scale_names_in
             if not (keeps and keeps in name and name.endswith((".k_scale", ".v_scale"))):
-                mapped = name.replace(stacked.old, stacked.new)
-                if stacked.optional and mapped not in parameters:
+                mapped = name.replace(entry.old, entry.new)
+                if entry.optional and mapped not in parameters:
                     continue
-                rule = Rule(RuleKind.STACKED, stacked.old, stacked.new, source=loader.source)
+                rule = Rule(RuleKind.STACKED, entry.old, entry.new, source=loader.source)
                 steps.append(Step(rule, name, mapped, node.cls))
                 name = mapped
             if loader.remap == "stacked" and name.endswith("scale"):
@@ -222,34 +237,32 @@ class Walk:
                 if remapped is None:
                     continue
                 name = remapped
-            if name.endswith(".bias") and name not in parameters:
-                continue
-            return self._lookup(name, parameters, prefix)
+            if name in parameters or not name.endswith(".bias"):
+                return name, True
+        return name, False
+
+    def _own_others(
+        self, node: ModuleNode, loader: OwnLoader, name: str, parameters: frozenset[str], steps: list[Step]
+    ) -> str:
+        """The branch for names no stacked entry took: the name to look up."""
         if name.endswith(".bias") and name not in parameters:
             raise _Stop(f"{node.cls} skips a bias it has no parameter for", ignored=True)
-        if loader.remap == "others":
-            remapped = self._remap(name, parameters, node, steps)
-            if remapped is None:
-                raise _Stop(
-                    f"{node.cls} asks maybe_remap_kv_scale_name, whose answer "
-                    f"{steps[-1].after if steps else name!r} is no parameter: skipped with one warning",
-                )
-            name = remapped
-        if loader.absent == "skip" and name not in parameters:
-            raise _Stop(f"{node.cls} skips names it has no parameter for", ignored=True, name=f"{prefix}.{name}")
-        return self._lookup(name, parameters, prefix)
+        if loader.remap != "others":
+            return name
+        remapped = self._remap(name, parameters, node, steps)
+        if remapped is None:
+            looked_for = steps[-1].after if steps else name
+            raise _Stop(
+                f"{node.cls} asks maybe_remap_kv_scale_name, whose answer {looked_for!r} is no parameter: "
+                "skipped with one warning"
+            )
+        return remapped
 
     def _remap(self, name: str, parameters: frozenset[str], node: ModuleNode, steps: list[Step]) -> str | None:
         new, step = maybe_remap_kv_scale_name(name, parameters, mla=self.has_mla, by=node.cls)
         if step is not None:
             steps.append(step)
         return new
-
-    @staticmethod
-    def _lookup(name: str, parameters: frozenset[str], prefix: str) -> str:
-        if name not in parameters:
-            raise EngineError("KeyError", f"{name!r}")
-        return f"{prefix}.{name}" if prefix else name
 
     def _is_draft(self, name: str) -> bool:
         found = re.match(r"(?:model\.|model\.language_model\.)?layers\.(\d+)\.", name)
