@@ -50,6 +50,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("checkpoint_folder", folders.values(), ids=folders.keys())
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the agreement with golden data that tests recorded, before pytest's last line."""
+    lines = sorted(
+        str(value)
+        for kind in ("passed", "failed")
+        for report in terminalreporter.stats.get(kind, ())
+        for name, value in report.user_properties
+        if name == "agreement"
+    )
+    if lines:
+        terminalreporter.section("agreement with real engines")
+        for line in lines:
+            terminalreporter.line(line)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with all real checkpoints and golden data; tests that ask for it are deselected where it is not."""

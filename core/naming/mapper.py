@@ -8,7 +8,7 @@ is applied to the result so far, and a rule whose replacement is None drops the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -162,7 +162,8 @@ class WeightsMapper:
     def __or__(self, other: object) -> WeightsMapper:
         if isinstance(other, WeightsMapper):
             return _merge(self, other)
-        reflected: Callable[[object, object], object] | None = getattr(type(other), "__ror__", None)
+        # Looked up in the class's own bases: on a class, getattr would find type.__ror__ and build a union of types.
+        reflected = next((vars(base)["__ror__"] for base in type(other).__mro__ if "__ror__" in vars(base)), None)
         result = reflected(other, self) if reflected is not None else NotImplemented
         if isinstance(result, WeightsMapper):
             return result

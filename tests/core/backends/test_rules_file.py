@@ -1,0 +1,74 @@
+"""A TOML file as an out-of-tree backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.backends.rules_file import read_rules
+from core.errors import KVScopeError
+
+GOOD = r"""
+name = "acme"
+method = "fp8"
+
+[[rule]]
+kind = "regex"
+pattern = '\.cache_([kv])\.scale$'
+replacement = '.attn.\1_scale'
+
+[[rule]]
+kind = "suffix"
+pattern = ".junk"
+drop = true
+source = "acme's manual"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "acme.toml"
+    path.write_text(text)
+    return path
+
+
+def test_read(tmp_path: Path) -> None:
+    rules = read_rules(write(tmp_path, GOOD))
+    assert (rules.name, rules.method) == ("acme", "fp8")
+    assert rules.mapper.map_name("a.cache_k.scale") == "a.attn.k_scale"
+    assert rules.mapper.map_name("a.junk") is None
+    assert [rule.source for rule in rules.mapper.rules] == ["acme.toml, rule 1", "acme's manual"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rule = [", r"acme.toml: is not TOML: .* Mend it at that place"),
+        ("name = 'a'", r"holds no \[\[rule\]\]. Add at least one"),
+        ("rule = [3]", r"rule 1 is no table. Begin it with \[\[rule\]\]"),
+        ("name = 3\n[[rule]]\nkind = 'regex'", "name and method are texts"),
+        ("[[rule]]\nkind = 'glob'\npattern = 'a'", "rule 1 has the kind 'glob'. Choose one of renaming, regex"),
+        ("[[rule]]\nkind = 'regex'", "rule 1 has no pattern"),
+        ("[[rule]]\nkind = 'regex'\npattern = 'a'", "rule 1 has neither a replacement nor drop = true"),
+        (
+            "[[rule]]\nkind = 'regex'\npattern = 'a'\nto = 'b'",
+            "rule 1 has the unknown field 'to'. Known are drop, kind",
+        ),
+        ("[[rule]]\nkind = 'stacked'\npattern = 'a'\nreplacement = 'b'\nshard = [1]", "rule 1 has a shard that is no"),
+        ("[[rule]]\nkind = 'regex'\npattern = '('\nreplacement = 'b'", r"rule '\(' is not a regular expression"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(KVScopeError, match=message) as failure:
+        read_rules(write(tmp_path, text))
+    assert "acme.toml" in str(failure.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(KVScopeError, match=r"none.toml: cannot be read: .* Check the name and the permissions"):
+        read_rules(tmp_path / "none.toml")
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(KVScopeError, match="never larger than 1 MiB"):
+        read_rules(write(tmp_path, "#" * (1 << 21)))
