@@ -70,3 +70,10 @@ KEYS = st.sampled_from(
 )
 METHODS = st.sampled_from(["modelopt", "compressed-tensors", "quark", "fp8", "auto-round", "gptq", "awq", "mxfp8"])
 BLOCK = st.dictionaries(KEYS, JSON, max_size=6)
+TOP_LEVEL = st.dictionaries(
+    st.sampled_from(
+        ["architectures", "architecture", "model_type", "text_config", "attn_quant_config", "quantization"]
+    ),
+    JSON | BLOCK,
+    max_size=4,
+)

@@ -10,7 +10,18 @@ from hypothesis import given
 
 from core.errors import CancelledError, KVScopeError
 from core.quantization import Declaration, Source, read_declaration
-from tests.core.quantization.configs import BLOCK, COMPRESSED, FP8_ARGS, HF_QUANT, JSON, LLAMA, METHODS, MODELOPT, read
+from tests.core.quantization.configs import (
+    BLOCK,
+    COMPRESSED,
+    FP8_ARGS,
+    HF_QUANT,
+    JSON,
+    LLAMA,
+    METHODS,
+    MODELOPT,
+    TOP_LEVEL,
+    read,
+)
 from tests.core.quantization.folder import Files
 
 # ------------------------------------------------------------------------------------------------- the ordinary layouts
@@ -337,13 +348,7 @@ def test_source_in_words() -> None:
 @given(
     block=BLOCK,
     method=METHODS | JSON,
-    outer=st.dictionaries(
-        st.sampled_from(
-            ["architectures", "architecture", "model_type", "text_config", "attn_quant_config", "quantization"]
-        ),
-        JSON | BLOCK,
-        max_size=4,
-    ),
+    outer=TOP_LEVEL,
     side=JSON | BLOCK,
 )
 def test_no_json_makes_it_raise(block: dict[str, Any], method: Any, outer: dict[str, Any], side: Any) -> None:
