@@ -1,0 +1,101 @@
+"""An export's plan and result, as data (schema ``kvscope.export/1``) and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from core.export.plan import ExportPlan, TensorEdit
+from core.export.write import ExportResult
+
+SCHEMA = "kvscope.export/1"
+_SHOWN = 4
+
+
+def plan_as_data(plan: ExportPlan) -> dict[str, Any]:
+    """Everything the export would do; tensors without an edit stay byte for byte."""
+    return {
+        "schema": SCHEMA,
+        "source": str(plan.source.path),
+        "engine": plan.engine,
+        "names": plan.names,
+        "edits": [
+            {
+                "key": edit.key,
+                "file": edit.file,
+                "action": edit.action,
+                "new_key": edit.new_key,
+                "new_shape": list(edit.new_shape) if edit.new_shape is not None else None,
+                "new_dtype": edit.new_dtype,
+                "values": list(edit.values),
+                "reason": edit.reason,
+            }
+            for edit in plan.edits
+        ],
+        "config_edits": [
+            {
+                "file": edit.file,
+                "changes": [
+                    {"field": change.field, "before": change.before, "after": change.after} for change in edit.changes
+                ],
+                "diff": edit.diff,
+                "reason": edit.reason,
+            }
+            for edit in plan.config_edits
+        ],
+        "files_copied": list(plan.files_copied),
+        "space_needed": plan.space_needed,
+        "unreachable": [{"keys": list(each.keys), "reason": each.reason} for each in plan.unreachable],
+        "notes": list(plan.notes),
+        "verdict_before": {"outcome": plan.verdict_before.outcome, "text": plan.verdict_before.text},
+    }
+
+
+def plan_text(plan: ExportPlan) -> str:
+    """The plan for people: the sum, an example of each kind of change, what cannot be reached."""
+    counts = Counter(edit.action for edit in plan.edits)
+    told = ", ".join(f"{count} {action}" for action, count in counts.items()) or "no KV scales"
+    lines = [
+        f"before: {plan.verdict_before.outcome.upper()}: {plan.verdict_before.text}",
+        f"plan for {plan.engine}: {told}" + (f", named as {plan.names}" if plan.names else ""),
+    ]
+    for action in dict.fromkeys(edit.action for edit in plan.changes):
+        edits = [edit for edit in plan.changes if edit.action == action]
+        lines += [f"  {_edit(edit)}" for edit in edits[:_SHOWN]]
+        if len(edits) > _SHOWN:
+            lines.append(f"  ... and {len(edits) - _SHOWN} more {action}")
+    for config in plan.config_edits:
+        lines.append(f"  {config.file}: {config.reason}")
+        lines += [f"    {line}" for line in config.diff.splitlines()]
+    lines += [f"  not reachable: {len(each.keys)} scales: {each.reason}" for each in plan.unreachable]
+    lines += [f"  note: {note}" for note in plan.notes]
+    lines.append(f"  {len(plan.files_copied)} files are copied as they are; {plan.space_needed:,} bytes are needed")
+    return "\n".join(lines)
+
+
+def _edit(edit: TensorEdit) -> str:
+    if edit.action == "dropped":
+        return f"dropped    {edit.key} ({edit.reason})"
+    name = f"{edit.key} -> {edit.new_key}" if edit.new_key not in (None, edit.key) else edit.key or str(edit.new_key)
+    shape = f" as {list(edit.new_shape)}" if edit.new_shape is not None else ""
+    return f"{edit.action:<10} {name}{shape} ({edit.reason})"
+
+
+def result_as_data(result: ExportResult) -> dict[str, Any]:
+    """What was written and how it is judged."""
+    return {
+        "out": str(result.out),
+        "bytes_written": result.bytes_written,
+        "seconds": result.seconds,
+        "verified": result.verified,
+        "verdict_after": {"outcome": result.verdict_after.outcome, "text": result.verdict_after.text},
+    }
+
+
+def result_text(result: ExportResult) -> str:
+    """The result for people."""
+    return (
+        f"after:  {result.verdict_after.outcome.upper()}: {result.verdict_after.text}\n"
+        f"wrote {result.out}: {result.bytes_written:,} bytes in {result.seconds:.1f} s, "
+        f"{result.verified} untouched tensors equal to the source's"
+    )
