@@ -33,11 +33,12 @@ class ConfigSource(Protocol):
 
 @dataclass(slots=True)
 class ConfigFiles:
-    """A checkpoint's JSON files; whatever is wrong with one ends in ``notes``."""
+    """A checkpoint's JSON files; whatever is wrong with one ends in ``notes``, and its name in ``broken``."""
 
     source: ConfigSource
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
     _names: tuple[str, ...] | None = None
     _read: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -65,10 +66,12 @@ class ConfigFiles:
             raw = self.source.config(name)
             if raw is not None and not isinstance(raw, Mapping):
                 self.notes.append(f"{name} holds a JSON {_json_type(raw)} instead of an object; it was not used")
+                self.broken.add(name)
                 return {}
             if raw is None:
                 if name in self.names:
                     self.notes.append(f"{name} is there but could not be read as a JSON object; it was not used")
+                    self.broken.add(name)
                 return {}
             dirty: list[str] = []
             cleaned = _without_nul(raw, "", dirty)
@@ -77,6 +80,7 @@ class ConfigFiles:
         except (KVScopeError, OSError, ValueError, RecursionError) as error:
             reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
             self.notes.append(f"{name} could not be read and was not used: {reason}")
+            self.broken.add(name)
             return {}
         if dirty:
             more = f" and {len(dirty) - 3} more" if len(dirty) > 3 else ""

@@ -108,7 +108,7 @@ def read_declaration(
         config=resolution.config,
         declared=declared,
         config_source=found.source if found and found.visible else None,
-        config_error=error or (found.error if found else None) or resolution.error,
+        config_error=error or _broken(files, hf_config) or (found.error if found else None) or resolution.error,
         hf_config=hf_config,
         hf_quant_config=hf_quant_config,
         text_config=text_config,
@@ -133,6 +133,15 @@ def _main_config(files: ConfigFiles, tensor_names: Sequence[str]) -> tuple[dict[
     if "architecture" in hf_config and "architectures" not in hf_config and "model_type" not in hf_config:
         return hf_config, CONFIG, "tensorrt-llm", None
     return hf_config, CONFIG, "huggingface" if hf_config else "none", None
+
+
+def _broken(files: ConfigFiles, hf_config: Mapping[str, Any]) -> str | None:
+    # What vLLM 0.33.0 raises on files that are no JSON; the side file is only opened where config.json says nothing.
+    if CONFIG in files.broken and not hf_config:
+        return f"OSError: It looks like the config file at '{CONFIG}' is not a valid JSON file."
+    if HF_QUANT_CONFIG in files.broken and hf_config and hf_config.get("quantization_config") is None:
+        return f"ValidationError: 1 validation error for ModelConfig Value error, {HF_QUANT_CONFIG} is not valid JSON"
+    return None
 
 
 def _mistral_source(files: ConfigFiles, source: Source) -> Source:

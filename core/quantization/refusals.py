@@ -155,7 +155,7 @@ def _unreadable_dict(start: _Start) -> Refusal | None:
     return Refusal(
         error=declared.config_error,
         stage="model config",
-        reason="vLLM cannot make a quantization method of what the config file says",
+        reason="vLLM cannot make a quantization method of what the config files say",
         source=declared.config_source,
     )
 

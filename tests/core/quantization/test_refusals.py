@@ -9,7 +9,7 @@ from hypothesis import given
 
 from core.quantization import Refusal, kv_method_layers, read_declaration, refusal, resolve_kv_cache_dtype
 from core.quantization.cache_dtype import KV_CACHE_DTYPES, is_quantized
-from tests.core.quantization.configs import BLOCK, COMPRESSED, FP8_ARGS, JSON, LLAMA, METHODS, MODELOPT, read
+from tests.core.quantization.configs import BLOCK, COMPRESSED, FP8_ARGS, HF_QUANT, JSON, LLAMA, METHODS, MODELOPT, read
 from tests.core.quantization.folder import Files
 
 INT8 = {**COMPRESSED, "kv_cache_scheme": {**FP8_ARGS, "type": "int"}}
@@ -106,6 +106,17 @@ def test_folder_of_tensorrt_llm() -> None:
     found = refusal(read_declaration(Files(config=config)))
     assert found is not None
     assert found.reason == "TensorRT-LLM wrote this folder, so Transformers cannot tell which model it is"
+
+
+def test_broken_files() -> None:
+    broken = ValueError("no JSON")
+    found = refusal(read_declaration(Files(config=broken, hf_quant_config=HF_QUANT)))
+    assert found is not None
+    assert found.error == "OSError: It looks like the config file at 'config.json' is not a valid JSON file."
+    side = refusal(read(hf_quant_config=broken))
+    assert side is not None
+    assert side.exception == "ValidationError"
+    assert refusal(read(MODELOPT, hf_quant_config=broken)) is None  # vLLM never opens it
 
 
 def test_files_without_a_config_are_not_refused() -> None:
