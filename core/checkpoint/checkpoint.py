@@ -163,7 +163,7 @@ class Checkpoint:
         reason = "no readable shard holds this key"
         for shard in self.shards:
             if shard.name == expected and shard.fault:
-                reason = f"the index says it is in {shard.name}, which {shard.fault.problem}"
+                reason = f"the index says it is in {shard.name}, which was not read: {shard.fault.problem}"
         return TensorValues(key=key, dtype="", shape=(), values=(), fault=reason)
 
     def _unreadable(self, row: int, limit: int) -> str | None:

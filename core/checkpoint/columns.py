@@ -93,8 +93,8 @@ def first_gap(begins: Int64s, ends: Int64s, data_size: int) -> Gap | None:
         last = int(order[-1])
     end = int(ends[last])
     if end > data_size:
-        holds = f"the file holds only {count(data_size, 'byte')} of data"
-        return Gap(last, f"ends at data offset {end:,}, but {holds}", cut=True)
+        takes = f"its tensors take {count(end, 'byte')}, but only {data_size:,} follow its header"
+        return Gap(None, f"was cut short: {takes}", cut=True)
     if end < data_size:
         return Gap(None, f"{count(data_size - end, 'byte')} after the last tensor belong to no tensor", cut=True)
     return None

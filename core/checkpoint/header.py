@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from core.checkpoint.columns import HeaderColumns, collector_paused
 from core.checkpoint.faults import BrokenFileError, count
-from core.checkpoint.files import is_pickle, is_zip, read_exactly, recognize
+from core.checkpoint.files import DOWNLOAD_AGAIN, is_pickle, is_zip, read_exactly, recognize
 from core.checkpoint.scan import scan_header
-from core.checkpoint.strict import WRITE_AGAIN, WRONG_LENGTH, read_strictly
+from core.checkpoint.strict import WRITE_AGAIN, read_strictly
 
 LARGEST_HEADER = 100_000_000
 """Bytes; the Rust reader's cap: engines load no longer header."""
@@ -50,8 +50,8 @@ def read_header(file: BinaryIO, size: int) -> tuple[int, HeaderColumns]:
     if length > LARGEST_HEADER:
         raise _no_header(file, size, f"claims a header of {length:,} bytes; the format allows {LARGEST_HEADER:,}", 0)
     if length > size - 8:
-        problem = f"claims a header of {count(length, 'byte')}, but ends {count(size - 8, 'byte')} after that claim"
-        raise _no_header(file, size, problem, 0, cut=True)
+        problem = f"was cut short: its header takes {count(length, 'byte')}, but only {size - 8:,} follow its length"
+        raise _no_header(file, size, problem, size, cut=True)
     if length < 2:
         raise _no_header(file, size, f"claims a header of {count(length, 'byte')}, too short to be one", 0)
     data = read_exactly(file, 8, length)
@@ -69,4 +69,6 @@ def _no_header(file: BinaryIO, size: int, problem: str, offset: int, *, cut: boo
             offset=0,
             remedy="Give it the ending .bin or .pt, with which KVScope reads it without running code.",
         )
-    return recognize(head, size) or BrokenFileError(problem, offset=offset, remedy=WRONG_LENGTH if cut else WRITE_AGAIN)
+    return recognize(head, size) or BrokenFileError(
+        problem, offset=offset, remedy=DOWNLOAD_AGAIN if cut else WRITE_AGAIN
+    )

@@ -142,17 +142,15 @@ def _with_index(root: Path, family: str, names: list[str], files: list[str], ind
     others = tuple(name for name in files if name not in set(named))
     if len(missing) == len(named):
         if not files:
+            names_none = f"none of the {count(len(named), 'shard')} that it names" if named else "it names no shard"
             raise UnreadableCheckpointError(
-                f"holds only an index, {index_name}, and none of the {count(len(named), 'shard')} that it names",
+                f"holds only an index, {index_name}, and {names_none}",
                 path=root,
                 remedy="Download the shards into this folder.",
             )
-        fault = Fault(
-            index_name,
-            None,
-            f"names {count(len(named), 'shard')}, none of which is there; the folder's other tensor files were read",
-            "Remove the index, or download the shards that it names.",
-        )
+        names_none = f"{count(len(named), 'shard')}, none of which is there" if named else "no shard"
+        problem = f"names {names_none}; the folder's tensor files were read without it"
+        fault = Fault(index_name, None, problem, "Remove the index, or download the shards that it names.")
         return _without_index(root, family, files, fault, index=index, missing=missing)
     return Layout(
         root=root,

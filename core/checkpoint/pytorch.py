@@ -20,13 +20,14 @@ import numpy as np
 
 from core.checkpoint.columns import CODE_OF, HeaderColumns
 from core.checkpoint.faults import BrokenFileError, quoted
-from core.checkpoint.files import is_pickle, is_zip, open_regular, read_exactly, recognize
+from core.checkpoint.files import DOWNLOAD_AGAIN, is_pickle, is_zip, open_regular, read_exactly, recognize
 
 if TYPE_CHECKING:
     import torch
 
 _CONVERT = "Convert it to safetensors where you trust it, and open that."
 _DAMAGED = "Download or copy it again; if it loads elsewhere, convert it to safetensors there."
+_LARGEST_EXPANDED = 1 << 26  # bytes of a tensor that repeats its elements (stride 0)
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _NAMES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3",
@@ -81,8 +82,12 @@ def read_pickled_bytes(path: Path, names: Iterable[str]) -> dict[str, bytes]:
         tensor = tensors.get(name)
         if tensor is None:
             raise BrokenFileError(f"no longer holds {quoted(name)}", remedy="Open the checkpoint again.")
-        if _is_plain(tensor):
-            found[name] = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        if not _is_plain(tensor):
+            raise BrokenFileError("has no stored elements", remedy=_CONVERT)
+        if tensor.numel() * tensor.element_size() > max(tensor.untyped_storage().nbytes(), _LARGEST_EXPANDED):
+            raise BrokenFileError("repeats few stored elements many times", remedy=_CONVERT)
+        flat = tensor.contiguous().view(-1)
+        found[name] = flat.view(torch.uint8).numpy().tobytes() if len(flat) else b""
     return found
 
 
@@ -141,9 +146,9 @@ def _check_container(path: Path) -> bool:
                 records = archive.infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeError) as error:
             raise BrokenFileError(
-                "is a PyTorch archive without its directory, which is its end: it was cut short",
+                "was cut short: it is a PyTorch archive without its directory, which comes last",
                 offset=size,
-                remedy="Download or copy it again.",
+                remedy=DOWNLOAD_AGAIN,
             ) from error
     names = {record.filename.partition("/")[2] for record in records}
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):

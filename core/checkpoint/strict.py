@@ -11,9 +11,9 @@ import numpy as np
 from core.checkpoint.columns import CODE_OF, SIZE_LIMIT, HeaderColumns, byte_length, first_gap
 from core.checkpoint.dtypes import DTYPES
 from core.checkpoint.faults import BrokenFileError, count, quoted
+from core.checkpoint.files import DOWNLOAD_AGAIN
 
 WRITE_AGAIN = "Write the file again with the safetensors library, or download it again."
-WRONG_LENGTH = "The file was cut short or added to: download or copy it again."
 _LONGEST_DTYPE = 64
 
 
@@ -117,9 +117,9 @@ def _columns(
     gap = first_gap(begins, ends, file_size - data_begin)
     if gap is not None and gap.row is not None:
         name = names[gap.row]
-        raise _broken(f"tensor {quoted(name)} {gap.problem}", _offset_of(text, name), cut=gap.cut)
+        raise _broken(f"tensor {quoted(name)} {gap.problem}", _offset_of(text, name))
     if gap is not None:
-        raise _broken(gap.problem, data_begin + int(max(ends, default=0)), cut=gap.cut)
+        raise _broken(gap.problem, min(data_begin + int(ends.max(initial=0)), file_size), cut=gap.cut)
     return HeaderColumns(
         names=names,
         dtype_codes=rows[:, 0].astype(np.int32),
@@ -194,4 +194,4 @@ def _offset_of(text: str, token: str | None) -> int | None:
 
 
 def _broken(problem: str, offset: int | None, *, cut: bool = False) -> BrokenFileError:
-    return BrokenFileError(problem, offset=offset, remedy=WRONG_LENGTH if cut else WRITE_AGAIN)
+    return BrokenFileError(problem, offset=offset, remedy=DOWNLOAD_AGAIN if cut else WRITE_AGAIN)
