@@ -1,0 +1,119 @@
+"""Hand-written loops over names, run on real parameters as ``own_loaders.json`` describes them.
+
+They call ``maybe_remap_kv_scale_name`` where the model does: the only traces of KV scales left in model code, kept
+because some models of vLLM 0.33.0 still have them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+import torch
+from torch import nn
+
+from core.architectures.modules import OwnLoader, StackedName
+from core.engines.vllm.remap import maybe_remap_kv_scale_name
+from core.loading.auto_loader import Weights
+from core.loading.parameters import Part, default_weight_loader, weight_loader_of
+
+_LAYER = re.compile(r"(?:model\.|model\.language_model\.)?layers\.(\d+)\.")
+
+
+class OwnLoadedModule(nn.Module):
+    """A module whose ``load_weights`` was written by hand. ``draft_layers`` are the layers of the draft (MTP) model,
+    which the main model leaves out.
+    """
+
+    def __init__(self, loader: OwnLoader, draft_layers: range = range(0)) -> None:
+        super().__init__()
+        self.loader = loader
+        self.draft_layers = draft_layers
+
+    def load_weights(self, weights: Weights) -> set[str]:
+        """Load the stream; the names of the parameters that were written.
+
+        Raises:
+            KeyError: a name is no parameter, and this loop does not skip such names.
+        """
+        parameters = dict(self.named_parameters())
+        loaded = set()
+        for name, tensor in weights:
+            found = self._find(name, parameters)
+            if found is None:
+                continue
+            target, shard = found
+            parameter = parameters[target]
+            load = weight_loader_of(parameter)
+            if shard is None or load is default_weight_loader:
+                load(parameter, tensor)
+            else:
+                load(parameter, tensor, shard)
+            loaded.add(target)
+        return loaded
+
+    def _find(self, name: str, parameters: Mapping[str, torch.Tensor]) -> tuple[str, str | None] | None:
+        """The parameter a tensor goes to and its part of it, None where the loop skips the tensor.
+
+        The name may be none of ``parameters``: the loop then raises when it looks it up.
+        """
+        loader = self.loader
+        if any(part in name for part in loader.skip_containing) or self._is_draft(name):
+            return None
+        for stacked in loader.stacked:
+            if not self._applies(stacked, name, parameters):
+                continue
+            keeps = loader.keep_scale_names_in
+            if not (keeps and keeps in name and name.endswith((".k_scale", ".v_scale"))):
+                name = name.replace(stacked.old, stacked.new)
+            if loader.remap == "stacked" and name.endswith("scale"):
+                remapped = self._remap(name, parameters)
+                if remapped is None:
+                    continue
+                name = remapped
+            if name.endswith(".bias") and name not in parameters:
+                continue
+            return name, stacked.old
+        return self._find_plain(name, parameters)
+
+    def _applies(self, stacked: StackedName, name: str, parameters: Collection[str]) -> bool:
+        if stacked.old not in name:
+            return False
+        if name not in parameters and any(part in name for part in self.loader.stacked_skips_containing):
+            return False
+        return not stacked.optional or name.replace(stacked.old, stacked.new) in parameters
+
+    def _find_plain(self, name: str, parameters: Mapping[str, torch.Tensor]) -> tuple[str, None] | None:
+        if name.endswith(".bias") and name not in parameters:
+            return None
+        if self.loader.remap == "others":
+            remapped = self._remap(name, parameters)
+            if remapped is None:
+                return None
+            name = remapped
+        if self.loader.absent == "skip" and name not in parameters:
+            return None
+        return name, None
+
+    def _remap(self, name: str, parameters: Collection[str]) -> str | None:
+        mla = any("mla_attn" in key for key in parameters)
+        return maybe_remap_kv_scale_name(name, parameters, mla=mla, by=type(self).__name__)[0]
+
+    def _is_draft(self, name: str) -> bool:
+        found = _LAYER.match(name) if self.loader.skip_draft_layers else None
+        return found is not None and int(found.group(1)) in self.draft_layers
+
+
+class ExpertWeights(nn.Module):
+    """The experts of a mixture, where whole checkpoints are loaded: keeps every tensor below it under its name."""
+
+    def __init__(self, home: torch.device) -> None:
+        super().__init__()
+        self.home = home
+        self.parts: dict[str, Part] = {}
+
+    def load_weights(self, weights: Weights) -> Iterator[str]:
+        """Keep every tensor of the stream."""
+        for name, tensor in weights:
+            self.parts[name] = Part.of(tensor, self.home)
+            yield name

@@ -1,0 +1,160 @@
+"""``Verification``: what the loader really did, beside what was predicted. No PyTorch in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from core.engines.outcome import LoadOutcome
+
+Against = Literal["prediction", "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the run: how long it took, in seconds, and what it did."""
+
+    name: str
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldValue:
+    """One value of one attention layer, read back from the device's memory.
+
+    ``role`` is whose scale it is ("k", "v", "q", "prob"), ``name`` the layer's attribute: a parameter just after
+    loading ("k_scale", compared with the checkpoint's own tensor in the parameter's dtype), a buffer that the kernels
+    read ("_k_scale") or the host's copy of it ("_k_scale_float"), both compared with the prediction. ``expected`` and
+    ``held`` have one number, or one for each key/value head; ``held`` is empty where the layer has no such attribute.
+    ``equal`` is exact; NaN equals NaN. ``max_error`` is the largest absolute difference, NaN where the sizes differ or
+    only one side is a number.
+    """
+
+    layer_path: str
+    role: str
+    name: str
+    against: Against
+    expected: tuple[float, ...]
+    held: tuple[float, ...]
+    equal: bool
+    dtype: str
+    max_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldLayer:
+    """One attention layer after loading. ``error`` is what post-processing raised, ``expected_error`` what it should
+    have raised; both None where it went through.
+    """
+
+    path: str
+    values: tuple[HeldValue, ...]
+    error: str | None = None
+    expected_error: str | None = None
+    agreed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldWeights:
+    """Every tensor of the checkpoint that is no KV scale, when whole checkpoints are loaded.
+
+    ``held`` tensors of ``total`` arrived at a parameter, ``equal`` of them are there bit for bit; ``size`` is in bytes.
+    ``left_out`` are the keys that no parameter took: a rule dropped them, or a loader skipped them.
+    """
+
+    total: int
+    held: int
+    equal: int
+    size: int
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """Where the run contradicts the prediction; ``layer_path`` is None where it concerns the whole load."""
+
+    layer_path: str | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """The loader's run over one checkpoint.
+
+    ``outcome``, ``error`` and ``key`` are what the run did: "loads"; "raises", with the exception and the tensor it
+    came at; "refused", where the engine builds no model and there is nothing to run; "unknown", where KVScope cannot
+    build it, and ``reason`` says why. ``predicted_error`` and ``predicted_key`` are what the prediction says.
+    ``agreed``: the run did what was predicted, in every layer ("unknown" never agrees, and contradicts nothing).
+    """
+
+    path: str
+    engine: str
+    device: str
+    device_name: str
+    fnuz: bool
+    steps: tuple[Step, ...]
+    outcome: LoadOutcome
+    error: str | None = None
+    key: str | None = None
+    predicted_outcome: LoadOutcome = "loads"
+    predicted_error: str | None = None
+    predicted_key: str | None = None
+    reason: str = ""
+    layers: tuple[HeldLayer, ...] = ()
+    weights: HeldWeights | None = None
+    disagreements: tuple[Disagreement, ...] = ()
+
+    @property
+    def agreed(self) -> bool:
+        return self.outcome != "unknown" and not self.disagreements
+
+    @property
+    def held(self) -> tuple[HeldValue, ...]:
+        """Every value of every layer, in module order."""
+        return tuple(value for layer in self.layers for value in layer.values)
+
+    @property
+    def layers_total(self) -> int:
+        return len(self.layers)
+
+    @property
+    def layers_agreed(self) -> int:
+        return sum(layer.agreed for layer in self.layers)
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.steps)
+
+    @property
+    def where(self) -> str:
+        """For people: ``cuda:0 (NVIDIA H200)``."""
+        return f"{self.device} ({self.device_name})"
+
+    @property
+    def text(self) -> str:
+        """The result in a sentence or two."""
+        match self.outcome:
+            case "unknown":
+                return f"Not verified: {self.reason}."
+            case "refused":
+                return f"{self.engine} refuses to build this model, so that nothing was loaded: {self.error}."
+        if self.disagreements:
+            more = f" ({len(self.disagreements)} in all)" if len(self.disagreements) > 1 else ""
+            return f"Contradicted on {self.where}: {self.disagreements[0]}{more}."
+        if self.outcome == "raises":
+            return f"Observed on {self.where}: the load raises {self.error} at {self.key}, as predicted."
+        failing = [layer.error for layer in self.layers if layer.error is not None]
+        if failing:
+            return (
+                f"Observed on {self.where}: the tensors load, and then {len(failing)} of {self.layers_total} attention "
+                f"layers raise {failing[0]}, as predicted."
+            )
+        weights = f"; {self.weights.equal:,} other tensors arrived bit for bit" if self.weights is not None else ""
+        return (
+            f"Observed on {self.where}: all {self.layers_total} attention layers hold what was predicted "
+            f"({len(self.held):,} values, compared exactly){weights}."
+        )
