@@ -58,6 +58,10 @@ class ShardHeader:
     def data_begin(self) -> int:
         return 8 + self.size
 
+    @property
+    def tensor_bytes(self) -> int:
+        return sum(tensor.end - tensor.begin for tensor in self.tensors)
+
 
 @dataclass(frozen=True, slots=True)
 class NewTensor:
@@ -92,6 +96,10 @@ class ShardLayout:
     def size(self) -> int:
         """The file's length in bytes."""
         return len(self.head) + sum(len(piece) for piece in self.pieces)
+
+    @property
+    def tensor_bytes(self) -> int:
+        return sum(tensor.end - tensor.begin for tensor in self.tensors)
 
 
 def read_header(path: Path) -> ShardHeader:

@@ -6,7 +6,6 @@ import json
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,36 +29,13 @@ from core.export.safetensors_writer import (
     write_shard,
 )
 from core.progress import Progress
+from tests.core.export.exporting import Stored, shard_bytes
 
 BYTES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "I64": 8, "U8": 1}
 
 
-@dataclass(frozen=True)
-class Stored:
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    data: bytes
-
-
-def shard_bytes(tensors: Sequence[Stored], *, metadata: dict[str, str] | None = None, pad: int = 0) -> bytes:
-    """A shard with the data in the order given and the names in reverse order."""
-    at, offsets = 0, {}
-    for tensor in tensors:
-        offsets[tensor.name] = [at, at + len(tensor.data)]
-        at += len(tensor.data)
-    entries: dict[str, object] = {
-        t.name: {"dtype": t.dtype, "shape": list(t.shape), "data_offsets": offsets[t.name]} for t in reversed(tensors)
-    }
-    if metadata is not None:
-        entries = {"__metadata__": metadata, **entries}
-    text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8 + pad)
-    return struct.pack("<Q", len(text)) + text + b"".join(t.data for t in tensors)
-
-
 def read(data: bytes) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
-    return {name: (t["dtype"], tuple(t["shape"]), bytes(t["data"])) for name, t in deserialize(data)}
+    return {name: (t["dtype"], tuple(t["shape"]), bytes(t["data"])) for name, t in deserialize(data)}  # type: ignore[no-untyped-call]
 
 
 def rewrite(

@@ -1,0 +1,264 @@
+"""The choice of names for a whole checkpoint: as few changes as bring every scale home that can be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from core.engines import Fed, get_engine
+from core.engines.outcome import Deliveries, Delivery
+from core.errors import ExportError
+from core.export.names import AS_IS, SPELLINGS, Oracle, Part, parts_of, settled, spelling_of
+from core.export.plan import Unreachable
+from core.inspection import Inspection
+from core.naming.scales import KVScale
+
+REDUNDANT = "the same attention layer has this scale under another name already"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """What becomes of each tensor of ``inspection.tensors``, by its position there.
+
+    ``parts`` are the tensors written in its place, ``dropped`` the engine's exception for those left out, or another
+    reason. ``alone`` is what the engine does with each tensor as it is, whatever the others do; ``after`` is the
+    prediction for the result. ``proven`` says whether the engine's prediction could be asked; else ``alone`` is empty.
+    """
+
+    names: str
+    parts: Mapping[int, tuple[Part, ...]]
+    dropped: Mapping[int, str]
+    unreachable: tuple[Unreachable, ...]
+    alone: Mapping[int, Delivery]
+    after: Deliveries
+    proven: bool
+
+
+def choose_names(inspection: Inspection, names: str | None = None) -> Naming:
+    """The first way of naming under which every layer receives its scales that can; ``names`` asks for one.
+
+    The names as they are come first, because an export changes only what must change.
+
+    Raises:
+        UsageError: no convention is called ``names``, or scales cannot be renamed to it.
+        ExportError: two different scales would end under one name.
+    """
+    if names not in {None, AS_IS}:
+        spelling_of(str(names))
+    if inspection.deliveries.load.outcome in {"refused", "unknown"}:
+        return _unproven(inspection, names or AS_IS)
+    oracle = Oracle(inspection)
+    chosen = names or _best(oracle)
+    oracle.ask((*inspection.tensors, *_shapes(oracle, chosen)))
+    parts: dict[int, tuple[Part, ...]] = {}
+    dropped: dict[int, str] = {}
+    for position, fed in enumerate(inspection.tensors):
+        found = _written(oracle, fed, chosen)
+        if isinstance(found, str):
+            dropped[position] = found
+        else:
+            parts[position] = found
+    _resolve_collisions(inspection, parts, dropped)
+    return Naming(
+        names=chosen,
+        parts=parts,
+        dropped=dropped,
+        unreachable=_unreachable(oracle, parts),
+        alone={position: oracle.fate(fed) for position, fed in enumerate(inspection.tensors)},
+        after=oracle.predict(_in_reading_order(inspection, parts)),
+        proven=True,
+    )
+
+
+def untranslatable(inspection: Inspection, scale: KVScale) -> str | None:
+    """Why a scale keeps its name whatever the engine takes: it is not the number that the new name would promise."""
+    scheme = inspection.declaration.kv_scheme
+    if scale.fault is not None:
+        return f"its values cannot be read: {scale.fault}"
+    if scale.quantity == "amax":
+        return "it holds an amax, which is no scale until it is divided by the largest value of the cache's type"
+    if scale.quantity == "reciprocal":
+        return "it holds the reciprocal of a scale"
+    if scale.kind == "bias":
+        return "it is an offset, which no engine here takes"
+    if scale.convention == "nvfp4-global" or re.search(r"_scale_2$", scale.key):
+        return "it is the global scale of an NVFP4 cache, not the scale of an FP8 cache"
+    if scheme is not None and (scheme.type == "int" or scheme.num_bits not in {8, None}):
+        return f"it belongs to a cache declared as {scheme.label}, and the engine's parameters take FP8 scales"
+    if ".kv_b_proj." in scale.key:
+        return "it belongs to the up-projection of multi-head latent attention, not to what its cache stores"
+    return None
+
+
+def _best(oracle: Oracle) -> str:
+    movable = [
+        scale for scale in _movable(oracle.inspection) if scale.role in {"k", "v", "kv"} and scale.kind == "scale"
+    ]
+    wanted = sum(2 if scale.role == "kv" else 1 for scale in movable)
+    best, most = AS_IS, -1
+    for names in (AS_IS, *(spelling.id for spelling in SPELLINGS)):
+        parts = [part for scale in movable for part in parts_of(scale, names)]
+        oracle.ask(part.fed for part in parts)
+        reached = {oracle.parameter(part) and oracle.fate(part.fed).target for part in parts} - {None}
+        if len(reached) > most:
+            best, most = names, len(reached)
+        if most == wanted:
+            break
+    return best
+
+
+def _movable(inspection: Inspection) -> list[KVScale]:
+    scales = [fed.scale for fed in inspection.tensors if fed.scale is not None]
+    return [scale for scale in scales if untranslatable(inspection, scale) is None]
+
+
+def _shapes(oracle: Oracle, names: str) -> list[Fed]:
+    """Every scale under the chosen names in the shape in which it would be written: to be asked about at once."""
+    found = []
+    for scale in _movable(oracle.inspection):
+        parts = parts_of(scale, names)
+        oracle.ask(part.fed for part in parts)
+        found += [_shaped(oracle, part, scale).fed for part in parts]
+    return found
+
+
+def _written(oracle: Oracle, fed: Fed, names: str) -> tuple[Part, ...] | str:
+    """What is written for one tensor, or why it is dropped."""
+    if fed.scale is None:
+        fate = oracle.fate(fed)
+        return fate.error or fate.reason if fate.outcome == "raises" else (Part(fed, "k"),)
+    scale = fed.scale
+    stays = (Part(fed, scale.role),)
+    if untranslatable(oracle.inspection, scale) is None:
+        for candidate in dict.fromkeys((names, AS_IS, *(spelling.id for spelling in SPELLINGS))):
+            parts = tuple(_in_shape(oracle, part, scale) for part in parts_of(scale, candidate))
+            if parts and all(oracle.lands(part) for part in parts):
+                return parts
+    fate = oracle.fate(fed)
+    if fate.outcome == "raises" and _has_no_place(oracle, scale):
+        return fate.error or fate.reason
+    return stays
+
+
+def _in_shape(oracle: Oracle, part: Part, scale: KVScale) -> Part:
+    shaped = _shaped(oracle, part, scale)
+    return shaped if oracle.lands(shaped) else part
+
+
+def _shaped(oracle: Oracle, part: Part, scale: KVScale) -> Part:
+    parameter, layer = oracle.parameter(part), oracle.layer_of(scale)
+    return part if parameter is None or layer is None else settled(part, scale.shape, layer.parameters[parameter])
+
+
+def _has_no_place(oracle: Oracle, scale: KVScale) -> bool:
+    """Whether the engine could not use a scale whatever its name and shape. Only then may it be left out; a scale that
+    has a place and does not fit stays, so that the engine goes on refusing what it would misread.
+    """
+    reason = untranslatable(oracle.inspection, scale)
+    if scale.kind == "bias":
+        return True
+    layer = oracle.layer_of(scale)
+    role = "k" if scale.role == "kv" else scale.role
+    missing = layer is not None and f"{role}_{scale.kind}" not in layer.parameters
+    return missing and (reason is None or ".kv_b_proj." in scale.key)
+
+
+def _resolve_collisions(inspection: Inspection, parts: dict[int, tuple[Part, ...]], dropped: dict[int, str]) -> None:
+    owner: dict[str, int] = {}
+    # what stays under its name comes first, then scales of their own before a common kv_scale
+    order = sorted(parts, key=lambda at: (_moves(inspection, at, parts[at]), len(parts[at])))
+    for position in order:
+        fed = inspection.tensors[position]
+        kept = []
+        for part in parts[position]:
+            first = owner.setdefault(part.key, position)
+            other = inspection.tensors[first]
+            if first == position or (part.key == fed.key == other.key):  # one key in two shards is the source's matter
+                kept.append(part)
+            elif len(parts[position]) == 1 and fed.values != other.values:
+                raise ExportError(
+                    f"it would be written as {part.key}, and so would {other.key}, with another value",
+                    key=fed.key,
+                    path=inspection.checkpoint.path,
+                    remedy="Remove one of the two from the checkpoint.",
+                )
+        if kept:
+            parts[position] = tuple(kept)
+        else:
+            del parts[position]
+            dropped[position] = REDUNDANT
+
+
+def _moves(inspection: Inspection, position: int, parts: Iterable[Part]) -> bool:
+    return any(part.key != inspection.tensors[position].key for part in parts)
+
+
+def _unreachable(oracle: Oracle, parts: Mapping[int, tuple[Part, ...]]) -> tuple[Unreachable, ...]:
+    """The scales that do not end at a parameter of their layer, grouped by why."""
+    found: dict[str, list[str]] = {}
+    for position, fed in enumerate(oracle.inspection.tensors):
+        scale = fed.scale
+        if scale is None or scale.kind != "scale":
+            continue
+        if position in parts and all(oracle.lands(part) for part in parts[position]):
+            continue
+        found.setdefault(_why_not(oracle, scale), []).append(scale.key)
+    return tuple(Unreachable(tuple(keys), reason) for reason, keys in found.items())
+
+
+def _why_not(oracle: Oracle, scale: KVScale) -> str:
+    settings = oracle.inspection.settings
+    engine = get_engine(str(settings.engine.value)).title
+    method = settings.method.value or "no quantization method"
+    layer = oracle.layer_of(scale)
+    role = "k" if scale.role == "kv" else scale.role
+    if layer is None:
+        return f"{engine} builds no attention layer with a KV cache there"
+    if f"{role}_scale" not in layer.parameters:
+        which = f"no {role}_scale" if layer.parameters else "no parameters for scales"
+        return f"{engine} gives {layer.cls} layers {which} under {method}"
+    reason = untranslatable(oracle.inspection, scale)
+    if reason is not None:
+        return reason
+    wanted = _numel(layer.parameters[f"{role}_scale"])
+    if scale.numel not in {1, wanted}:
+        return f"it holds {scale.numel} values, and {engine} takes {wanted} for each layer"
+    return f"no spelling leads to the parameters of {engine}'s {layer.cls} layers: its own renaming goes past them"
+
+
+def _numel(shape: Sequence[int]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _in_reading_order(inspection: Inspection, parts: Mapping[int, tuple[Part, ...]]) -> list[Fed]:
+    """As engines read: shard by shard, inside a shard by name. Companions stand in the shard of their neighbours."""
+    shards = {shard.name: number for number, shard in enumerate(inspection.checkpoint.shards)}
+    rows: list[tuple[int, str, Fed]] = []
+    for position, fed in enumerate(inspection.tensors):
+        if fed.scale is not None:
+            shard = shards.get(fed.scale.file, 0)
+        else:
+            row = inspection.checkpoint.catalog.index_of(fed.key)
+            shard = 0 if row is None else int(inspection.checkpoint.catalog.shard_numbers[row])
+        rows += [(shard, part.key, part.fed) for part in parts.get(position, ())]
+    return [fed for _, _, fed in sorted(rows, key=lambda row: row[:2])]
+
+
+def _unproven(inspection: Inspection, names: str) -> Naming:
+    """The prediction has no answer: names stay, unless the user asked for others."""
+    parts = {}
+    for position, fed in enumerate(inspection.tensors):
+        renamed: tuple[Part, ...] = ()
+        if fed.scale is not None and names != AS_IS and untranslatable(inspection, fed.scale) is None:
+            scale = fed.scale
+            renamed = tuple(replace(part, fed=replace(part.fed, shape=scale.shape)) for part in parts_of(scale, names))
+        parts[position] = renamed or (Part(fed, fed.scale.role if fed.scale is not None else "k"),)
+    dropped: dict[int, str] = {}
+    _resolve_collisions(inspection, parts, dropped)
+    return Naming(
+        names=names, parts=parts, dropped=dropped, unreachable=(), alone={}, after=inspection.deliveries, proven=False
+    )

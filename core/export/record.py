@@ -1,0 +1,83 @@
+"""``kvscope-export.json``: what an export did, kept beside what it wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core import __version__
+from core.diagnosis.finding import Verdict
+from core.export.files import RECORD
+from core.export.plan import ExportPlan, TensorEdit
+from core.export.safetensors_writer import StoredTensor
+from core.export.shards import ShardJob
+from core.inspection import Inspection
+
+SCHEMA = "kvscope.export/1"
+
+
+def export_record(plan: ExportPlan, jobs: Mapping[str, ShardJob], folder: Path, after: Inspection) -> bytes:
+    """The record as JSON. ``folder`` is the written export, whose changed tensors and headers are digested (BLAKE2b).
+
+    The source appears by the name of its folder alone: a record travels with the checkpoint, a path means nothing
+    elsewhere. A record that the source already had is kept under ``previous``.
+    """
+    record = {
+        "schema": SCHEMA,
+        "kvscope": __version__,
+        "source": plan.source.path.name or plan.root.resolve().name,
+        "engine": plan.engine,
+        "names": plan.names,
+        "verdict_before": _verdict(plan.verdict_before),
+        "verdict_after": _verdict(after.verdict),
+        "tensors": [_edit(edit, jobs[edit.file], folder) for edit in plan.changes],
+        "fields": [
+            {"file": edit.file, "field": change.field, "before": change.before, "after": change.after}
+            for edit in plan.config_edits
+            for change in edit.changes
+        ],
+        "headers": {file: _digest(job.layout.head) for file, job in jobs.items()},
+        "files_copied": list(plan.files_copied),
+        "unreachable": [{"keys": list(found.keys), "reason": found.reason} for found in plan.unreachable],
+        "notes": list(plan.notes),
+    }
+    previous = _previous(plan.root / RECORD)
+    if previous is not None:
+        record["previous"] = previous
+    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _verdict(verdict: Verdict) -> dict[str, str]:
+    return {"outcome": verdict.outcome, "text": verdict.text}
+
+
+def _edit(edit: TensorEdit, job: ShardJob, folder: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "file": edit.file, "key": edit.key or None, "action": edit.action, "new_key": edit.new_key,
+        "reason": edit.reason,
+    }  # fmt: skip
+    if edit.action != "dropped":
+        tensor = next(found for found in job.layout.tensors if found.name == (edit.new_key or edit.key))
+        data = _bytes_of(tensor, folder / edit.file, len(job.layout.head))
+        row |= {"dtype": tensor.dtype, "shape": list(tensor.shape), "blake2b": _digest(data)}
+    return row
+
+
+def _bytes_of(tensor: StoredTensor, path: Path, data_begin: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(data_begin + tensor.begin)
+        return file.read(tensor.end - tensor.begin)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
+def _previous(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
