@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 from core.backends.kv_method import KVMethod
 from core.naming.mapper import RuleKind, WeightsMapper, rules
+from core.quantization.declaration import Declaration
 
 AttentionKind = Literal["Attention", "MLAAttention"]
 
@@ -63,15 +63,6 @@ def output_scale_mapper(source: str) -> WeightsMapper:
     )
 
 
-class Declared(Protocol):
-    """The part of a declaration that backends look at."""
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The quantization dictionary as the engine sees it."""
-        ...
-
-
 class Backend:
     """A quantization method. Subclass it, name the method, register it: that is a whole new backend.
 
@@ -92,6 +83,6 @@ class Backend:
         """Rules for other tensors of this method that the engine drops."""
         return CHECKPOINT_WEIGHT_MAPPER
 
-    def kv_method(self, kind: AttentionKind, path: str, declared: Declared) -> KVMethod | None:
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declaration) -> KVMethod | None:
         """The KV method this backend gives the attention layer at ``path``, or None when it creates no scales."""
         return None

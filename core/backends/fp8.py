@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from core.backends.base import AttentionKind, Backend, Declared, output_scale_mapper
+from core.backends.base import AttentionKind, Backend, output_scale_mapper
 from core.backends.kv_method import BaseKVCacheMethod, KVMethod
 from core.naming.mapper import WeightsMapper
+from core.quantization.declaration import Declaration
 
 
 class Fp8(Backend):
@@ -18,7 +19,7 @@ class Fp8(Backend):
     def get_cache_scale_mapper(self) -> WeightsMapper:
         return output_scale_mapper(self.source) | super().get_cache_scale_mapper()
 
-    def kv_method(self, kind: AttentionKind, path: str, declared: Declared) -> KVMethod | None:
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declaration) -> KVMethod | None:
         return BaseKVCacheMethod("Fp8KVCacheMethod") if kind == "Attention" else None
 
 

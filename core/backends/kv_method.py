@@ -128,12 +128,18 @@ class KVMethod(ABC):
                     )
                 return tuple(round_to(kept, value) for value in values)
             case "per_head":
-                return _take_per_head(parameter, values, attention, kept)
+                return self.take_per_head(parameter, values, attention, kept)
             case "discard":
                 return None
 
+    def take_per_head(
+        self, parameter: ScaleParameter, values: tuple[float, ...], attention: AttentionShape, dtype: str
+    ) -> tuple[float, ...]:
+        """A tensor into a per-head parameter of ``dtype``."""
+        return _take_heads(parameter, values, attention, dtype)
 
-def _take_per_head(
+
+def _take_heads(
     parameter: ScaleParameter, values: tuple[float, ...], attention: AttentionShape, dtype: str
 ) -> tuple[float, ...]:
     """compressed-tensors' loader for the attn_head strategy, on one rank (vLLM 0.33.0, CompressedTensorsKVCacheMethod).
@@ -205,13 +211,26 @@ class BaseKVCacheMethod(KVMethod):
 class CompressedTensorsKVCacheMethod(KVMethod):
     """float32 scales that start at 1.0, and zero points nothing uses (vLLM 0.33.0, compressed_tensors.py).
 
-    ``per_head`` is the attn_head strategy: one value for each key/value head.
+    ``per_head`` is the attn_head strategy: one value for each key/value head. ``knows_heads`` is false where the
+    engine never learned how many heads the whole model has, so that its per-head loader fails.
     """
 
     name = "CompressedTensorsKVCacheMethod"
 
-    def __init__(self, *, per_head: bool) -> None:
+    def __init__(self, *, per_head: bool, knows_heads: bool = True) -> None:
         self.per_head = per_head
+        self.knows_heads = knows_heads
+
+    def take_per_head(
+        self, parameter: ScaleParameter, values: tuple[float, ...], attention: AttentionShape, dtype: str
+    ) -> tuple[float, ...]:
+        if self.knows_heads:
+            return super().take_per_head(parameter, values, attention, dtype)
+        if parameter.name.startswith("q"):
+            raise EngineError("TypeError", "unsupported operand type(s) for //: 'NoneType' and 'NoneType'")
+        if attention.num_kv_heads == 1:
+            raise EngineError("TypeError", "unsupported operand type(s) for //: 'int' and 'NoneType'")
+        raise EngineError("AssertionError")
 
     def parameters(self, shape: AttentionShape) -> dict[str, ScaleParameter]:
         size = (shape.num_kv_heads if self.per_head else 1,)

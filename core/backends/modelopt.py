@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from core.backends.base import AttentionKind, Backend, Declared
+from core.backends.base import AttentionKind, Backend
 from core.backends.kv_method import BaseKVCacheMethod, KVMethod
+from core.quantization.declaration import Declaration
+from core.quantization.modelopt import modelopt_kv_algorithm
 
 
 class ModelOpt(Backend):
@@ -14,7 +16,7 @@ class ModelOpt(Backend):
     title = "ModelOpt FP8"
     source = "vLLM 0.33.0, layers/quantization/modelopt.py, ModelOptQuantConfigBase"
 
-    def kv_method(self, kind: AttentionKind, path: str, declared: Declared) -> KVMethod | None:
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declaration) -> KVMethod | None:
         return BaseKVCacheMethod("ModelOptKVCacheMethod")
 
 
@@ -49,11 +51,8 @@ class ModelOptMixed(ModelOpt):
     title = "ModelOpt mixed precision"
     source = "vLLM 0.33.0, layers/quantization/modelopt.py, ModelOptMixedPrecisionConfig"
 
-    def kv_method(self, kind: AttentionKind, path: str, declared: Declared) -> KVMethod | None:
-        nested = declared.config.get("quantization")
-        config = nested if isinstance(nested, dict) else declared.config
-        algorithm = config.get("kv_cache_quant_algo") or config.get("kv_cache_quant_method")
-        if kind != "Attention" or not (algorithm or config.get("kv_cache_scheme")):
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declaration) -> KVMethod | None:
+        if kind != "Attention" or modelopt_kv_algorithm(declared) is None:
             return None
         return super().kv_method(kind, path, declared)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from core.backends.base import AttentionKind, Backend, Declared, output_scale_mapper
+from core.backends.base import AttentionKind, Backend, output_scale_mapper
 from core.backends.kv_method import BaseKVCacheMethod, KVMethod
 from core.naming.mapper import WeightsMapper
+from core.quantization.declaration import Declaration
 
 
 class Quark(Backend):
@@ -21,7 +22,7 @@ class Quark(Backend):
     def get_cache_scale_mapper(self) -> WeightsMapper:
         return output_scale_mapper(self.source) | super().get_cache_scale_mapper()
 
-    def kv_method(self, kind: AttentionKind, path: str, declared: Declared) -> KVMethod | None:
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declaration) -> KVMethod | None:
         # The exclude list is asked before the kind of layer, so a pattern that covers the attention layer itself
         # (not only its projections) takes its scales away.
         if kind != "Attention" or is_excluded(path, _patterns(declared)):
@@ -29,7 +30,7 @@ class Quark(Backend):
         return BaseKVCacheMethod("QuarkKVCacheMethod")
 
 
-def _patterns(declared: Declared) -> list[str]:
+def _patterns(declared: Declaration) -> list[str]:
     exclude = declared.config.get("exclude")
     return [pattern for pattern in exclude if isinstance(pattern, str)] if isinstance(exclude, list) else []
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from core.architectures import ModuleNode, build_model, known_architectures
 from core.architectures.layers import layer_kinds
 from core.backends import BACKENDS, Backend, get_backend
-from core.backends.base import AttentionKind, Declared
+from core.backends.base import AttentionKind
 from core.backends.kv_method import CacheSetup, KVMethod
 from core.engines.outcome import Deliveries, Delivery, LoadResult
 from core.engines.profile import Fed, Wish
@@ -39,7 +39,7 @@ class _WithRules(Backend):
     def get_cache_scale_mapper(self) -> WeightsMapper:
         return self._base.get_cache_scale_mapper() | self._mapper
 
-    def kv_method(self, kind: AttentionKind, path: str, declared: Declared) -> KVMethod | None:
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declaration) -> KVMethod | None:
         return self._base.kv_method(kind, path, declared)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.architectures.layers import KV_SHARED, layer_kinds, positive, text_config_of
 from core.architectures.modules import ModuleNode
-from core.backends.base import Backend, Declared
+from core.backends.base import Backend
 from core.backends.kv_method import (
     ROLES,
     AttentionShape,
@@ -21,6 +21,7 @@ from core.engines.outcome import AttentionLayer, Deliveries, Delivery, DeliveryO
 from core.engines.profile import Fed
 from core.engines.vllm.walk import Arrival, Walk
 from core.naming.conventions import layer_number
+from core.quantization.declaration import Declaration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Setup:
 
     root: ModuleNode
     backend: Backend | None
-    declared: Declared
+    declared: Declaration
     hf_config: Mapping[str, Any]
     cache: CacheSetup
     dtype: str

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 
 from core.backends import BACKENDS, get_backend
 from core.errors import UsageError
 from core.naming.mapper import WeightsMapper
-
-
-@dataclass
-class Declared:
-    config: Mapping[str, Any] = field(default_factory=dict)
-
+from core.quantization.declaration import Declaration
 
 PATH = "model.layers.0.self_attn.attn"
 OUTPUT_SCALE_METHODS = {"fp8", "quark", "deepseek_v4_fp8"}
@@ -43,7 +34,7 @@ def test_three_methods_add_output_scales_and_all_others_share_one_mapper() -> No
 @pytest.mark.parametrize("method", BACKENDS)
 def test_which_layers_get_scales(method: str) -> None:
     backend = get_backend(method)
-    names = {kind: backend.kv_method(kind, PATH, Declared()) for kind in ("Attention", "MLAAttention")}
+    names = {kind: backend.kv_method(kind, PATH, Declaration()) for kind in ("Attention", "MLAAttention")}
     expected = {
         "fp8": ("Fp8KVCacheMethod", None),
         "deepseek_v4_fp8": ("Fp8KVCacheMethod", None),
@@ -59,7 +50,9 @@ def test_which_layers_get_scales(method: str) -> None:
 
 def test_mixed_precision_needs_a_declared_cache_algorithm() -> None:
     backend = get_backend("modelopt_mixed")
-    declared = Declared({"quantization": {"kv_cache_quant_algo": "FP8"}})
+    declared = Declaration(
+        method="modelopt_mixed", config={"quantization": {"kv_cache_quant_algo": "FP8"}, "quantized_layers": {}}
+    )
     assert backend.kv_method("Attention", PATH, declared) is not None
     assert backend.kv_method("MLAAttention", PATH, declared) is None
 
@@ -69,7 +62,7 @@ def test_mixed_precision_needs_a_declared_cache_algorithm() -> None:
     [(PATH, True), ("re:model.layers.*attn$", True), ("re:[", False), ("model.layers.0.self_attn.k_proj", False)],
 )
 def test_quarks_exclude_list_can_take_a_layers_scales_away(pattern: str, taken: bool) -> None:
-    method = get_backend("quark").kv_method("Attention", PATH, Declared({"exclude": [pattern, 7]}))
+    method = get_backend("quark").kv_method("Attention", PATH, Declaration(config={"exclude": [pattern, 7]}))
     assert (method is None) is taken
 
 

@@ -126,3 +126,16 @@ def test_per_head_sizes_that_do_not_fit() -> None:
         method.take(parameters["k_scale"], (1.0, 2.0), (2, 1, 1), shape, "bfloat16")
     with pytest.raises(EngineError, match=r"RuntimeError: shape '\[-1, 2\]' is invalid for input of size 3"):
         method.take(parameters["q_scale"], (1.0, 2.0, 3.0), (3,), shape, "bfloat16")
+
+
+def test_per_head_without_config_groups_fails_as_the_engine_does() -> None:
+    method = CompressedTensorsKVCacheMethod(per_head=True, knows_heads=False)
+    parameters = method.parameters(SHAPE)
+    with pytest.raises(EngineError) as failure:
+        method.take(parameters["k_scale"], (0.5, 0.25), (2, 1, 1), SHAPE, "bfloat16")
+    assert failure.value.kind == "AssertionError"
+    with pytest.raises(EngineError, match=r"TypeError: unsupported operand type\(s\) for //: 'NoneType'"):
+        method.take(parameters["q_scale"], (1.0,) * 8, (8, 1, 1), SHAPE, "bfloat16")
+    single = AttentionShape(num_heads=8, num_kv_heads=1, total_num_heads=8, total_num_kv_heads=1)
+    with pytest.raises(EngineError, match="TypeError: unsupported operand type"):
+        method.take(method.parameters(single)["k_scale"], (0.5,), (1, 1, 1), single, "bfloat16")
