@@ -14,6 +14,7 @@ from torch import nn
 from core.architectures.layers import positive, text_config_of
 from core.architectures.modules import AutoLoader, FusedLinearLoader, ModuleNode, OwnLoader
 from core.backends.base import Backend
+from core.checkpoint.columns import collector_paused
 from core.loading.attention import Attention, MLAAttention
 from core.loading.auto_loader import AutoWeightsLoader, Weights
 from core.loading.kv_cache import kv_cache_method
@@ -128,7 +129,8 @@ def build_skeleton(
     setup: Setup, *, home: torch.device | None = None, whole: bool = False, progress: Progress | None = None
 ) -> nn.Module:
     """The engine's model as far as loading looks at it, on the host. See :class:`Skeleton`."""
-    return Skeleton(setup, home=home, whole=whole, progress=progress).build()
+    with collector_paused():  # which would walk thousands of living modules again and again
+        return Skeleton(setup, home=home, whole=whole, progress=progress).build()
 
 
 def attention_layers(model: nn.Module) -> Iterator[tuple[str, Attention]]:

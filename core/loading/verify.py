@@ -256,7 +256,7 @@ class _Run:
     def _raised(self, predicted: Deliveries, error: str) -> Verification:
         load = predicted.load
         if self.weights == "all" and self._key not in {fed.key for fed in self.inspection.tensors}:
-            reason = f"the module tree has no place for {self._key}, which is no scale ({error})"
+            reason = f"the module tree has no place for {self._key}, which is no KV scale"
             return self._result(predicted, outcome="unknown", key=self._key, reason=reason)
         wrong = []
         if load.outcome != "raises":

@@ -1,0 +1,66 @@
+"""The torch loader against what vLLM 0.33.0 itself did; the prediction has no part in this."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.checkpoint import open_checkpoint
+from core.loading.tensors import read_tensors
+from tests.core.loading.running import differences, run, set_up
+
+
+def _cases(shared: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((shared / "golden" / "vllm-0.33.0" / "cases.json").read_text(encoding="utf-8"))
+    return data
+
+
+def _stream(tensors: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    for name in sorted(tensors):  # the order in which safetensors lists them
+        yield name, torch.tensor(tensors[name]["values"], dtype=torch.float32).reshape(tensors[name]["shape"])
+
+
+def test_every_case_the_engine_built_ends_as_it_did_there(shared: Path) -> None:
+    data = _cases(shared)
+    built = {name: case for name, case in data["cases"].items() if "attention" in case["outcome"]}
+    wrong = {}
+    for name, case in built.items():
+        setup = set_up({"config.json": data["configs"][case["config"]]}, case["kv_cache_dtype"], case["tensors"])
+        found = differences(case["outcome"], run(setup, _stream(case["tensors"])))
+        if found:
+            wrong[name] = found
+    print(f"{len(built) - len(wrong)} of {len(built)} cases end as in vLLM 0.33.0")
+    assert not wrong
+    assert len(built) == 847
+
+
+@pytest.mark.parametrize("kv_cache_dtype", ["auto", "fp8"])
+@pytest.mark.parametrize("tool", ["llmcompressor", "modelopt", "quark"])
+def test_real_checkpoints_end_as_in_the_engine(shared: Path, tool: str, kv_cache_dtype: str) -> None:
+    golden = shared / "golden" / "vllm-0.33.0" / "deliveries" / f"{tool}.{kv_cache_dtype}.json"
+    wrong, layers, done = {}, 0, 0
+    for name, outcome in json.loads(golden.read_text(encoding="utf-8")).items():
+        if "attention" not in outcome:
+            continue
+        checkpoint = open_checkpoint(shared / "checkpoints" / tool / name)
+        files = {file: checkpoint.config(file) for file in checkpoint.config_names()}
+        setup = set_up(
+            {file: content for file, content in files.items() if content is not None},
+            kv_cache_dtype,
+            checkpoint.catalog.names,
+        )
+        keys = outcome["checkpoint_scale_tensors"]
+        rows = [row for row, key in enumerate(checkpoint.catalog.names) if key in keys]
+        ran = run(setup, read_tensors(checkpoint, rows))
+        if found := differences(outcome, ran):
+            wrong[name] = found
+        layers += len(ran.layers)
+        done += 1
+    print(f"{tool}, {kv_cache_dtype}: {done - len(wrong)} of {done} checkpoints, {layers} attention layers as in vLLM")
+    assert not wrong
+    assert done
