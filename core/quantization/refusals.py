@@ -37,6 +37,10 @@ _DTYPES: dict[str, tuple[str, ...]] = {
 }
 
 
+FLOAT16_UNSTABLE = ("gemma2", "gemma3", "gemma3_text", "glm4")
+"""Model types vLLM 0.33.0 refuses to run in float16 (config/model.py)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """The engine's exception, as it prints it on one line, and the field that causes it.
@@ -145,6 +149,22 @@ def _unrecognized_model(start: _Start) -> Refusal | None:
         stage="model config",
         reason=f"{what}, so Transformers cannot tell which model it is",
         source=Source(CONFIG, "model_type", declared.hf_config.get("model_type")),
+    )
+
+
+def _float16_unstable(start: _Start) -> Refusal | None:
+    model_type = start.declaration.model_type
+    if start.dtype != "float16" or model_type not in FLOAT16_UNSTABLE:
+        return None
+    message = (
+        f"The model type {model_type!r} does not support float16. "
+        "Reason: Numerical instability. Please use bfloat16 or float32 instead."
+    )
+    return Refusal(
+        error=_wrapped("ValueError", message, "ModelConfig"),
+        stage="model config",
+        reason=f"vLLM does not run {model_type} models in float16",
+        source=Source("config.json", "model_type", model_type),
     )
 
 
@@ -368,6 +388,7 @@ def _e5m2(start: _Start) -> Refusal | None:
 
 _CHECKS: tuple[Callable[[_Start], Refusal | None], ...] = (
     _unrecognized_model,
+    _float16_unstable,
     _unreadable_dict,
     _modelopt_block_for_auto,
     _unknown_cache_dtype,

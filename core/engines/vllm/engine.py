@@ -20,6 +20,7 @@ from core.naming.mapper import Renaming, WeightsMapper
 from core.numerics import FLOAT_TYPES
 from core.quantization import KV_CACHE_DTYPES, Declaration, refusal, resolve_kv_cache_dtype
 from core.quantization.cache_dtype import PER_TOKEN_HEAD_DTYPES
+from core.quantization.refusals import FLOAT16_UNSTABLE
 from core.settings import Choice, Settings
 
 _ATTENTION_CLASSES = ("Attention", "MLAAttention")
@@ -202,6 +203,10 @@ def _dtype(declaration: Declaration, wish: Wish) -> Choice:
     named = re.sub(r"^torch\.", "", declaration.torch_dtype or "")
     if named == "float32":
         return Choice("bfloat16", "config", "the config says float32, which vLLM serves in bfloat16")
+    if named == "float16" and declaration.model_type in FLOAT16_UNSTABLE:
+        return Choice(
+            "bfloat16", "config", f"the config says float16, in which vLLM does not run {declaration.model_type}"
+        )
     if named in FLOAT_TYPES:
         return Choice(named, "config", "config.json: torch_dtype")
     return Choice("bfloat16", "default", "no dtype is declared")
