@@ -1,1 +1,26 @@
-"""Findings and the verdict: one rule, one small function, one stable code."""
+"""Findings and the verdict: one rule, one small function, one stable code.
+
+:func:`diagnose` and :func:`judge` are the way in; :data:`RULES` lists every code.
+"""
+
+from core.diagnosis.case import Case
+from core.diagnosis.catalog import DOUBTS, REMEDIES, RULES, RuleInfo
+from core.diagnosis.diagnosis import diagnose
+from core.diagnosis.finding import Finding, Severity, Verdict, VerdictOutcome
+from core.diagnosis.thresholds import Thresholds
+from core.diagnosis.verdict import judge
+
+__all__ = [
+    "DOUBTS",
+    "REMEDIES",
+    "RULES",
+    "Case",
+    "Finding",
+    "RuleInfo",
+    "Severity",
+    "Thresholds",
+    "Verdict",
+    "VerdictOutcome",
+    "diagnose",
+    "judge",
+]

@@ -1,0 +1,71 @@
+"""Where the declaration and the tensors disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from core.diagnosis.catalog import make
+from core.diagnosis.consequence import of_layers
+from core.diagnosis.facts import Facts
+from core.diagnosis.finding import Finding
+from core.diagnosis.selection import numbers_of
+from core.diagnosis.wording import listed, plural, sentence
+
+
+def declared_absent(facts: Facts) -> Iterator[Finding]:
+    """Declared as static, and not one k or v scale anywhere."""
+    scheme = facts.case.declaration.kv_scheme
+    if scheme is None or scheme.dynamic or facts.kv_scales:
+        return
+    missing = len(facts.case.checkpoint.index.missing_shards) if facts.case.checkpoint.index is not None else 0
+    hint = f" {plural(missing, 'shard')} missing: they may hold them." if missing else ""
+    yield make(
+        "declared-absent",
+        layers=numbers_of(facts.receivers),
+        evidence=f"{scheme.source.file}: {scheme.source.field} says {scheme.label}.{hint}",
+        consequence=of_layers(facts, facts.receivers),
+        fix="Calibrate the KV cache and export again, or set scales on export.",
+        remedy="set-scale",
+    )
+
+
+def dynamic_scheme(facts: Facts) -> Iterator[Finding]:
+    """Declared as dynamic, so nothing is stored."""
+    scheme = facts.case.declaration.kv_scheme
+    if scheme is not None and scheme.dynamic and not facts.kv_scales:
+        yield make(
+            "dynamic-scheme",
+            layers=numbers_of(facts.receivers),
+            evidence=f"{scheme.source.file}: {scheme.source.field} says {scheme.label}.",
+            consequence=of_layers(facts, facts.receivers),
+            fix="Calibrate the KV cache with a static scheme and export again.",
+        )
+
+
+def declaration_note(facts: Facts) -> Iterator[Finding]:
+    """What the reader of the config files found contradictory."""
+    refused = facts.case.deliveries.load.outcome == "refused"
+    notes = [note for note in facts.case.declaration.notes if not (refused and "refuses" in note)]
+    if notes:
+        yield make(
+            "declaration-note",
+            evidence=" ".join(sentence(note) for note in notes),
+            consequence=f"{facts.engine} goes by what it reads: {facts.method}, KV cache in {facts.cache_dtype}.",
+            fix="Make the config files agree, or export again.",
+            remedy="declare",
+        )
+
+
+def method_chosen(facts: Facts) -> Iterator[Finding]:
+    """The user's choice against the declaration."""
+    chosen, declared = facts.case.settings.method, facts.case.declaration.method
+    if chosen.origin == "chosen" and chosen.value != declared:
+        yield make(
+            "method-chosen",
+            evidence=f"{chosen.value} was chosen; the checkpoint declares {declared or 'no quantization'}.",
+            consequence=f"The prediction is for {chosen.value}.",
+            fix=f"Leave --method out to predict for {listed([declared or 'the unquantized model'])}.",
+        )
+
+
+RULES = (declared_absent, dynamic_scheme, declaration_note, method_chosen)

@@ -1,0 +1,82 @@
+"""``Thresholds``: every number the rules compare with, where it comes from, and how to change it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+_PUBLIC = "scales of public FP8 models: Llama-2 7B and 70B, Qwen2 0.5B and 1.5B, Qwen2.5-72B, Qwen3-235B"
+
+
+def _limit(value: Any, meaning: str, source: str) -> Any:
+    return field(default=value, metadata={"meaning": meaning, "source": source})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One threshold for people: its name, its value, what it decides, and where the number comes from."""
+
+    name: str
+    value: float
+    meaning: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """The limits of the rules; pass another set to :func:`core.diagnosis.diagnose`.
+
+    Limits on a scale's size are for FP8 (a scale is amax / 448): a scale of another format is first multiplied by its
+    largest number over 448. Ratios have no unit.
+    """
+
+    absurd: float = _limit(1e4, "a larger magnitude is no scale", "uninitialised memory read back: 1e7 to 4.5e34")
+    vanishing: float = _limit(
+        1e-8, "a smaller magnitude is no scale", "Quark floors scales at 1.19e-7; uninitialised memory holds 1e-16 down"
+    )
+    tiny: float = _limit(5e-5, "smaller than any calibration gave", f"{_PUBLIC}; smallest 0.00023")
+    large: float = _limit(1.0, "amax above 448, or another convention", f"{_PUBLIC}; largest 0.977")
+    notable: float = _limit(0.5, "amax above 224, or another convention", f"{_PUBLIC}; only Qwen2-1.5B's first layer")
+    misread_median: float = _limit(
+        2.0, "from this median on, an amax or a reciprocal is stored", "amaxes of K lie between 4 and 440"
+    )
+    outlier_ratio: float = _limit(
+        30.0, "a layer's scale over the median of its role", f"{_PUBLIC}; largest ratio 25, Qwen2-1.5B's first layer"
+    )
+    pair_ratio: float = _limit(
+        100.0, "a layer's k / v over the median of k / v, or below it by as much", f"{_PUBLIC}; largest about 40"
+    )
+    swapped_share: float = _limit(
+        0.95, "share of layers with k < v from which they look swapped", "K > V in 329 of 334 layers of public models"
+    )
+    swapped_ratio: float = _limit(
+        2.5, "median of v / k from which k and v look swapped", f"{_PUBLIC}; smallest median of k / v 3.2"
+    )
+    swapped_layers: int = _limit(8, "layers needed to tell that k and v are swapped", "fewer prove nothing")
+    rounding: float = _limit(
+        0.004, "relative error above which rounding to the engine's dtype matters", "bfloat16 rounds by up to 2**-8"
+    )
+    epsilon_chance: float = _limit(
+        0.02,
+        "probability of so many exact epsilons by chance, below which they count",
+        "bfloat16 has 256 numbers within a factor of two of its epsilon",
+    )
+
+    def table(self) -> tuple[Row, ...]:
+        """All thresholds, for showing."""
+        return tuple(
+            Row(item.name, getattr(self, item.name), item.metadata["meaning"], item.metadata["source"])
+            for item in fields(self)
+        )
+
+
+EPSILONS = {"BF16": 2.0**-7, "F16": 2.0**-10, "F32": 2.0**-23}
+"""Machine epsilons by stored dtype. An observer that saw only zeros stores the epsilon of its dtype
+(compressed-tensors, ``calculate_qparams``)."""
+
+EPSILON_STEPS = {"BF16": 2**8, "F16": 2**11, "F32": 2**24}
+"""How many numbers of that dtype lie within a factor of two of its epsilon, above and below."""
+
+LARGEST_NUMBER = {"FP8": 448.0, "INT8": 127.0, "INT4": 7.0}
+"""The largest quantized value by algorithm: what an amax was divided by. NVFP4 caches are written as amax / 448
+(ModelOpt 0.42 and later) or amax / 2688, so they are left as they are."""

@@ -1,0 +1,194 @@
+"""``judge``: the sum of a case in one outcome and a sentence or two, with the numbers that a person wants first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.diagnosis.case import Case
+from core.diagnosis.catalog import BY_CODE, DOUBTS
+from core.diagnosis.consequence import owners_of, where
+from core.diagnosis.facts import KV_ROLES, Facts
+from core.diagnosis.files import hidden_keys, missing_shards
+from core.diagnosis.finding import Finding, Verdict
+from core.diagnosis.thresholds import Thresholds
+from core.diagnosis.wording import are, capital, listed, of, plural, sentence, short
+from core.engines.outcome import AttentionLayer
+from core.naming.conventions import recognise
+from core.naming.scales import KVScale
+
+
+def judge(case: Case, findings: Sequence[Finding]) -> Verdict:
+    """Sum up a case and its findings.
+
+    "ok": every attention layer that needs scales receives its own k and v, and nothing doubts their values; or there
+    are none and none are declared. "degraded": it loads, but layers run at 1.0 or on doubtful values. "fails": the
+    engine raises or refuses. "unknown": something that decides is not known.
+    """
+    facts = Facts(case, Thresholds())
+    load = case.deliveries.load
+    match load.outcome:
+        case "unknown":
+            return Verdict("unknown", sentence(load.reason or f"What {facts.engine} does is not known"))
+        case "refused":
+            return Verdict("fails", f"{facts.engine} refuses this model: {short(load.error)}.")
+        case "raises":
+            at = f" at {load.key}" if load.key else ""
+            return Verdict("fails", f"{facts.engine} stops while loading{at}: {short(load.error)}.")
+        case "loads":
+            pass
+    failing = [layer for layer in case.deliveries.attention if layer.error is not None]
+    if failing:
+        return _stops_after(facts, failing)
+    return _hidden(facts) or _unread(facts) or _loaded(facts, findings)
+
+
+def _stops_after(facts: Facts, failing: Sequence[AttentionLayer]) -> Verdict:
+    share = of(len(failing), len(facts.case.deliveries.attention), "attention layer")
+    return Verdict(
+        "fails",
+        f"{facts.engine} stops after loading: {short(failing[0].error)} at {failing[0].path}; "
+        f"{share} {are(len(failing), 'fails')}.",
+    )
+
+
+def _hidden(facts: Facts) -> Verdict | None:
+    """Files that could not be read may hold scales."""
+    checkpoint = facts.case.checkpoint
+    files = [shard.name for shard in checkpoint.shards if shard.fault is not None]
+    files += [name for name in missing_shards(checkpoint) if name not in files]
+    if not files:
+        return None
+    keys = [key for key in hidden_keys(checkpoint, files) if recognise(key) is not None]
+    what = f"{plural(len(keys), 'KV scale')} in it" if len(files) == 1 else f"{plural(len(keys), 'KV scale')} in them"
+    lost = what if keys else f"the scales in {'it' if len(files) == 1 else 'them'}, if any,"
+    shown = listed(files)
+    return Verdict("unknown", f"{shown} cannot be read, so {lost} {are(len(keys) or 2)} not known.")
+
+
+def _unread(facts: Facts) -> Verdict | None:
+    scales = facts.marked("unreadable-scale")
+    if not scales:
+        return None
+    return Verdict(
+        "unknown", f"The values of {of(len(scales), len(facts.scales), 'KV scale')} cannot be read ({scales[0].key})."
+    )
+
+
+def _loaded(facts: Facts, findings: Sequence[Finding]) -> Verdict:
+    receivers = facts.receivers
+    if not facts.kv_scales:
+        return _without_scales(facts, findings)
+    if not receivers:
+        return Verdict("ok", f"No attention layer of {facts.engine} needs scales of its own here.")
+    faults = [text for text in (_unused(facts), _lost(facts), _copied(facts), _doubtful(facts, findings)) if text]
+    if not faults:
+        return Verdict("ok", _all_reach(facts))
+    return Verdict("degraded", " ".join(sentence(text) for text in faults))
+
+
+def _without_scales(facts: Facts, findings: Sequence[Finding]) -> Verdict:
+    scheme = facts.case.declaration.kv_scheme
+    count = len(facts.receivers)
+    doubtful = _doubtful(facts, findings)
+    if scheme is not None:
+        runs = f": {of(count, count, 'attention layer')} of {facts.engine} {are(count, 'runs')} at 1.0" if count else ""
+        kind = "a dynamic" if scheme.dynamic else "a quantized"
+        text = f"{scheme.source.file} declares {kind} KV cache ({scheme.label}), but no scale is stored{runs}"
+        return Verdict("degraded", " ".join(sentence(part) for part in (text, doubtful) if part))
+    if doubtful:
+        return Verdict("degraded", sentence(doubtful))
+    others = [scale for scale in facts.scales if facts.outcome(scale) == "loaded"]
+    text = "There are no KV-cache scales here and none are declared; an FP8 cache would run at 1.0."
+    if others:
+        text += f" {plural(len(others), 'q or prob scale')} {are(len(others), 'reaches')} the attention layers."
+    return Verdict("ok", text)
+
+
+def _all_reach(facts: Facts) -> str:
+    arrived = [scale for scale in facts.kv_scales if facts.outcome(scale) == "loaded"]
+    shared = all(scale.role == "kv" for scale in arrived)
+    layers = f"the {plural(len(facts.receivers), 'attention layer')} of {facts.engine}"
+    if shared:
+        return f"{_all(len(arrived), 'kv scale')} {are(len(arrived), 'reaches')} {layers}, for k and v alike."
+    return f"{_all(len(arrived), 'k and v scale')} {are(len(arrived), 'reaches')} {layers}."
+
+
+def _all(count: int, noun: str) -> str:
+    return capital(of(count, count, noun))
+
+
+def _unused(facts: Facts) -> str:
+    """Scales arrive, but the cache does not use them."""
+    arrived = [scale for scale in facts.kv_scales if facts.outcome(scale) == "loaded"]
+    if not arrived:
+        return ""
+    share = of(len(arrived), len(facts.kv_scales), "k and v scale")
+    if facts.run_time_scales:
+        return f"{share} {are(len(arrived), 'loads')}, but a {facts.cache_dtype} cache computes its own"
+    if facts.cache_quantized:
+        return ""
+    return (
+        f"{share} {are(len(arrived), 'loads')}, but {facts.engine} keeps the KV cache in {facts.cache_dtype}, "
+        "so none is used"
+    )
+
+
+def _lost(facts: Facts) -> str:
+    """Layers that run at 1.0 because nothing arrived for k or v."""
+    empty = [layer for layer in facts.receivers if _lacks(layer)]
+    if not empty:
+        return ""
+    lost = [scale for scale in facts.kv_scales if facts.outcome(scale) in ("dropped", "ignored")]
+    at_one = f"{of(len(empty), len(facts.receivers), 'attention layer')} {are(len(empty), 'runs')} at 1.0"
+    if len(empty) < len(facts.receivers):
+        at_one += f" ({where(facts, empty)})"
+    if not lost:
+        return f"{at_one} in {facts.engine}: no scale is stored for {'it' if len(empty) == 1 else 'them'}"
+    share = f"{len(lost):,} of {plural(len(facts.kv_scales), 'k and v scale')}"
+    never = "never reaches" if len(lost) == 1 else "never reach"
+    return f"{share} {never} an attention layer of {facts.engine}: {at_one}"
+
+
+def _lacks(layer: AttentionLayer) -> bool:
+    return any(layer.source.get(role) == "default" for role in KV_ROLES)
+
+
+def _copied(facts: Facts) -> str:
+    """Layers whose v is k's because v has no usable scale; a kv scale is meant for both."""
+    meant = {layer.path for scale in facts.kv_scales if scale.role == "kv" for layer in facts.owners(scale)}
+    copied = [
+        layer
+        for layer in facts.receivers
+        if layer.path not in meant and "duplicated" in (layer.source.get(role) for role in KV_ROLES)
+    ]
+    if not copied:
+        return ""
+    share = of(len(copied), len(facts.receivers), "attention layer")
+    one = f"{share} of {facts.engine} {are(len(copied), 'runs')} on one scale for k and v"
+    return f"{one}, as v has none that can be used ({where(facts, copied)})"
+
+
+def _doubtful(facts: Facts, findings: Sequence[Finding]) -> str:
+    """Layers that run on values which a finding doubts."""
+    doubting = [finding for finding in findings if finding.code in DOUBTS]
+    keys = {key for finding in doubting for key in finding.keys}
+    used = [scale for scale in facts.case.scales if scale.key in keys and _is_used(facts, scale)]
+    if not used:
+        return ""
+    layers = owners_of(facts, used)
+    codes = {scale.key for scale in used}
+    titles = [BY_CODE[finding.code].title.lower() for finding in doubting if codes & set(finding.keys)]
+    roles = [role for role in ("k", "v", "kv", "q", "prob") if any(scale.role == role for scale in used)]
+    share = of(len(layers), len(facts.receivers), "attention layer")
+    return (
+        f"{share} of {facts.engine} {are(len(layers), 'runs')} on doubtful {' and '.join(roles)} values "
+        f"({listed(list(dict.fromkeys(titles)))})"
+    )
+
+
+def _is_used(facts: Facts, scale: KVScale) -> bool:
+    """Whether a layer ends with this scale's value."""
+    if facts.outcome(scale) != "loaded":
+        return False
+    roles = KV_ROLES if scale.role == "kv" else (scale.role,)
+    return any(layer.source.get(role) == "checkpoint" for layer in facts.owners(scale) for role in roles)
