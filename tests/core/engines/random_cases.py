@@ -1,0 +1,106 @@
+"""Random scale-only checkpoints from a seed: architectures, methods, conventions, shapes and values mixed as
+nobody would on purpose, and as tools do by accident.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.golden_data import golden
+
+_STYLES: dict[str, tuple[str, ...]] = {
+    "portable": ("{m}.k_scale", "{m}.v_scale", "{m}.q_scale"),
+    "zero-points": ("{m}.k_scale", "{m}.v_scale", "{m}.k_zero_point", "{m}.v_zero_point", "{m}.q_zero_point"),
+    "modelopt": ("{m}.k_proj.k_scale", "{m}.v_proj.v_scale"),
+    "modelopt-q": ("{m}.k_proj.k_scale", "{m}.v_proj.v_scale", "{m}.q_proj.q_scale"),
+    "quark": ("{m}.k_proj.output_scale", "{m}.v_proj.output_scale"),
+    "quark-attention": (
+        "{m}.k_proj.output_scale", "{m}.v_proj.output_scale", "{m}.q_proj.output_scale", "{m}.prob_output_scale",
+    ),
+    "kv": ("{m}.kv_scale",),
+    "fused": ("{m}.qkv_proj.k_scale", "{m}.qkv_proj.v_scale"),
+    "artefact": ("{m}.qkqkv_proj.k_scale", "{m}.qkqkv_proj.v_scale"),
+    "runtime": ("{m}.attn.k_scale", "{m}.attn.v_scale", "{m}.attn.q_scale", "{m}.attn.prob_scale"),
+    "mla-runtime": ("{m}.mla_attn.mla_attn.k_scale", "{m}.mla_attn.mla_attn.v_scale"),
+    "hyv3": ("{m}.q.scale", "{m}.k_cache.scale", "{m}.v_cache.scale"),
+    "stray": ("{m}.k_scale", "{m}.v_scale", "{m}.o_proj.output_scale"),
+    "global": ("{m}.k_global_scale", "{m}.v_global_scale"),
+    "zero-point-outputs": ("{m}.k_proj.output_scale", "{m}.k_proj.output_zero_point"),
+}  # fmt: skip
+_COMMON = ("portable", "modelopt", "kv", "runtime", "quark", "zero-points")
+_SHAPES: tuple[tuple[tuple[int, ...], float], ...] = (
+    ((), 1.0), ((1,), 0.4), ((1, 1, 1), 0.05), ((2,), 0.05), ((2, 1, 1), 0.1), ((4,), 0.05), ((4, 1, 1), 0.05),
+)  # fmt: skip
+_VALUES = (0.0, -1.0, 1.0, float("nan"), float("inf"), 1e-30, 3e38, -1.3e29, 0.3, 0.0078125)
+_MODULES = {
+    "GPT2LMHeadModel": "transformer.h.{i}.attn",
+    "GptOssForCausalLM": "model.layers.{i}.self_attn",
+    "NemotronHForCausalLM": "backbone.layers.{i}.mixer",
+    "Qwen3_5ForConditionalGeneration": "model.language_model.layers.{i}.self_attn",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomCase:
+    """One case: ``tensors`` as golden cases hold them (shape, dtype, values)."""
+
+    name: str
+    config: dict[str, Any]
+    tensors: dict[str, dict[str, Any]]
+    kv_cache_dtype: str
+    dtype: str
+
+
+def random_cases(seed: int, count: int) -> Iterator[RandomCase]:
+    """``count`` cases, the same for the same seed."""
+    chance = random.Random(seed)  # noqa: S311  (the same cases for the same seed)
+    configs = golden("vllm-0.33.0", "cases")["configs"]
+    names = sorted(configs)
+    for number in range(count):
+        chosen = chance.choice(names)
+        config = configs[chosen]
+        yield RandomCase(
+            name=f"{number:04}-{chosen}",
+            config=config,
+            tensors=_tensors(chance, config),
+            kv_cache_dtype=chance.choices(("fp8", "auto", "fp8_e4m3", "bfloat16", "fp8_e5m2"), (6, 4, 1, 1, 1))[0],
+            dtype=chance.choices(("bfloat16", "float16"), (4, 1))[0],
+        )
+
+
+def _tensors(chance: random.Random, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    module = _MODULES.get(config["architectures"][0], "model.layers.{i}.self_attn")
+    text = config.get("text_config", config)
+    layers = text.get("num_hidden_layers") or text.get("n_layer") or 2
+    main = chance.choice(_COMMON) if chance.random() < 0.7 else chance.choice(sorted(_STYLES))
+    shape = chance.choices([row for row, _ in _SHAPES], [weight for _, weight in _SHAPES])[0]
+    tensors: dict[str, dict[str, Any]] = {}
+    for index in range(layers):
+        if chance.random() < 0.15:
+            continue
+        style = main if chance.random() < 0.9 else chance.choice(sorted(_STYLES))
+        for template in _STYLES[style]:
+            if chance.random() < 0.12:
+                continue
+            own = shape if chance.random() < 0.95 else chance.choice(_SHAPES)[0]
+            size = 1
+            for length in own:
+                size *= length
+            tensors[template.format(m=module.format(i=index))] = {
+                "shape": list(own),
+                "dtype": "F32",
+                "values": [
+                    chance.choice(_VALUES) if chance.random() < 0.15 else chance.uniform(0.001, 0.9)
+                    for _ in range(size)
+                ],
+            }
+    if not tensors:
+        tensors[f"{module.format(i=0)}.k_scale"] = {"shape": [], "dtype": "F32", "values": [0.5]}
+    return tensors
+
+
+def _value(chance: random.Random) -> float:
+    return chance.choice(_VALUES) if chance.random() < 0.15 else chance.uniform(0.001, 0.9)
