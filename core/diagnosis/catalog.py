@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from core.diagnosis.finding import Finding, Severity
+from core.diagnosis.finding import Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,13 +280,6 @@ RULES: tuple[RuleInfo, ...] = (
         doubts=True,
     ),
     RuleInfo(
-        code="rounding-lost",
-        severity="warning",
-        title="Rounding to the engine's type changes scales noticeably",
-        meaning="The engine keeps the scale in its model dtype, which does not hold this value.",
-        source="vLLM 0.33.0, KVCacheScaleParameter is created in the model dtype",
-    ),
-    RuleInfo(
         code="odd-dtype",
         severity="warning",
         title="Scales stored in a type that is too coarse for them",
@@ -400,45 +393,3 @@ BY_CODE: Mapping[str, RuleInfo] = MappingProxyType({rule.code: rule for rule in 
 
 DOUBTS: frozenset[str] = frozenset(rule.code for rule in RULES if rule.doubts)
 """The codes of the findings that doubt the values themselves, not only whether they arrive."""
-
-REMEDIES: Mapping[str, str] = MappingProxyType(
-    {
-        "rename": "give the tensors names that this engine takes",
-        "drop": "leave the tensors out",
-        "set-scale": "write a value of your choice",
-        "reshape": "store one value in the shape that the engine takes",
-        "swap": "exchange k and v",
-        "amax-to-scale": "divide by the largest quantized number (448 for FP8)",
-        "reciprocal": "store 1 / value",
-        "declare": "write the KV-cache scheme into config.json",
-        "duplicate": "write the tensor for the missing role as well",
-        "repair-index": "write the index anew",
-    }
-)
-"""What an export can do about a finding (:attr:`core.diagnosis.finding.Finding.remedy`); "" means nothing."""
-
-
-def make(
-    code: str,
-    *,
-    keys: tuple[str, ...] = (),
-    layers: tuple[int, ...] = (),
-    evidence: str,
-    consequence: str,
-    fix: str,
-    remedy: str = "",
-) -> Finding:
-    """A finding of the rule ``code``, with the rule's severity, title and source."""
-    rule = BY_CODE[code]
-    return Finding(
-        code=code,
-        severity=rule.severity,
-        title=rule.title,
-        keys=keys,
-        layers=layers,
-        evidence=evidence,
-        consequence=consequence,
-        fix=fix,
-        remedy=remedy,
-        source=rule.source,
-    )

@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from core.diagnosis.catalog import make
 from core.diagnosis.consequence import of_layers, where
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
+from core.diagnosis.making import make
 from core.diagnosis.selection import keys_of, layers_of, numbers_of
 from core.diagnosis.wording import are, capital, listed, of, plural, sentence, spread
 from core.engines.outcome import AttentionLayer
@@ -80,8 +80,8 @@ def cache_not_quantized(facts: Facts) -> Iterator[Finding]:
         "cache-not-quantized",
         keys=keys_of(facts.kv_scales),
         layers=layers_of(facts.kv_scales),
-        evidence=f"{scheme.label} is declared, but {facts.engine} keeps the cache in {facts.cache_dtype} for "
-        f"--kv-cache-dtype {asked.value}{'' if chosen else f' and method {facts.method}'}.",
+        evidence=f"{scheme.source.file} declares {scheme.label}; {facts.engine} keeps the cache in {facts.cache_dtype} "
+        f"for --kv-cache-dtype {asked.value}{'' if chosen else f' and method {facts.method}'}.",
         consequence=of_layers(facts, facts.receivers),
         fix=f"{_FP8}.",
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.diagnosis.catalog import make
 from core.diagnosis.consequence import of_layers
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
+from core.diagnosis.making import make
 from core.diagnosis.selection import numbers_of
 from core.diagnosis.wording import listed, plural, sentence
 
@@ -45,7 +45,7 @@ def dynamic_scheme(facts: Facts) -> Iterator[Finding]:
 def declaration_note(facts: Facts) -> Iterator[Finding]:
     """What the reader of the config files found contradictory."""
     refused = facts.case.deliveries.load.outcome == "refused"
-    notes = [note for note in facts.case.declaration.notes if not (refused and "refuses" in note)]
+    notes = [note for note in facts.case.declaration.notes if not (refused and _explains_refusal(note))]
     if notes:
         yield make(
             "declaration-note",
@@ -54,6 +54,10 @@ def declaration_note(facts: Facts) -> Iterator[Finding]:
             fix="Make the config files agree, or export again.",
             remedy="declare",
         )
+
+
+def _explains_refusal(note: str) -> bool:
+    return "refuses" in note or "do not open" in note
 
 
 def method_chosen(facts: Facts) -> Iterator[Finding]:

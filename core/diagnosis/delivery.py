@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
 from core.backends import BACKENDS
-from core.diagnosis.catalog import make
 from core.diagnosis.consequence import of_layers, of_scales, where
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
+from core.diagnosis.making import make
 from core.diagnosis.selection import keys_of, layers_of, numbers_of
 from core.diagnosis.wording import listed, number, of, plural, sentence, short
 from core.engines.outcome import Delivery

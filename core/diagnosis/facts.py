@@ -155,6 +155,13 @@ class Facts:
 
     def owners(self, scale: KVScale) -> tuple[AttentionLayer, ...]:
         """The engine's attention layers that a scale belongs to, found or meant; () when there are none."""
+        return self._owners[identity(scale)]
+
+    @cached_property
+    def _owners(self) -> Mapping[Id, tuple[AttentionLayer, ...]]:
+        return {identity(scale): self._find_owners(scale) for scale in self.case.scales}
+
+    def _find_owners(self, scale: KVScale) -> tuple[AttentionLayer, ...]:
         delivery = self.delivery(scale)
         if delivery is not None and delivery.target is not None:
             layer = self._by_path.get(delivery.target.rpartition(".")[0])

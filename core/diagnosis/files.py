@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from core.checkpoint import BrokenFileError, Checkpoint, read_header
 from core.checkpoint.files import open_regular
-from core.diagnosis.catalog import make
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
+from core.diagnosis.making import make
 from core.diagnosis.selection import keys_of, layers_of
 from core.diagnosis.wording import are, listed, plural, sentence
 from core.naming.conventions import recognise
@@ -26,9 +27,10 @@ def broken_file(facts: Facts) -> Iterator[Finding]:
         shards = {shard.name for shard in checkpoint.shards if shard.fault is not None}
         lost = [fault for fault in faults if fault.file in shards]
         stops = f"{facts.engine} stops when it opens {'it' if len(lost) == 1 else 'them'}; what is inside is not known."
+        keys = hidden_keys(checkpoint, [fault.file for fault in lost])
         yield make(
             "broken-file",
-            keys=_kv_first(hidden_keys(checkpoint, [fault.file for fault in lost])),
+            keys=_kv_first(keys, kv_keys(keys)),
             evidence=" ".join(sentence(f"{fault.file} {fault.problem}") for fault in faults[:3])
             + (f" And {len(faults) - 3} more." if len(faults) > 3 else ""),
             consequence=stops if lost else "The rest was read as far as it goes.",
@@ -42,10 +44,10 @@ def shard_missing(facts: Facts) -> Iterator[Finding]:
     missing = missing_shards(checkpoint)
     if missing:
         keys = hidden_keys(checkpoint, missing)
-        scales = [key for key in keys if recognise(key) is not None]
+        scales = kv_keys(keys)
         yield make(
             "shard-missing",
-            keys=_kv_first(keys),
+            keys=_kv_first(keys, scales),
             evidence=f"{listed(list(missing))} {are(len(missing))} not there: {plural(len(keys), 'key')}, "
             f"{plural(len(scales), 'KV scale')} among them.",
             consequence=f"{facts.engine} finds {plural(len(keys), 'tensor')} too few.",
@@ -65,11 +67,11 @@ def index_disagrees(facts: Facts) -> Iterator[Finding]:
     told = [f"{plural(len(keys), 'key')} {why}" for keys, why in parts if keys]
     if told:
         keys = [key for found, _ in parts for key in found]
-        scales = sum(recognise(key) is not None for key in keys)
+        scales = kv_keys(keys)
         yield make(
             "index-disagrees",
-            keys=_kv_first(keys),
-            evidence=f"{index.file}: {', '.join(told)}; {plural(scales, 'KV scale')} among them.",
+            keys=_kv_first(keys, scales),
+            evidence=f"{index.file}: {', '.join(told)}; {plural(len(scales), 'KV scale')} among them.",
             consequence=f"{facts.engine} opens the files that the index names, and takes every tensor in them.",
             fix="Write the index anew on export.",
             remedy="repair-index",
@@ -81,9 +83,10 @@ def duplicate_key(facts: Facts) -> Iterator[Finding]:
     duplicates = facts.case.checkpoint.catalog.duplicates
     if duplicates:
         key, shards = duplicates[0]
+        keys = [name for name, _ in duplicates]
         yield make(
             "duplicate-key",
-            keys=_kv_first([name for name, _ in duplicates]),
+            keys=_kv_first(keys, kv_keys(keys)),
             evidence=f"{plural(len(duplicates), 'key')}; {key} is in {listed(list(shards))}.",
             consequence=f"{facts.engine} reads each, and the last one wins.",
             fix="Keep one of them on export, or download the checkpoint again into an empty folder.",
@@ -127,7 +130,7 @@ def unindexed_scales(facts: Facts) -> Iterator[Finding]:
     if index is None:
         return
     for name in index.unindexed_files:
-        keys = [key for key in _names_in(facts.case.checkpoint, name) if recognise(key) is not None]
+        keys = kv_keys(_names_in(facts.case.checkpoint, name))
         if keys:
             yield make(
                 "unindexed-scales",
@@ -161,11 +164,17 @@ def _names_in(checkpoint: Checkpoint, name: str) -> Sequence[str]:
         return ()
 
 
-def _kv_first(keys: Sequence[str]) -> tuple[str, ...]:
-    """At most some hundred keys, KV scales before the others: a finding is read by people."""
-    scales = [key for key in keys if recognise(key) is not None]
-    others = [key for key in keys if recognise(key) is None]
-    return (*scales, *others[: max(0, _MOST_KEYS - len(scales))])
+def kv_keys(keys: Iterable[str]) -> list[str]:
+    """The keys of KV scales among these."""
+    return [key for key in keys if recognise(key) is not None]
+
+
+def _kv_first(keys: Sequence[str], scales: Sequence[str]) -> tuple[str, ...]:
+    """All keys of KV scales, then some of the others: a finding is read by people."""
+    known = set(scales)
+    room = max(0, _MOST_KEYS - len(scales))
+    others = (key for key in keys if key not in known)
+    return (*scales, *islice(others, room))
 
 
 RULES = (

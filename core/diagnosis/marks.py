@@ -84,7 +84,7 @@ def _mark_misread(scales: Sequence[KVScale], limits: Thresholds, unit: float, fo
         if identity(scale) not in found and scale.quantity in ("amax", "reciprocal"):
             found[identity(scale)] = f"{scale.quantity}-stored"
     left = _left(scales, found, roles=("k", "v", "kv"))
-    if not left or statistics.median(max(scale.values) for scale in left) * unit < limits.misread_median:
+    if not left or statistics.median_low(max(scale.values) for scale in left) * unit < limits.misread_median:
         return
     medians = {role: statistics.median(max(scale.values) for scale in of) for role, of in by_role(left).items()}
     code = "reciprocal-stored" if medians.get("v", 0.0) > medians.get("k", medians.get("kv", 0.0)) else "amax-stored"

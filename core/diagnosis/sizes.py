@@ -6,12 +6,12 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 
-from core.diagnosis.catalog import make
 from core.diagnosis.consequence import of_scales, role_ranges
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
+from core.diagnosis.making import make
 from core.diagnosis.selection import by_role, identity, keys_of, layers_of
-from core.diagnosis.wording import are, number, numbered, plural, sentence
+from core.diagnosis.wording import are, listed, number, numbered, of, plural, sentence
 from core.naming.scales import KVScale
 
 _AGAIN = "Calibrate again with representative samples, or set a scale on export."
@@ -21,12 +21,12 @@ def exactly_one(facts: Facts) -> Iterator[Finding]:
     """Exactly 1.0, in all layers or in some."""
     scales = facts.marked("exactly-one")
     if scales:
-        told = [f"{len(of)} of {_count(facts, role)} {role} scales" for role, of in by_role(scales).items()]
+        told = [f"{len(mine)} of {_count(facts, role)} {role} scales" for role, mine in by_role(scales).items()]
         yield make(
             "exactly-one",
             keys=keys_of(scales),
             layers=layers_of(scales),
-            evidence=sentence(f"{' and '.join(told)} {are(len(scales))} exactly 1.0{_tool(facts)}"),
+            evidence=sentence(f"{listed(told)} {are(len(scales))} exactly 1.0{_tool(facts)}"),
             consequence=_harm(facts, scales),
             fix="Calibrate again with a tool that does not clamp (ModelOpt 0.43 or later), or set a scale on export.",
             remedy="set-scale",
@@ -39,11 +39,11 @@ def outlier(facts: Facts) -> Iterator[Finding]:
     if not scales:
         return
     told = []
-    for role, of in by_role(scales).items():
+    for role, mine in by_role(scales).items():
         median = statistics.median_low(
             max(scale.values) for scale in facts.scales if scale.role == role and scale.values
         )
-        worst = max(of, key=lambda scale: max(scale.values))
+        worst = max(mine, key=lambda scale: max(scale.values))
         told.append(
             f"{role} {number(max(worst.values))} in {numbered(layers_of([worst]))} is {max(worst.values) / median:.0f} "
             f"times the median {number(median)}"
@@ -106,7 +106,7 @@ def k_equals_v(facts: Facts) -> Iterator[Finding]:
     if shared and not pairs:
         scales, evidence = tuple(shared), f"{plural(len(shared), 'scale')} for k and v together"
     elif len(equal) >= 2 and len(equal) == len(pairs) and not marked:
-        scales, evidence = tuple(scale for pair in pairs for scale in pair), f"k equals v in all {len(pairs)} layers"
+        scales, evidence = tuple(scale for pair in pairs for scale in pair), f"k equals v in {of(len(pairs), len(pairs), 'layer')}"
     else:
         return
     yield make(
@@ -163,27 +163,20 @@ def pair_ratio(facts: Facts) -> Iterator[Finding]:
 
 
 def rounding(facts: Facts) -> Iterator[Finding]:
-    """Stored values against what the layers hold: information up to bfloat16's own error, a warning above it."""
+    """Stored values against what the layers hold."""
     losses = {identity(scale): loss for scale in facts.sound if (loss := _loss(facts, scale)) > 0.0}
-    limit = facts.thresholds.rounding
-    for code, chosen in (
-        ("rounding-lost", [scale for scale in facts.sound if losses.get(identity(scale), 0.0) > limit]),
-        ("rounding", [scale for scale in facts.sound if 0.0 < losses.get(identity(scale), 0.0) <= limit]),
-    ):
-        if not chosen:
-            continue
+    chosen = [scale for scale in facts.sound if identity(scale) in losses]
+    if chosen:
         worst = max(chosen, key=lambda scale: losses[identity(scale)])
         dtype = facts.case.settings.dtype.value or "the model dtype"
-        lost = losses[identity(worst)]
+        lost = 100 * losses[identity(worst)]
         yield make(
-            code,
+            "rounding",
             keys=keys_of(chosen),
             layers=layers_of(chosen),
-            evidence=f"{plural(len(chosen), 'scale')}, by up to {100 * lost:.2g} % in {dtype} ({worst.key}).",
+            evidence=f"{plural(len(chosen), 'scale')}, by up to {lost:.2g} % in {dtype} ({worst.key}).",
             consequence=of_scales(facts, chosen),
-            fix="Nothing to mend."
-            if code == "rounding"
-            else "Run the engine in bfloat16 or float32, or calibrate again.",
+            fix="Nothing to mend.",
         )
 
 

@@ -53,9 +53,6 @@ class Thresholds:
         2.5, "median of v / k from which k and v look swapped", f"{_PUBLIC}; smallest median of k / v 3.2"
     )
     swapped_layers: int = _limit(8, "layers needed to tell that k and v are swapped", "fewer prove nothing")
-    rounding: float = _limit(
-        0.004, "relative error above which rounding to the engine's dtype matters", "bfloat16 rounds by up to 2**-8"
-    )
     epsilon_chance: float = _limit(
         0.02,
         "probability of so many exact epsilons by chance, below which they count",

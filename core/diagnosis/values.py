@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from core.diagnosis.catalog import make
 from core.diagnosis.consequence import of_scales, role_ranges
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
+from core.diagnosis.making import make
 from core.diagnosis.marks import SENTINEL
 from core.diagnosis.selection import keys_of, layers_of
 from core.diagnosis.wording import listed, numbered, plural, sentence

@@ -8,12 +8,11 @@ from core.diagnosis.case import Case
 from core.diagnosis.catalog import BY_CODE, DOUBTS
 from core.diagnosis.consequence import owners_of, where
 from core.diagnosis.facts import KV_ROLES, Facts
-from core.diagnosis.files import hidden_keys, missing_shards
+from core.diagnosis.files import hidden_keys, kv_keys, missing_shards
 from core.diagnosis.finding import Finding, Verdict
 from core.diagnosis.thresholds import Thresholds
-from core.diagnosis.wording import are, capital, listed, of, plural, sentence, short
+from core.diagnosis.wording import are, capital, listed, of, plural, sentence, short, small
 from core.engines.outcome import AttentionLayer
-from core.naming.conventions import recognise
 from core.naming.scales import KVScale
 
 
@@ -58,7 +57,7 @@ def _hidden(facts: Facts) -> Verdict | None:
     files += [name for name in missing_shards(checkpoint) if name not in files]
     if not files:
         return None
-    keys = [key for key in hidden_keys(checkpoint, files) if recognise(key) is not None]
+    keys = kv_keys(hidden_keys(checkpoint, files))
     what = f"{plural(len(keys), 'KV scale')} in it" if len(files) == 1 else f"{plural(len(keys), 'KV scale')} in them"
     lost = what if keys else f"the scales in {'it' if len(files) == 1 else 'them'}, if any,"
     shown = listed(files)
@@ -80,10 +79,15 @@ def _loaded(facts: Facts, findings: Sequence[Finding]) -> Verdict:
         return _without_scales(facts, findings)
     if not receivers:
         return Verdict("ok", f"No attention layer of {facts.engine} needs scales of its own here.")
-    faults = [text for text in (_unused(facts), _lost(facts), _copied(facts), _doubtful(facts, findings)) if text]
-    if not faults:
-        return Verdict("ok", _all_reach(facts))
-    return Verdict("degraded", " ".join(sentence(text) for text in faults))
+    faults = [text for text in (_unused(facts), _lost(facts), _copied(facts)) if text]
+    doubtful = _doubtful(facts, findings)
+    if doubtful and not faults:
+        return Verdict("degraded", f"{_all_reach(facts)}, but {doubtful}.")
+    if doubtful:
+        faults.append(doubtful)
+    if faults:
+        return Verdict("degraded", " ".join(sentence(text) for text in faults))
+    return Verdict("ok", f"{_all_reach(facts)}.")
 
 
 def _without_scales(facts: Facts, findings: Sequence[Finding]) -> Verdict:
@@ -92,8 +96,7 @@ def _without_scales(facts: Facts, findings: Sequence[Finding]) -> Verdict:
     doubtful = _doubtful(facts, findings)
     if scheme is not None:
         runs = f": {of(count, count, 'attention layer')} of {facts.engine} {are(count, 'runs')} at 1.0" if count else ""
-        kind = "a dynamic" if scheme.dynamic else "a quantized"
-        text = f"{scheme.source.file} declares {kind} KV cache ({scheme.label}), but no scale is stored{runs}"
+        text = f"{scheme.source.file} declares a quantized KV cache ({scheme.label}), but no scale is stored{runs}"
         return Verdict("degraded", " ".join(sentence(part) for part in (text, doubtful) if part))
     if doubtful:
         return Verdict("degraded", sentence(doubtful))
@@ -109,8 +112,8 @@ def _all_reach(facts: Facts) -> str:
     shared = all(scale.role == "kv" for scale in arrived)
     layers = f"the {plural(len(facts.receivers), 'attention layer')} of {facts.engine}"
     if shared:
-        return f"{_all(len(arrived), 'kv scale')} {are(len(arrived), 'reaches')} {layers}, for k and v alike."
-    return f"{_all(len(arrived), 'k and v scale')} {are(len(arrived), 'reaches')} {layers}."
+        return f"{_all(len(arrived), 'kv scale')} {are(len(arrived), 'reaches')} {layers}, for k and v alike"
+    return f"{_all(len(arrived), 'k and v scale')} {are(len(arrived), 'reaches')} {layers}"
 
 
 def _all(count: int, noun: str) -> str:
@@ -177,13 +180,16 @@ def _doubtful(facts: Facts, findings: Sequence[Finding]) -> str:
         return ""
     layers = owners_of(facts, used)
     codes = {scale.key for scale in used}
-    titles = [BY_CODE[finding.code].title.lower() for finding in doubting if codes & set(finding.keys)]
+    titles = [small(BY_CODE[finding.code].title) for finding in doubting if codes & set(finding.keys)]
     roles = [role for role in ("k", "v", "kv", "q", "prob") if any(scale.role == role for scale in used)]
-    share = of(len(layers), len(facts.receivers), "attention layer")
-    return (
-        f"{share} of {facts.engine} {are(len(layers), 'runs')} on doubtful {' and '.join(roles)} values "
-        f"({listed(list(dict.fromkeys(titles)))})"
-    )
+    runs = f"{_some(facts, layers)} {are(len(layers), 'runs')}"
+    return f"{runs} on doubtful {' and '.join(roles)} values ({listed(list(dict.fromkeys(titles)))})"
+
+
+def _some(facts: Facts, layers: Sequence[AttentionLayer]) -> str:
+    """A share of the layers, by number where it is not all: "1 of 2 layers (layer 0)"."""
+    share = of(len(layers), len(facts.receivers), "layer")
+    return share if len(layers) == len(facts.receivers) else f"{share} ({where(facts, layers)})"
 
 
 def _is_used(facts: Facts, scale: KVScale) -> bool:

@@ -80,16 +80,22 @@ def short(error: str | None) -> str:
     if len(text) <= _LONGEST_ERROR:
         return text.removesuffix(".")
     first = text.partition(". ")[0]
-    return first if len(first) <= _LONGEST_ERROR else f"{first[: _LONGEST_ERROR - 3].rstrip()}..."
+    return first if len(first) <= _LONGEST_ERROR else f"{first[: _LONGEST_ERROR - 3].rstrip(' .,')}..."
 
 
 def sentence(text: str) -> str:
     """``text`` with a full stop, and with a capital unless it begins with a name."""
-    text = text.strip().rstrip(".")
+    text = text.strip()
     first = text.partition(" ")[0]
     if len(first) > 1 and first.isalpha() and first.islower():
         text = capital(text)
-    return f"{text}." if text else ""
+    return text if text.endswith(".") or not text else f"{text}."
+
+
+def small(text: str) -> str:
+    """``text`` without its leading capital, which "NaN" keeps."""
+    first = text.partition(" ")[0]
+    return text[:1].lower() + text[1:] if first[1:].islower() or len(first) == 1 else text
 
 
 def capital(text: str) -> str:
