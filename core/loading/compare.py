@@ -59,7 +59,7 @@ def stored(parameter: ScaleParameter, tensor: torch.Tensor, shape: AttentionShap
     flat = tensor.detach().reshape(-1).to(torch.float64)
     if parameter.taking == "per_head":
         if parameter.name.startswith("q"):
-            flat = flat.view(shape.total_num_kv_heads, -1).amax(dim=1)
+            flat = flat.view(-1, max(shape.total_num_heads // shape.total_num_kv_heads, 1)).amax(dim=1)
         flat = flat[: parameter.numel].expand(parameter.numel)
     rounded = flat.to(torch.float32).to(torch.float32 if parameter.dtype == "float32" else dtype)
     return tuple(rounded.to(torch.float64).tolist())
