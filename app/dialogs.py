@@ -1,0 +1,194 @@
+"""The few dialogs: commands, keyboard shortcuts, about."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, Qt
+from PySide6.QtGui import QAction, QIcon, QKeyEvent, QKeySequence
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.actions import MENUS, SUBMENUS, Actions
+from app.panels.parts import Passage, label
+from app.theme.theme import fixed_font
+from core import __version__
+from resources import resource
+
+
+class CommandPalette(QDialog):
+    """Finds a command by parts of its name; Enter runs it."""
+
+    def __init__(self, actions: Actions, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(self.tr("Commands"))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.resize(520, 380)
+        self.search = QLineEdit()
+        self.search.setPlaceholderText(self.tr("Type a part of a command's name"))
+        self.search.setAccessibleName(self.tr("Find a command"))
+        self.search.textChanged.connect(self._on_text_changed)
+        self.search.installEventFilter(self)
+        self.list = QListWidget()
+        self.list.setAccessibleName(self.tr("Commands"))
+        self.list.itemActivated.connect(self._on_item_activated)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(10, 10, 10, 10)
+        rows.addWidget(self.search)
+        rows.addWidget(self.list)
+        self._items: list[tuple[str, QListWidgetItem, QAction]] = []
+        for spec, action in actions.all():
+            if spec.id == "commands":
+                continue
+            keys = action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
+            text = f"{spec.label()}    {keys}" if keys else spec.label()
+            item = QListWidgetItem(action.icon(), text)
+            item.setToolTip(action.toolTip())
+            if not action.isEnabled():
+                item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEnabled)
+            self.list.addItem(item)
+            self._items.append((f"{spec.label()} {spec.tip}".lower(), item, action))
+        self._choose_first()
+        self.search.setFocus()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress:
+            step = {Qt.Key.Key_Down: 1, Qt.Key.Key_Up: -1}.get(Qt.Key(event.key()))
+            if step is not None:
+                self._move(step)
+                return True
+            if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+                self._on_item_activated(self.list.currentItem())
+                return True
+        return super().eventFilter(watched, event)
+
+    def _on_text_changed(self, text: str) -> None:
+        words = text.lower().split()
+        for words_of, item, _ in self._items:
+            item.setHidden(not all(word in words_of for word in words))
+        self._choose_first()
+
+    def _choose_first(self) -> None:
+        usable = (item for _, item, action in self._items if not item.isHidden() and action.isEnabled())
+        first = next(usable, None)
+        if first is not None:
+            self.list.setCurrentItem(first)
+        else:
+            self.list.setCurrentRow(-1)
+
+    def _move(self, step: int) -> None:
+        usable = [item for _, item, action in self._items if not item.isHidden() and action.isEnabled()]
+        if usable:
+            current = self.list.currentItem()
+            place = usable.index(current) if current in usable else -step
+            self.list.setCurrentItem(usable[(place + step) % len(usable)])
+
+    def _on_item_activated(self, chosen: QListWidgetItem | None) -> None:
+        for _, item, action in self._items:
+            if item is chosen and action.isEnabled():
+                self.accept()
+                action.trigger()
+                return
+
+
+class ShortcutHelp(QDialog):
+    """Every shortcut, by menu, from the table of actions."""
+
+    def __init__(self, actions: Actions, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(self.tr("Keyboard Shortcuts"))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.resize(560, 560)
+        page = QWidget()
+        page.setObjectName("page")
+        grid = QGridLayout(page)
+        grid.setContentsMargins(16, 12, 16, 12)
+        grid.setHorizontalSpacing(24)
+        grid.setVerticalSpacing(4)
+        grid.setColumnStretch(1, 1)
+        row = 0
+        for menu, title in MENUS.items():
+            entries = [
+                (spec, action)
+                for spec, action in actions.all()
+                if SUBMENUS.get(spec.menu, spec.menu) == menu and spec.keys
+            ]
+            if not entries or menu in SUBMENUS:
+                continue
+            heading = label(QCoreApplication.translate("Actions", title).replace("&", ""), strong=True)
+            heading.setContentsMargins(0, 8 if row else 0, 0, 2)
+            grid.addWidget(heading, row, 0, 1, 2)
+            row += 1
+            for spec, action in entries:
+                keys = "  ,  ".join(key.toString(QKeySequence.SequenceFormat.NativeText) for key in action.shortcuts())
+                shown = label(keys)
+                shown.setFont(fixed_font())
+                grid.addWidget(shown, row, 0)
+                grid.addWidget(label(spec.label()), row, 1)
+                row += 1
+        extra = label(
+            self.tr("In the coverage strip: arrow keys move, Shift extends, Ctrl+click adds."), dim=True, wrap=True
+        )
+        extra.setContentsMargins(0, 10, 0, 0)
+        grid.addWidget(extra, row, 0, 1, 2)
+        grid.setRowStretch(row + 1, 1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setWidget(page)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        buttons.rejected.connect(self.reject)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 10)
+        rows.addWidget(area)
+        line = QHBoxLayout()
+        line.setContentsMargins(10, 0, 10, 0)
+        line.addWidget(buttons)
+        rows.addLayout(line)
+
+
+class About(QDialog):
+    """What this is, and which version."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(self.tr("About KVScope"))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setFixedWidth(440)
+        picture = QLabel()
+        picture.setPixmap(QIcon(str(resource("icons", "kvscope.svg"))).pixmap(56, 56))
+        name = label(f"KVScope {__version__}", strong=True)
+        font = name.font()
+        font.setPointSizeF(font.pointSizeF() * 1.4)
+        name.setFont(font)
+        words = Passage(
+            self.tr(
+                "Inspector for the KV-cache scales of LLM checkpoints: will the engine's attention layers really receive "
+                "them, and if not, why, and how is it fixed? Free software under the Apache License 2.0."
+            )
+        )
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        buttons.rejected.connect(self.reject)
+        text = QVBoxLayout()
+        text.setSpacing(6)
+        text.addWidget(name)
+        text.addWidget(words)
+        line = QHBoxLayout()
+        line.setSpacing(16)
+        line.addWidget(picture, 0, Qt.AlignmentFlag.AlignTop)
+        line.addLayout(text, 1)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(20, 18, 20, 14)
+        rows.setSpacing(14)
+        rows.addLayout(line)
+        rows.addWidget(buttons)

@@ -1,0 +1,410 @@
+"""The coverage strip: roles by layers, one shape a cell. Click, drag or arrow keys select; hovering explains."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+
+from PySide6.QtCore import QEvent, QPoint, QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QFontMetricsF, QHelpEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSizePolicy, QToolButton, QToolTip, QVBoxLayout, QWidget
+
+from app import text
+from app.digest import Cell, Column, Digest, Status
+from app.panels.parts import Head, label
+from app.selection import Selection
+from app.theme.palettes import Colours
+from app.theme.status import meaning, paint, tone, word
+from app.theme.theme import colours, theme
+
+_LABELS = 46
+_RULER = 17
+_ROW = 20
+_GAP = 14
+_LEAST, _MOST = 11, 30
+
+Place = tuple[int, int]
+"""Role number and column number of a cell."""
+
+
+class Strip(QWidget):
+    """Paints the cells and turns mouse and keys into selections."""
+
+    def __init__(self, selection: Selection, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._selection = selection
+        self._digest: Digest | None = None
+        self._lefts: list[float] = []
+        self._width = float(_MOST)
+        self._cursor: Place | None = None
+        self._anchor: Place | None = None
+        self._hovered: Place | None = None
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMouseTracking(True)
+        self.setAccessibleName(self.tr("Coverage: roles by layers"))
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        selection.changed.connect(self._on_selection_changed)
+        theme().changed.connect(self.update)
+
+    # --- content
+
+    def show_digest(self, digest: Digest | None) -> None:
+        self._digest = digest
+        self._cursor = self._anchor = self._hovered = None
+        if digest is not None:
+            self.setFixedHeight(_RULER + _ROW * len(digest.roles) + 4)
+            self.setMinimumWidth(int(_LABELS + _LEAST * len(digest.columns) + _GAP * self._groups() + 8))
+        self._place()
+        self.updateGeometry()
+        self.update()
+
+    def cell(self, place: Place) -> Cell | None:
+        """The cell at a place; None outside the strip."""
+        if self._digest is None:
+            return None
+        role, column = place
+        if not (0 <= role < len(self._digest.roles) and 0 <= column < len(self._digest.columns)):
+            return None
+        return self._digest.columns[column].cells[self._digest.roles[role]]
+
+    def place_of(self, role: str, layer: int) -> Place | None:
+        """Where a role of a layer is drawn, the first group's where several have that layer."""
+        if self._digest is None or role not in self._digest.roles:
+            return None
+        for number, column in enumerate(self._digest.columns):
+            if column.layer == layer:
+                return self._digest.roles.index(role), number
+        return None
+
+    def box(self, place: Place) -> QRectF:
+        """The rectangle of a cell."""
+        role, column = place
+        return QRectF(self._lefts[column], _RULER + role * _ROW, self._width, _ROW)
+
+    def sizeHint(self) -> QSize:
+        count = len(self._digest.columns) if self._digest is not None else 0
+        return QSize(int(_LABELS + _MOST * count + 8), self.minimumHeight())
+
+    def _groups(self) -> int:
+        return len(list(groupby(self._digest.columns, key=lambda c: c.group))) if self._digest is not None else 0
+
+    def _place(self) -> None:
+        columns: tuple[Column, ...] = self._digest.columns if self._digest is not None else ()
+        room = self.width() - _LABELS - 8 - _GAP * max(0, self._groups() - 1)
+        self._width = min(float(_MOST), max(float(_LEAST), room / len(columns))) if columns else float(_MOST)
+        self._lefts = []
+        left = float(_LABELS)
+        for number, column in enumerate(columns):
+            if number and column.group != columns[number - 1].group:
+                left += _GAP
+            self._lefts.append(left)
+            left += self._width
+
+    def resizeEvent(self, event: QEvent) -> None:
+        self._place()
+
+    # --- painting
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        now = colours()
+        painter.fillRect(self.rect(), QColor(now.base))
+        if self._digest is None or not self._digest.columns:
+            painter.end()
+            return
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        self._paint_ruler(painter, now, self._digest)
+        self._paint_labels(painter, now, self._digest)
+        chosen = self._selection.ids
+        for role, name in enumerate(self._digest.roles):
+            for number, column in enumerate(self._digest.columns):
+                place = (role, number)
+                self._paint_cell(painter, now, place, column.cells[name], chosen)
+        if self.hasFocus() and self._cursor is not None:
+            painter.setPen(QPen(QColor(now.accent), 2))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawRoundedRect(self.box(self._cursor).adjusted(1, 1, -1, -1), 3, 3)
+        painter.end()
+
+    def _paint_cell(self, painter: QPainter, now: Colours, place: Place, cell: Cell, chosen: frozenset[str]) -> None:
+        box = self.box(place).adjusted(1, 1, -1, -1)
+        accent = now.tone(tone(cell.status))
+        if cell.status is not Status.NONE:
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(QColor(accent.tint))
+            painter.drawRoundedRect(box, 3, 3)
+        if chosen and any(name in chosen for name in cell.ids):
+            painter.setPen(QPen(QColor(now.accent), 1.6))
+            painter.setBrush(QColor(now.selected))
+            painter.drawRoundedRect(box.adjusted(0.3, 0.3, -0.3, -0.3), 3, 3)
+        elif place == self._hovered and cell.ids:
+            painter.setPen(QPen(QColor(accent.ink), 1))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawRoundedRect(box.adjusted(0.5, 0.5, -0.5, -0.5), 3, 3)
+        side = min(11.0, box.width() - 1.5, box.height() - 5)
+        centre = box.center()
+        paint(
+            painter, QRectF(centre.x() - side / 2, centre.y() - side / 2, side, side), cell.status, QColor(accent.ink)
+        )
+
+    def _paint_ruler(self, painter: QPainter, now: Colours, digest: Digest) -> None:
+        font = self.font()
+        font.setPointSizeF(font.pointSizeF() * 0.82)
+        painter.setFont(font)
+        painter.setPen(QColor(now.muted))
+        metrics = QFontMetricsF(font)
+        last = -1e9
+        start = 0
+        for group, columns in groupby(digest.columns, key=lambda column: column.group):
+            members = list(columns)
+            if self._groups() > 1 and start:
+                x = self._lefts[start] - _GAP / 2
+                painter.fillRect(QRectF(x - 0.5, 3, 1, self.height() - 6), QColor(now.border))
+            step = next(
+                (s for s in (1, 2, 5, 10, 20, 50) if self._width * s > metrics.horizontalAdvance("000") + 3), 100
+            )
+            for offset, column in enumerate(members):
+                if column.layer is None or (column.layer % step and offset):
+                    continue
+                shown = str(column.layer)
+                middle = self._lefts[start + offset] + self._width / 2
+                width = metrics.horizontalAdvance(shown)
+                if middle - width / 2 < last + 4:
+                    continue
+                painter.drawText(QRectF(middle - 24, 0, 48, _RULER), Qt.AlignmentFlag.AlignCenter, shown)
+                last = middle + width / 2
+            start += len(members)
+            del group
+        painter.drawText(QRectF(0, 0, _LABELS - 6, _RULER), _RIGHT, self.tr("layer"))
+
+    def _paint_labels(self, painter: QPainter, now: Colours, digest: Digest) -> None:
+        font = self.font()
+        font.setBold(True)
+        painter.setFont(font)
+        painter.setPen(QColor(now.text))
+        for role, name in enumerate(digest.roles):
+            painter.drawText(QRectF(0, _RULER + role * _ROW, _LABELS - 8, _ROW), _RIGHT, name)
+
+    # --- mouse and keys
+
+    def _at(self, point: QPoint) -> Place | None:
+        """The cell under a point; role -1 is the ruler (a whole layer), column -1 the label (a whole role)."""
+        if self._digest is None:
+            return None
+        role = -1 if point.y() < _RULER else (point.y() - _RULER) // _ROW
+        if role >= len(self._digest.roles):
+            return None
+        if point.x() < _LABELS:
+            return role, -1
+        for column, left in enumerate(self._lefts):
+            if left <= point.x() < left + self._width:
+                return role, column
+        return None
+
+    def _ids(self, first: Place, last: Place) -> list[str]:
+        """The rows behind all cells between two places; -1 stands for all roles or all columns."""
+        if self._digest is None:
+            return []
+        found: dict[str, None] = {}
+        for number in _span(first[1], last[1], len(self._digest.columns)):
+            for role in _span(first[0], last[0], len(self._digest.roles)):
+                found.update(dict.fromkeys(self._digest.columns[number].cells[self._digest.roles[role]].ids))
+        return list(found)
+
+    def _select(self, place: Place, modifiers: Qt.KeyboardModifier) -> None:
+        extend = bool(modifiers & Qt.KeyboardModifier.ShiftModifier) and self._anchor is not None
+        if not extend:
+            self._anchor = place
+        ids = self._ids(self._anchor or place, place)
+        current = next(iter(self._ids(place, place)), None)
+        if modifiers & Qt.KeyboardModifier.ControlModifier:
+            kept = set(self._selection.ids)
+            ids = [*(kept - set(ids))] if set(ids) <= kept else [*kept, *ids]
+            current = current if current in ids else None
+        self._cursor = (max(place[0], 0), max(place[1], 0))
+        self._selection.select(ids, current=current, origin=self)
+        self.update()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        place = self._at(event.position().toPoint())
+        if event.button() == Qt.MouseButton.LeftButton and place is not None:
+            self._select(place, event.modifiers())
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        place = self._at(event.position().toPoint())
+        if event.buttons() & Qt.MouseButton.LeftButton and place is not None and self._anchor is not None:
+            self._select(place, Qt.KeyboardModifier.ShiftModifier)
+        if place != self._hovered:
+            self._hovered = place
+            self.update()
+
+    def leaveEvent(self, event: QEvent) -> None:
+        self._hovered = None
+        self.update()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        moves = {
+            Qt.Key.Key_Left: (0, -1),
+            Qt.Key.Key_Right: (0, 1),
+            Qt.Key.Key_Up: (-1, 0),
+            Qt.Key.Key_Down: (1, 0),
+            Qt.Key.Key_Home: (0, -1_000_000),
+            Qt.Key.Key_End: (0, 1_000_000),
+        }
+        move = moves.get(Qt.Key(event.key()))
+        if self._digest is None or not self._digest.columns or move is None:
+            super().keyPressEvent(event)
+            return
+        if self._cursor is None:
+            place = (0, 0)
+        else:
+            place = (
+                min(max(self._cursor[0] + move[0], 0), len(self._digest.roles) - 1),
+                min(max(self._cursor[1] + move[1], 0), len(self._digest.columns) - 1),
+            )
+        self._select(place, event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+
+    def focusInEvent(self, event: QEvent) -> None:
+        if self._cursor is None and self._digest is not None and self._digest.columns:
+            self._cursor = (0, 0)
+        self.update()
+
+    def focusOutEvent(self, event: QEvent) -> None:
+        self.update()
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
+            place = self._at(event.pos())
+            tip = self.tip(place) if place is not None else ""
+            if tip:
+                QToolTip.showText(event.globalPos(), tip, self)
+            else:
+                QToolTip.hideText()
+            return True
+        return super().event(event)
+
+    def tip(self, place: Place) -> str:
+        """What a cell's tool tip says."""
+        cell = self.cell(place)
+        if cell is None or self._digest is None:
+            return ""
+        column, role = self._digest.columns[place[1]], self._digest.roles[place[0]]
+        where = (
+            column.path
+            if column.layer is None
+            else self.tr("layer {layer}, {path}").format(layer=column.layer, path=column.path)
+        )
+        lines = [f"{role}: {word(cell.status)}", where, meaning(cell.status)]
+        for name in cell.ids[:4]:
+            row = self._digest.by_id[name]
+            if row.key:
+                lines.append(f"{row.key} = {text.values(row.values) or '?'}")
+        layer = column.attention
+        if layer is not None and role in layer.final:
+            lines.append(self.tr("ends with {value}").format(value=text.number(layer.final[role])))
+        return "\n".join(lines)
+
+    def _on_selection_changed(self, origin: object) -> None:
+        if origin is not self:
+            self._cursor = None
+        self.update()
+
+
+_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+
+
+def _span(first: int, last: int, length: int) -> range:
+    if first < 0 or last < 0:
+        return range(length)
+    low, high = sorted((first, last))
+    return range(low, min(high + 1, length))
+
+
+class Coverage(QWidget):
+    """The strip under its head, whose legend counts each status and filters by it."""
+
+    filter_requested = Signal(str)
+
+    def __init__(self, selection: Selection, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.strip = Strip(selection)
+        self._head = Head(self.tr("Coverage"))
+        self._legend = QWidget()
+        self._entries = QHBoxLayout(self._legend)
+        self._entries.setContentsMargins(0, 0, 0, 0)
+        self._entries.setSpacing(2)
+        self._head.add(self._legend)
+        self._scroll = QScrollArea()
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setWidget(self.strip)
+        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._nothing = label(dim=True)
+        self._nothing.setContentsMargins(12, 8, 12, 8)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(0)
+        rows.addWidget(self._head)
+        rows.addWidget(self._scroll)
+        rows.addWidget(self._nothing)
+        theme().changed.connect(self._on_theme_changed)
+        self._digest: Digest | None = None
+
+    def show_digest(self, digest: Digest | None) -> None:
+        self._digest = digest
+        self.strip.show_digest(digest)
+        self._fill_legend()
+        has_columns = digest is not None and bool(digest.columns)
+        self._scroll.setVisible(has_columns)
+        self._nothing.setVisible(not has_columns)
+        self._nothing.setText(self.tr("No attention layer is known for this checkpoint, and it holds no KV scale."))
+        self._fit()
+
+    def counts(self) -> Counter[Status]:
+        """How many cells have each status."""
+        if self._digest is None:
+            return Counter()
+        return Counter(column.cells[role].status for column in self._digest.columns for role in self._digest.roles)
+
+    def _fill_legend(self) -> None:
+        while self._entries.count():
+            item = self._entries.takeAt(0)
+            widget = item.widget() if item is not None else None
+            if widget is not None:
+                widget.deleteLater()
+        counted = self.counts()
+        for status in Status:
+            if not counted[status]:
+                continue
+            entry = QToolButton()
+            entry.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+            entry.setIcon(theme().status_icon(status))
+            entry.setIconSize(QSize(12, 12))
+            entry.setText(f"{text.count(counted[status])} {word(status)}")
+            entry.setToolTip(meaning(status))
+            entry.setAccessibleName(self.tr("Show only {status}").format(status=word(status)))
+            entry.setProperty("status", status.value)
+            entry.setEnabled(status is not Status.NONE)
+            entry.clicked.connect(self._on_entry_clicked)
+            self._entries.addWidget(entry)
+
+    def _on_entry_clicked(self) -> None:
+        sender = self.sender()
+        if sender is not None:
+            self.filter_requested.emit(f"status:{sender.property('status')}")
+
+    def _on_theme_changed(self) -> None:
+        self._fill_legend()
+
+    def resizeEvent(self, event: QEvent) -> None:
+        self._fit()
+
+    def _fit(self) -> None:
+        bar = self._scroll.horizontalScrollBar()
+        wide = self.strip.minimumWidth() > self.width()
+        self._scroll.setFixedHeight(self.strip.minimumHeight() + (bar.sizeHint().height() if wide else 0) + 3)
+
+    def cell_rectangle(self, place: Place) -> QRect:
+        """Where a cell is, in this widget's coordinates."""
+        box = self.strip.box(place).toRect()
+        return QRect(self.strip.mapTo(self, box.topLeft()), box.size())

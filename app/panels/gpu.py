@@ -1,0 +1,389 @@
+"""The GPU: run the real loader on a device, and hold what each layer got against the prediction."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Literal
+
+from PySide6.QtCore import QModelIndex, Qt, Signal
+from PySide6.QtGui import QGuiApplication, QShowEvent
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QHBoxLayout,
+    QSizePolicy,
+    QSplitter,
+    QStackedLayout,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app import text
+from app.digest import Digest
+from app.models.records import Record, RecordTable
+from app.observation import Observation, observation_of
+from app.panels.parts import Button, Chip, Note, Passage, label
+from app.panels.tables import Table
+from app.selection import Selection
+from app.session import Session, cancelled
+from app.theme.palettes import Tone
+from app.theme.theme import theme
+from core.errors import KVScopeError
+from core.progress import Progress
+
+if TYPE_CHECKING:
+    from core.loading.devices import Device
+    from core.loading.verification import HeldValue, Verification
+
+LANE = "verify"
+
+
+class GpuPanel(QWidget):
+    """Device, run, steps, and every value that was read back. PyTorch is imported when this is first used."""
+
+    devices_listed = Signal()
+
+    def __init__(self, session: Session, selection: Selection, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._selection = selection
+        self._digest: Digest | None = None
+        self._devices: tuple[Device, ...] | None = None
+        self._listing = False
+        self._running = False
+        self._run_when_listed = False
+
+        self.device = QComboBox()
+        self.device.setAccessibleName(self.tr("Device"))
+        self.device.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.device.setMinimumContentsLength(12)
+        self.device.addItem(self.tr("looking for devices …"), "")
+        self.device.setEnabled(False)
+        self.run_button = Button(self.tr("Run the loader"), "play", primary=True)
+        self.run_button.clicked.connect(self.run)
+        self.cancel_button = Button(self.tr("Cancel"), "cancel")
+        self.cancel_button.clicked.connect(self._on_cancel_clicked)
+        self.all_weights = QCheckBox(self.tr("Load every tensor, not the scales alone"))
+        self.all_weights.setToolTip(
+            self.tr("The whole model must fit on the device; each tensor is compared bit for bit")
+        )
+        self._reason = Passage()
+        self._reason.setAccessibleName(self.tr("Why CUDA cannot be used here"))
+        self._command = Passage("", fixed=True)
+        self._copy = Button(self.tr("Copy command"), "copy", flat=True)
+        self._copy.clicked.connect(self._on_copy_clicked)
+        self._chip = Chip()
+        self._text = Passage()
+        self.steps = RecordTable([self.tr("Step"), self.tr("Time"), self.tr("What it did")], [1], self)
+        self.steps_view = Table(self.steps, self.tr("Steps"), {0: "read back parameters", 1: "999.99 ms"})
+
+        left = QWidget()
+        rows = QVBoxLayout(left)
+        rows.setContentsMargins(12, 10, 12, 8)
+        rows.setSpacing(7)
+        line = QHBoxLayout()
+        line.setSpacing(6)
+        line.addWidget(self.device, 1)
+        line.addWidget(self.run_button)
+        line.addWidget(self.cancel_button)
+        rows.addLayout(line)
+        rows.addWidget(self.all_weights)
+        rows.addWidget(self._reason)
+        command = QHBoxLayout()
+        command.addWidget(self._command, 1)
+        command.addWidget(self._copy, 0, Qt.AlignmentFlag.AlignTop)
+        rows.addLayout(command)
+        result = QHBoxLayout()
+        result.addWidget(self._chip, 0, Qt.AlignmentFlag.AlignTop)
+        result.addWidget(self._text, 1)
+        rows.addLayout(result)
+        rows.addWidget(self.steps_view, 1)
+
+        self.held = RecordTable(
+            [
+                self.tr("Layer"),
+                self.tr("Attribute"),
+                self.tr("Expected"),
+                self.tr("Held"),
+                self.tr("Dtype"),
+                self.tr("Max. error"),
+                self.tr("Compared with"),
+            ],
+            [2, 3, 5],
+            self,
+        )
+        samples = (
+            "12.self_attn.attn__",
+            "_prob_scale_float",
+            "0.0312 – 0.0478",
+            "0.0312 – 0.0478",
+            "bfloat16",
+            "Max. error_",
+        )
+        self.held_view = Table(self.held, self.tr("Expected and held values"), dict(enumerate(samples)), names=(0,))
+        self.held_view.selectionModel().currentRowChanged.connect(self._on_row_changed)
+        self.only_differences = QCheckBox(self.tr("Differences only"))
+        self.only_differences.toggled.connect(self._fill_held)
+        self._note = Note("gpu")
+        right = QWidget()
+        shown = QVBoxLayout()
+        shown.setContentsMargins(0, 0, 0, 0)
+        shown.setSpacing(0)
+        top = QHBoxLayout()
+        top.setContentsMargins(12, 6, 12, 6)
+        self._counted = label(dim=True)
+        top.addWidget(self._counted, 1)
+        top.addWidget(self.only_differences)
+        shown.addLayout(top)
+        shown.addWidget(self.held_view, 1)
+        table = QWidget()
+        table.setLayout(shown)
+        self._right = QStackedLayout(right)
+        self._right.addWidget(self._note)
+        self._right.addWidget(table)
+        self._table_page = table
+        split = QSplitter(Qt.Orientation.Horizontal)
+        split.setHandleWidth(1)
+        split.setChildrenCollapsible(False)
+        split.addWidget(left)
+        split.addWidget(right)
+        split.setStretchFactor(0, 2)
+        split.setStretchFactor(1, 3)
+        split.setSizes([440, 660])
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(split)
+        for table_model in (self.steps, self.held):
+            theme().changed.connect(table_model.refresh_theme)
+        self._show_result()
+        self._enable()
+
+    # --- content
+
+    def show_digest(self, digest: Digest | None) -> None:
+        self._digest = digest
+        self._session.jobs.cancel(LANE)
+        self._running = self._run_when_listed = False
+        self._show_result()
+        self._show_reason()
+        self._enable()
+
+    def observation(self) -> Observation:
+        """Whether the loader has confirmed the prediction, contradicted it, or has not run to a result."""
+        return observation_of(self._session.verification)
+
+    def devices(self) -> tuple[Device, ...]:
+        """The devices found; () until they are listed."""
+        return self._devices or ()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.list_devices()
+
+    def list_devices(self) -> None:
+        """Find out, once and in a job, which devices there are."""
+        if self._devices is not None or self._listing:
+            return
+        self._listing = True
+
+        def work(progress: Progress) -> tuple[Device, ...]:
+            progress.start(self.tr("importing PyTorch"))
+            from core.loading.devices import list_devices
+
+            return list_devices()
+
+        self._session.jobs.start(
+            self.tr("Looking for devices"), work, done=self._on_listed, failed=self._on_listing_failed, lane="devices"
+        )
+
+    def verify(self) -> None:
+        """Run on the best device, as soon as the devices are known."""
+        if self._devices is None:
+            self._run_when_listed = True
+            self.list_devices()
+        else:
+            self.run()
+
+    def run(self) -> None:
+        """Run the loader on the device chosen."""
+        digest, device = self._digest, self.device.currentData()
+        if digest is None or self._running or not device:
+            return
+        self._running = True
+        self._session.set_verification(None)
+        self._show_result()
+        self._enable()
+        inspection = digest.inspection
+        weights: Literal["all", "scales"] = "all" if self.all_weights.isChecked() else "scales"
+
+        def work(progress: Progress) -> Verification:
+            progress.start(self.tr("importing PyTorch"))
+            from core.loading.verify import verify
+
+            return verify(inspection, device=device, weights=weights, progress=progress)
+
+        self._session.jobs.start(
+            self.tr("Running the loader on {device}").format(device=device),
+            work,
+            done=self._on_verified,
+            failed=self._on_failed,
+            lane=LANE,
+        )
+
+    # --- results
+
+    def _on_listed(self, devices: tuple[Device, ...]) -> None:
+        self._listing = False
+        self._devices = devices
+        self.device.clear()
+        for device in devices:
+            if device.usable:
+                size = f", {text.size(device.memory)}" if device.memory else ""
+                self.device.addItem(f"{device.id}  {device.name}{size}", device.id)
+        gpus = [number for number, device in enumerate(d for d in devices if d.usable) if device.id != "cpu"]
+        self.device.setCurrentIndex(gpus[0] if gpus else 0)
+        self._show_reason()
+        self._enable()
+        self.devices_listed.emit()
+        if self._run_when_listed:
+            self._run_when_listed = False
+            self.run()
+
+    def _on_listing_failed(self, error: KVScopeError) -> None:
+        self._listing = False
+        self.device.setItemText(0, self.tr("no device"))
+        self._reason.setPlainText(str(error))
+        self._reason.show()
+
+    def _on_verified(self, verification: Verification) -> None:
+        self._running = False
+        self._session.set_verification(verification)
+        self._show_result()
+        self._enable()
+
+    def _on_failed(self, error: KVScopeError) -> None:
+        self._running = False
+        self._enable()
+        words = self.tr("Cancelled. Run it again when you like.") if cancelled(error) else str(error)
+        self._say(words, "cancel" if cancelled(error) else "error", "neutral" if cancelled(error) else "error")
+
+    def _show_reason(self) -> None:
+        """Why there is no CUDA, and the command that would do the same elsewhere."""
+        reasons = [device.reason for device in self.devices() if device.reason is not None]
+        self._reason.setVisible(bool(reasons))
+        self._command.setVisible(bool(reasons))
+        self._copy.setVisible(bool(reasons))
+        if reasons:
+            self._reason.setPlainText(
+                self.tr("CUDA cannot be used here: {reason}. On a machine with a GPU, run:").format(reason=reasons[0])
+            )
+            self._command.setPlainText(self.command())
+
+    def command(self) -> str:
+        """The command line that verifies this checkpoint on a GPU."""
+        path = self._digest.inspection.checkpoint.path if self._digest is not None else "PATH"
+        return f"kvscope verify {shlex.quote(str(path))} --device cuda:0"
+
+    def _show_result(self) -> None:
+        done: Verification | None = self._session.verification
+        self._chip.setVisible(done is not None)
+        self._text.setVisible(done is not None)
+        self.steps_view.setVisible(done is not None)
+        if done is None:
+            self.steps.set_records(())
+            if self._running:
+                self._say(self.tr("The loader runs …"), "play", "neutral")
+            else:
+                self._say(
+                    self.tr(
+                        "Runs the unified loader on the scales and compares, layer by layer, what the attention layers "
+                        "hold with what was predicted. PREDICTED becomes OBSERVED."
+                    ),
+                    "gpu",
+                    "neutral",
+                )
+            return
+        words: dict[Observation, tuple[str, Tone]] = {
+            "observed": (self.tr("OBSERVED"), "ok"),
+            "contradicted": (self.tr("CONTRADICTED"), "error"),
+            "predicted": (self.tr("NOT RUN"), "neutral"),
+        }
+        self._chip.show_word(*words[self.observation()])
+        self._text.setPlainText(done.text)
+        self.steps.set_records(
+            [
+                Record((step.name, text.milliseconds(step.seconds * 1000), step.detail), tip=step.detail)
+                for step in done.steps
+            ]
+        )
+        self._fill_held()
+        if done.layers:
+            self._right.setCurrentWidget(self._table_page)
+        else:
+            self._say(
+                done.text, "error" if self.observation() == "contradicted" else "info", words[self.observation()][1]
+            )
+
+    def _fill_held(self) -> None:
+        done: Verification | None = self._session.verification
+        held = done.held if done is not None else ()
+        shown = [value for value in held if not (self.only_differences.isChecked() and value.equal)]
+        self.held.set_records([self._record(value) for value in shown])
+        wrong = sum(not value.equal for value in held)
+        self._counted.setText(
+            self.tr("{count} values, {wrong} differ").format(count=text.count(len(held)), wrong=text.count(wrong))
+        )
+
+    def _record(self, value: HeldValue) -> Record:
+        against = self.tr("the file's tensor") if value.against == "file" else self.tr("the prediction")
+        return Record(
+            (
+                value.layer_path,
+                value.name,
+                text.values(value.expected),
+                text.values(value.held) or self.tr("nothing"),
+                value.dtype,
+                text.number(value.max_error),
+                against,
+            ),
+            icon="ok" if value.equal else "error",
+            tone="ok" if value.equal else "error",
+            tip=f"{value.layer_path}.{value.name}",
+            id=f"{value.layer_path} {value.role}",
+        )
+
+    def _say(self, words: str, icon: str, tone: Tone) -> None:
+        self._note.say(words, icon=icon, tone=tone)
+        self._right.setCurrentWidget(self._note)
+
+    def _enable(self) -> None:
+        ready = self._digest is not None and self._devices is not None
+        self.device.setEnabled(self._devices is not None and not self._running)
+        self.all_weights.setEnabled(not self._running)
+        self.run_button.setEnabled(ready and not self._running)
+        self.cancel_button.setVisible(self._running)
+
+    # --- what the user does
+
+    def _on_cancel_clicked(self) -> None:
+        for job in self._session.jobs.running():
+            if job.lane == LANE:
+                job.cancel()
+
+    def _on_copy_clicked(self) -> None:
+        QGuiApplication.clipboard().setText(self.command())
+
+    def _on_row_changed(self, current: QModelIndex) -> None:
+        record = self.held.record(current.row())
+        if record is None or self._digest is None:
+            return
+        path, _, role = record.id.partition(" ")
+        ids = [
+            row.id
+            for row in self._digest.rows
+            if row.attention is not None
+            and row.attention.path == path
+            and role in (row.role, "k" if row.role == "kv" else "")
+        ]
+        if ids:
+            self._selection.select(ids, origin=self)

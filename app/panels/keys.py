@@ -1,0 +1,288 @@
+"""The keys: the filter line, and the table of scales or of all tensors."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QObject, Qt, QTimer, Signal
+from PySide6.QtGui import QAction, QContextMenuEvent, QKeyEvent
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLineEdit,
+    QMenu,
+    QSizePolicy,
+    QStackedLayout,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app import text
+from app.digest import Digest
+from app.jobs import Jobs
+from app.models.keys import Column, KeyTable, ScaleSource, Source
+from app.models.query import FIELDS, parse
+from app.models.tensors import TensorSource
+from app.panels.parts import Button, Head, Note, label
+from app.panels.tables import Table
+from app.selection import Selection
+from app.theme.theme import theme
+from core.errors import KVScopeError
+from core.progress import Progress
+
+FILTER_DELAY_MS = 150
+_SAMPLES: dict[int, str] = {
+    Column.STATUS: "not reached",
+    Column.LAYER: "Layer",
+    Column.ROLE: "k bias",
+    Column.KEY: "12.self_attn.k_proj.output_scale",
+    Column.TARGET: "12.self_attn.mla_attn.k_scale",
+    Column.VALUE: "0.0312 – 0.0478",
+    Column.DTYPE: "BF16_",
+    Column.SHAPE: "8 × 1 × 1",
+    Column.CONVENTION: "compressed-tens",
+}
+
+
+class KeysPanel(QWidget):
+    """Filters and shows rows; Enter in the filter line applies it at once and goes to the first row."""
+
+    all_tensors_changed = Signal(bool)
+
+    def __init__(self, selection: Selection, jobs: Jobs, menu: list[QAction], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._selection = selection
+        self._jobs = jobs
+        self._menu = menu
+        self._digest: Digest | None = None
+        self._scales: ScaleSource | None = None
+        self._tensors: Source | None = None
+        self._all = False
+        self._following = False
+        self.table = KeyTable(self)
+        self.view = Table(self.table, self.tr("Keys"), _SAMPLES, names=(Column.KEY, Column.TARGET), several=True)
+        self.view.horizontalHeader().setSortIndicatorClearable(True)
+        self.view.horizontalHeader().setSectionsMovable(True)
+        self.view.setSortingEnabled(True)
+        self.view.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+
+        self._head = Head(self.tr("Keys"))
+        self._clear = Button(self.tr("Clear filter"), "cancel", flat=True)
+        self._clear.clicked.connect(self.clear_filter)
+        self._head.add(self._clear)
+
+        self.filter = QLineEdit()
+        self.filter.setClearButtonEnabled(True)
+        self.filter.setPlaceholderText(self.tr("Filter: words, layer:3-7, role:k, status:dropped, value:>0.5 …"))
+        self.filter.setAccessibleName(self.tr("Filter keys"))
+        fields = " ".join(f"{field}:" for field in FIELDS)
+        self.filter.setToolTip(
+            self.tr(
+                "Terms are AND-ed; a minus turns one round; commas mean or.\nFields: {fields}\n"
+                'Examples: k_proj -layer:0   value:>0.5   shape:8x1x1   status:dropped,missing   "two words"'
+            ).format(fields=fields)
+        )
+        self.filter.textChanged.connect(self._on_text_changed)
+        self.filter.returnPressed.connect(self._on_return_pressed)
+        self.filter.installEventFilter(self)
+        self._hint = label(dim=True)
+        self._hint.setProperty("wrong", True)
+        self._hint.setContentsMargins(10, 0, 10, 4)
+        self._hint.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self._hint.hide()
+        self._delay = QTimer(self)
+        self._delay.setSingleShot(True)
+        self._delay.setInterval(FILTER_DELAY_MS)
+        self._delay.timeout.connect(self.apply_filter)
+
+        bar = QHBoxLayout()
+        bar.setContentsMargins(8, 6, 8, 6)
+        bar.addWidget(self.filter)
+        self._note = Note("filter")
+        body = QWidget()
+        self._stack = QStackedLayout(body)
+        self._stack.addWidget(self.view)
+        self._stack.addWidget(self._note)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(0)
+        rows.addWidget(self._head)
+        rows.addLayout(bar)
+        rows.addWidget(self._hint)
+        rows.addWidget(body, 1)
+
+        self.view.selectionModel().selectionChanged.connect(self._on_view_selected)
+        self.view.selectionModel().currentRowChanged.connect(self._on_view_current)
+        self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.DefaultContextMenu)
+        self.view.installEventFilter(self)
+        self.table.modelReset.connect(self._on_model_reset)
+        selection.changed.connect(self._on_selection_changed)
+        theme().changed.connect(self.table.refresh_theme)
+
+    # --- content
+
+    def show_digest(self, digest: Digest | None) -> None:
+        """Show another inspection under the filter in force."""
+        same = (
+            digest is not None
+            and self._digest is not None
+            and digest.inspection.checkpoint is self._digest.inspection.checkpoint
+        )
+        self._digest = digest
+        self._scales = ScaleSource(digest) if digest is not None else None
+        self._tensors = None
+        if not same:
+            self.clear_filter()
+        self._show_source()
+
+    @property
+    def all_tensors(self) -> bool:
+        return self._all
+
+    def set_all_tensors(self, on: bool) -> None:
+        """List every tensor instead of the scales alone."""
+        if on != self._all:
+            self._all = on
+            self._show_source()
+            self.all_tensors_changed.emit(on)
+
+    def _show_source(self) -> None:
+        digest = self._digest
+        if digest is None or not self._all:
+            self.table.set_source(self._scales)
+            return
+        if self._tensors is not None:
+            self.table.set_source(self._tensors)
+            return
+
+        def build(progress: Progress) -> Source:
+            progress.start(self.tr("listing all tensors"))
+            return TensorSource(digest.inspection.checkpoint.catalog, digest)
+
+        self._jobs.start(
+            self.tr("Listing all tensors"), build, done=self._on_listed, failed=self._on_listing_failed, lane="listing"
+        )
+
+    def _on_listed(self, source: Source) -> None:
+        self._tensors = source
+        if self._all:
+            self.table.set_source(source)
+
+    def _on_listing_failed(self, error: KVScopeError) -> None:
+        self._note.say(str(error), icon="error", tone="error")
+        self._stack.setCurrentWidget(self._note)
+
+    # --- filter
+
+    def set_filter(self, filter_text: str) -> None:
+        """Apply a filter at once."""
+        self.filter.setText(filter_text)
+        self.apply_filter()
+
+    def clear_filter(self) -> None:
+        self.set_filter("")
+
+    def apply_filter(self) -> None:
+        """Apply what stands in the filter line, without waiting."""
+        self._delay.stop()
+        query = parse(self.filter.text())
+        invalid = bool(query.hints)
+        self._hint.setText(query.hints[0] if invalid else "")
+        self._hint.setVisible(invalid)
+        if self.filter.property("invalid") != invalid:
+            self.filter.setProperty("invalid", invalid)
+            self.filter.style().polish(self.filter)
+        self.table.set_query(query)
+
+    def _on_text_changed(self) -> None:
+        self._delay.start()
+
+    def _on_return_pressed(self) -> None:
+        self.apply_filter()
+        if self.table.rowCount():
+            self.view.setFocus(Qt.FocusReason.OtherFocusReason)
+            if not self._selection.ids:
+                self.view.selectRow(0)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self.filter and isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress:
+            if event.key() == Qt.Key.Key_Escape and self.filter.text():
+                self.clear_filter()
+                return True
+            if event.key() == Qt.Key.Key_Down:
+                self._on_return_pressed()
+                return True
+        if watched is self.view and isinstance(event, QContextMenuEvent):
+            menu = QMenu(self)
+            menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+            menu.addActions(self._menu)
+            menu.popup(event.globalPos())
+            return True
+        return super().eventFilter(watched, event)
+
+    def _on_model_reset(self) -> None:
+        shown, total = self.table.rowCount(), self.table.total()
+        what = self.tr("tensors") if self._all else self.tr("scales")
+        filtered = bool(self.table.query.terms)
+        self._head.detail.setText(
+            self.tr("{shown} of {total} {what}").format(shown=text.count(shown), total=text.count(total), what=what)
+            if filtered
+            else f"{text.count(total)} {what}"
+        )
+        self._clear.setVisible(filtered)
+        if shown or self._digest is None:
+            self._stack.setCurrentWidget(self.view)
+        else:
+            self._note.say(
+                self.tr("No row matches the filter.")
+                if filtered
+                else self.tr("This checkpoint holds no KV-cache scale. View > All Tensors lists what it does hold."),
+                icon="filter" if filtered else "info",
+            )
+            self._stack.setCurrentWidget(self._note)
+        self._follow()
+
+    # --- the one selection
+
+    def _on_view_selected(self) -> None:
+        if self._following:
+            return
+        chosen = self.view.selectionModel()
+        ids = [name for index in chosen.selectedRows() if (name := self.table.id_at(index.row())) is not None]
+        self._selection.select(ids, current=self.table.id_at(chosen.currentIndex().row()), origin=self)
+
+    def _on_view_current(self) -> None:
+        if not self._following and self.view.selectionModel().hasSelection():
+            self._on_view_selected()
+
+    def _on_selection_changed(self, origin: object) -> None:
+        if origin is not self:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Show the selection's visible rows as selected and its current row on screen."""
+        places = sorted(place for name in self._selection.ids if (place := self.table.position_of(name)) is not None)
+        chosen = QItemSelection()
+        last = len(Column) - 1
+        for first, end in _runs(places):
+            chosen.select(self.table.index(first, 0), self.table.index(end, last))
+        model = self.view.selectionModel()
+        self._following = True
+        try:
+            model.select(chosen, QItemSelectionModel.SelectionFlag.ClearAndSelect)
+            current = self._selection.current
+            place = self.table.position_of(current) if current is not None else None
+            if place is not None:
+                index = self.table.index(place, 0)
+                model.setCurrentIndex(index, QItemSelectionModel.SelectionFlag.NoUpdate)
+                self.view.scrollTo(index.siblingAtColumn(self.view.columnAt(0)))
+        finally:
+            self._following = False
+
+
+def _runs(places: list[int]) -> list[tuple[int, int]]:
+    """Consecutive positions as (first, last): a selection range costs more than a row."""
+    runs: list[tuple[int, int]] = []
+    for place in places:
+        if runs and place == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], place)
+        else:
+            runs.append((place, place))
+    return runs

@@ -1,0 +1,256 @@
+"""The plot of scale values by layer. pyqtgraph is imported when the panel is first shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QRectF, QSize
+from PySide6.QtGui import QColor, QImage, QPainter, QShowEvent
+from PySide6.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QStackedLayout, QVBoxLayout, QWidget
+
+from app.digest import Digest
+from app.jobs import Jobs
+from app.panels.parts import Button, Note, label
+from app.plots.series import PlotData, as_csv, plot_data
+from app.selection import Selection
+from app.theme.theme import colours, theme
+from core.errors import KVScopeError
+from core.progress import Progress
+
+if TYPE_CHECKING:
+    from app.plots.canvas import Canvas
+
+
+class PlotPanel(QWidget):
+    """Scales by layer, or per head as a heat map; a box selects, the wheel zooms, a double click shows all."""
+
+    def __init__(self, selection: Selection, jobs: Jobs, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._selection = selection
+        self._jobs = jobs
+        self._digest: Digest | None = None
+        self._data: PlotData | None = None
+        self._stale = True
+        self.canvas: Canvas | None = None
+        self.mode = QComboBox()
+        self.mode.setAccessibleName(self.tr("What is plotted"))
+        self.mode.activated.connect(self._on_mode_activated)
+        self._roles = QWidget()
+        self._role_row = QHBoxLayout(self._roles)
+        self._role_row.setContentsMargins(0, 0, 0, 0)
+        self._role_row.setSpacing(10)
+        self._hint = label(self.tr("drag: select · wheel: zoom · double click: all"), dim=True)
+        bar = QHBoxLayout()
+        bar.setContentsMargins(12, 6, 8, 4)
+        bar.setSpacing(10)
+        bar.addWidget(self.mode)
+        bar.addWidget(self._roles)
+        bar.addStretch(1)
+        bar.addWidget(self._hint)
+        for name, slot in (("PNG", self._on_png), ("SVG", self._on_svg), ("CSV", self._on_csv)):
+            button = Button(name, "save", flat=True, tip=self.tr("Save the plot as {kind}").format(kind=name))
+            button.clicked.connect(slot)
+            bar.addWidget(button)
+        self._page = QWidget()
+        page = QVBoxLayout(self._page)
+        page.setContentsMargins(0, 0, 0, 0)
+        page.setSpacing(0)
+        page.addLayout(bar)
+        self._place = page
+        self._note = Note("plot")
+        self._stack = QStackedLayout(self)
+        self._stack.addWidget(self._note)
+        self._stack.addWidget(self._page)
+        selection.changed.connect(self._on_selection_changed)
+        theme().changed.connect(self._on_theme_changed)
+
+    def show_digest(self, digest: Digest | None) -> None:
+        self._digest = digest
+        self._data = None
+        self._stale = True
+        if self.isVisible():
+            self._refresh()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if self._stale:
+            self._refresh()
+
+    def save(self, path: Path) -> None:
+        """Save as PNG (two pixels for one), SVG or CSV, by the file's ending."""
+        kind = path.suffix.lower()
+        if self._digest is None:
+            return
+        if kind == ".csv":
+            path.write_text(as_csv(self._digest), "utf-8")
+        elif self.canvas is not None:
+            size = self.canvas.size()
+            if kind == ".svg":
+                self._save_svg(path, size)
+            else:
+                image = QImage(size * 2, QImage.Format.Format_ARGB32_Premultiplied)
+                image.setDevicePixelRatio(2)
+                image.fill(QColor(colours().base))
+                painter = QPainter(image)
+                self.canvas.render(painter)
+                painter.end()
+                if not image.save(str(path)):
+                    raise KVScopeError("could not be written", path=path, remedy="Choose another folder.")
+
+    def _save_svg(self, path: Path, size: QSize) -> None:
+        # pyqtgraph's own SVG exporter does not work with Qt 6.11; Qt's generator draws the same scene.
+        from PySide6.QtSvg import QSvgGenerator
+
+        if self.canvas is None:
+            return
+        generator = QSvgGenerator()
+        generator.setFileName(str(path))
+        generator.setSize(size)
+        generator.setViewBox(QRectF(0, 0, size.width(), size.height()))
+        generator.setTitle("KVScope")
+        painter = QPainter(generator)
+        self.canvas.render(painter)
+        painter.end()
+
+    # --- drawing
+
+    def _refresh(self) -> None:
+        self._stale = False
+        if self._digest is None:
+            self._say(self.tr("Open a checkpoint to plot its scales."))
+            return
+        self._data = plot_data(self._digest)
+        if not self._data.series:
+            self._say(self.tr("There is no scale value to plot."))
+            return
+        if self.canvas is None:
+            self._say(self.tr("Preparing the plot …"))
+            self._jobs.start(
+                self.tr("Preparing the plot"),
+                _import_canvas,
+                done=self._on_imported,
+                failed=self._on_failed,
+                lane="pyqtgraph",
+            )
+            return
+        self._offer(self._data)
+        self._draw()
+
+    def _on_imported(self, _ready: object) -> None:
+        if self.canvas is None:
+            from app.plots.canvas import Canvas
+
+            self.canvas = Canvas(colours())
+            self.canvas.points_chosen.connect(self._on_points_chosen)
+            self._place.addWidget(self.canvas, 1)
+        self._refresh()
+
+    def _on_failed(self, error: KVScopeError) -> None:
+        self._stale = True
+        self._say(str(error))
+
+    def _offer(self, data: PlotData) -> None:
+        """Modes and role switches that the data has."""
+        wanted = [("layers", self.tr("Scales by layer"))]
+        wanted += [
+            (f"heads:{series.role}", self.tr("Heads of {role}").format(role=series.role))
+            for series in data.series
+            if any(len(point.heads) > 1 for point in series.points)
+        ]
+        current = self.mode.currentData()
+        self.mode.clear()
+        for value, shown in wanted:
+            self.mode.addItem(shown, value)
+        self.mode.setCurrentIndex(max(self.mode.findData(current), 0))
+        self.mode.setVisible(len(wanted) > 1)
+        hidden = {box.text() for box in self._roles.findChildren(QCheckBox) if not box.isChecked()}
+        while self._role_row.count():
+            item = self._role_row.takeAt(0)
+            widget = item.widget() if item is not None else None
+            if widget is not None:
+                widget.setParent(None)
+                widget.deleteLater()
+        from app.plots.canvas import series_colour
+
+        for series in data.series:
+            box = QCheckBox(series.role)
+            box.setChecked(series.role not in hidden)
+            box.setAccessibleName(self.tr("Show {role}").format(role=series.role))
+            palette = box.palette()
+            palette.setColor(box.foregroundRole(), QColor(series_colour(colours(), series.role)))
+            box.setPalette(palette)
+            font = box.font()
+            font.setBold(True)
+            box.setFont(font)
+            box.toggled.connect(self._on_role_toggled)
+            self._role_row.addWidget(box)
+
+    def _draw(self) -> None:
+        if self.canvas is None or self._data is None:
+            return
+        self.canvas.show_data(self._data, colours(), mode=self.mode.currentData() or "layers")
+        self.canvas.mark(self._selection.ids)
+        self._stack.setCurrentWidget(self._page)
+
+    def _say(self, words: str) -> None:
+        self._note.say(words, icon="plot")
+        self._stack.setCurrentWidget(self._note)
+
+    # --- what happens
+
+    def _on_points_chosen(self, ids: Iterable[str], extend: bool) -> None:
+        chosen = list(ids)
+        if extend:
+            chosen += [name for name in self._selection.ids if name not in chosen]
+        self._selection.select(chosen, origin=self)
+        if self.canvas is not None:
+            self.canvas.mark(self._selection.ids)
+
+    def _on_selection_changed(self, origin: object) -> None:
+        if origin is not self and self.canvas is not None and self.isVisible():
+            self.canvas.mark(self._selection.ids)
+
+    def _on_role_toggled(self) -> None:
+        if self.canvas is not None:
+            self.canvas.hide_roles(box.text() for box in self._roles.findChildren(QCheckBox) if not box.isChecked())
+
+    def _on_mode_activated(self) -> None:
+        self._draw()
+
+    def _on_theme_changed(self) -> None:
+        if self.isVisible():
+            self._refresh()
+        else:
+            self._stale = True
+
+    def _on_png(self) -> None:
+        self._ask(self.tr("PNG image (*.png)"), ".png")
+
+    def _on_svg(self) -> None:
+        self._ask(self.tr("SVG drawing (*.svg)"), ".svg")
+
+    def _on_csv(self) -> None:
+        self._ask(self.tr("CSV table (*.csv)"), ".csv")
+
+    def _ask(self, kinds: str, ending: str) -> None:
+        name = self._digest.inspection.checkpoint.path.name if self._digest is not None else "scales"
+        chosen, _ = QFileDialog.getSaveFileName(self, self.tr("Save the plot"), f"{name}-scales{ending}", kinds)
+        if not chosen:
+            return
+        path = Path(chosen)
+        try:
+            self.save(path if path.suffix else path.with_suffix(ending))
+        except OSError as error:
+            self._hint.setText(self.tr("Not saved: {error}").format(error=error))
+        except KVScopeError as error:
+            self._hint.setText(str(error))
+
+
+def _import_canvas(progress: Progress) -> bool:
+    """Import pyqtgraph off the GUI thread; it takes more than half a second the first time."""
+    progress.start("preparing the plot")
+    import app.plots.canvas  # noqa: F401
+
+    return True

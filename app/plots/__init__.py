@@ -1,0 +1,1 @@
+"""Plots of scale values. Importing :mod:`app.plots.canvas` imports pyqtgraph; the rest does not."""

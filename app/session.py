@@ -1,0 +1,204 @@
+"""One open checkpoint with the choices made for it. Panels listen; they never read files."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject, Signal
+
+from app.jobs import Jobs
+from core.errors import CancelledError, KVScopeError
+
+if TYPE_CHECKING:
+    from app.digest import Digest
+    from core.engines import Wish
+    from core.inspection import Inspection
+    from core.loading.verification import Verification
+    from core.naming.mapper import WeightsMapper
+    from core.progress import Progress
+
+DEFAULT_ENGINE = "vllm-0.33.0"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the user chose; None follows the checkpoint (engine: this program's default)."""
+
+    engine: str | None = None
+    method: str | None = None
+    architecture: str | None = None
+    kv_cache_dtype: str | None = None
+    dtype: str | None = None
+    rules: WeightsMapper | None = None
+
+    def wish(self) -> Wish:
+        """The same for the core."""
+        from core.engines import Wish
+
+        return Wish(
+            method=self.method,
+            architecture=self.architecture,
+            kv_cache_dtype=self.kv_cache_dtype or "auto",
+            dtype=self.dtype,
+            rules=self.rules,
+        )
+
+
+class Session(QObject):
+    """Opens a path, judges it, and judges it again when a choice changes. Each newer request replaces the older one."""
+
+    opening_started = Signal(str)
+    checkpoint_inspected = Signal(object)
+    opening_failed = Signal(str, object)
+    choice_failed = Signal(object)
+    choices_changed = Signal()
+    checkpoint_closed = Signal()
+    verification_changed = Signal(object)
+
+    def __init__(self, jobs: Jobs, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._jobs = jobs
+        self._lane = f"inspect-{next(_numbers)}"
+        self._path: str | None = None
+        self._choices = Choices()
+        self._digest: Digest | None = None
+        self._verification: Verification | None = None
+
+    @property
+    def jobs(self) -> Jobs:
+        return self._jobs
+
+    @property
+    def path(self) -> str | None:
+        """What is open or being opened; also what failed to open, so that it can be tried again."""
+        return self._path
+
+    @property
+    def digest(self) -> Digest | None:
+        return self._digest
+
+    @property
+    def inspection(self) -> Inspection | None:
+        return self._digest.inspection if self._digest is not None else None
+
+    @property
+    def choices(self) -> Choices:
+        return self._choices
+
+    @property
+    def verification(self) -> Verification | None:
+        """The result of running the loader on this inspection; None when it did not run."""
+        return self._verification
+
+    @property
+    def lane(self) -> str:
+        """The lane of the session's inspection jobs."""
+        return self._lane
+
+    def open(self, path: str, choices: Choices | None = None) -> None:
+        """Open a checkpoint in a job. Choices of the last checkpoint are kept for the engine alone."""
+        self._path = path
+        self._choices = choices if choices is not None else Choices(engine=self._choices.engine)
+        self._set_verification(None)
+        self._digest = None
+        self.opening_started.emit(path)
+        self.choices_changed.emit()
+        self._run(self.tr("Opening {path}").format(path=path), _opener(path, self._choices), self._on_failed)
+
+    def reload(self) -> None:
+        """Read the checkpoint again from disk, with the same choices."""
+        if self._path is not None:
+            self.open(self._path, self._choices)
+
+    def choose(self, choices: Choices) -> None:
+        """Predict anew under other choices; one that the core refuses is taken back."""
+        if choices == self._choices:
+            return
+        before = self._choices
+        self._choices = choices
+        self.choices_changed.emit()
+        if self._digest is not None:
+
+            def failed(error: KVScopeError) -> None:
+                self._choices = before
+                self.choices_changed.emit()
+                self.choice_failed.emit(error)
+
+            self._run(self.tr("Predicting"), _chooser(self._digest.inspection, choices), failed)
+        elif self._path is not None:
+            self.open(self._path, choices)
+
+    def reset_choices(self) -> None:
+        """Follow the checkpoint in everything."""
+        self.choose(Choices())
+
+    def close(self) -> None:
+        """Forget the checkpoint; whatever still runs for it is dropped."""
+        self._jobs.cancel(self._lane)
+        self._path = None
+        self._digest = None
+        self._choices = Choices(engine=self._choices.engine)
+        self._set_verification(None)
+        self.checkpoint_closed.emit()
+
+    def set_verification(self, verification: Verification | None) -> None:
+        """Keep what the loader observed for the present inspection."""
+        self._set_verification(verification)
+
+    def _set_verification(self, verification: Verification | None) -> None:
+        if verification is not self._verification:
+            self._verification = verification
+            self.verification_changed.emit(verification)
+
+    def _run(self, title: str, work: Callable[[Progress], Digest], failed: Callable[[KVScopeError], None]) -> None:
+        self._jobs.start(title, work, done=self._on_inspected, failed=failed, lane=self._lane)
+
+    def _on_inspected(self, digest: Digest) -> None:
+        self._digest = digest
+        self._set_verification(None)
+        self.checkpoint_inspected.emit(digest)
+
+    def _on_failed(self, error: KVScopeError) -> None:
+        self.opening_failed.emit(self._path or "", error)
+
+
+def cancelled(error: KVScopeError) -> bool:
+    """Whether an error only says that the user stopped the job."""
+    return isinstance(error, CancelledError)
+
+
+def _opener(path: str, choices: Choices) -> Callable[[Progress], Digest]:
+    def work(progress: Progress) -> Digest:
+        from app.digest import digest
+        from core.inspection import inspect
+
+        wish = choices.wish()
+        return digest(
+            inspect(
+                path,
+                engine=choices.engine or DEFAULT_ENGINE,
+                method=wish.method,
+                architecture=wish.architecture,
+                kv_cache_dtype=wish.kv_cache_dtype,
+                dtype=wish.dtype,
+                rules=wish.rules,
+                progress=progress,
+            )
+        )
+
+    return work
+
+
+def _chooser(inspection: Inspection, choices: Choices) -> Callable[[Progress], Digest]:
+    def work(progress: Progress) -> Digest:
+        from app.digest import digest
+        from core.inspection import reinspect
+
+        progress.start("predicting")
+        return digest(reinspect(inspection, engine=choices.engine or DEFAULT_ENGINE, wish=choices.wish()))
+
+    return work

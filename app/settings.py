@@ -1,0 +1,70 @@
+"""What the window remembers between runs: recent checkpoints, theme, sizes. Nothing of a checkpoint's content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PySide6.QtCore import QByteArray, QSettings
+
+ORGANIZATION = "kvscope"
+APPLICATION = "kvscope"
+RECENT_MAX = 10
+
+
+class Settings:
+    """A typed face on QSettings; a value of an unexpected type reads as its default."""
+
+    def __init__(self) -> None:
+        self._store = QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, ORGANIZATION, APPLICATION)
+
+    def recent(self) -> list[str]:
+        """Paths opened before, the latest first. They may be gone by now."""
+        stored = self._store.value("recent", [])
+        if isinstance(stored, str):  # a list of one comes back from an INI file as a string
+            return [stored] if stored else []
+        return [str(path) for path in stored] if isinstance(stored, list) else []
+
+    def add_recent(self, path: str) -> None:
+        """Put a path first in the recent list."""
+        path = str(Path(path).absolute())
+        others = [known for known in self.recent() if known != path]
+        self._set("recent", [path, *others][:RECENT_MAX])
+
+    def remove_recent(self, path: str) -> None:
+        self._set("recent", [known for known in self.recent() if known != path])
+
+    def clear_recent(self) -> None:
+        self._store.remove("recent")
+
+    def text(self, key: str, default: str = "") -> str:
+        value = self._store.value(key, default)
+        return value if isinstance(value, str) else default
+
+    def set_text(self, key: str, value: str) -> None:
+        self._set(key, value)
+
+    def sizes(self, key: str) -> list[int]:
+        """A splitter's sizes, [] when none are stored or they are damaged."""
+        stored = self._store.value(key, [])
+        values = [stored] if isinstance(stored, str) else stored
+        if not isinstance(values, list):
+            return []
+        try:
+            return [int(value) for value in values]
+        except (TypeError, ValueError):
+            return []
+
+    def set_sizes(self, key: str, sizes: Sequence[int]) -> None:
+        self._set(key, [str(size) for size in sizes])
+
+    def state(self, key: str) -> QByteArray:
+        """A geometry or header state as Qt saved it; empty when none is stored."""
+        value = self._store.value(key)
+        return value if isinstance(value, QByteArray) else QByteArray()
+
+    def set_state(self, key: str, state: QByteArray) -> None:
+        self._set(key, state)
+
+    def _set(self, key: str, value: object) -> None:
+        self._store.setValue(key, value)

@@ -1,0 +1,78 @@
+"""How numbers, shapes and sizes read, the same in every view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from PySide6.QtCore import QCoreApplication, QLocale
+
+
+def QT_TRANSLATE_NOOP(context: str, text: str) -> str:  # noqa: ARG001 - Qt's own is typed as object
+    """Marks a text for the translators' tools; :func:`translate` translates it where it is shown."""
+    return text
+
+
+def translate(context: str, text: str) -> str:
+    """The text in the user's language."""
+    return QCoreApplication.translate(context, text)
+
+
+def number(value: float) -> str:
+    """A scale in at most five significant digits: "0.03412", "3.7e-40", "NaN", "inf"."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if value == 0:
+        return "-0.0" if math.copysign(1, value) < 0 else "0.0"
+    if value == int(value) and abs(value) < 1e5:
+        return f"{value:.1f}"
+    text = f"{value:.5g}"
+    return text.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+
+
+def exact(value: float) -> str:
+    """A scale with every digit that tells it apart."""
+    return number(value) if not math.isfinite(value) else repr(value)
+
+
+def values(stored: Sequence[float]) -> str:
+    """One number, or the range of several: "0.031 to 0.044"."""
+    if not stored:
+        return ""
+    if len(stored) == 1:
+        return number(stored[0])
+    finite = [value for value in stored if math.isfinite(value)]
+    if not finite:
+        return number(stored[0])
+    low, high = min(finite), max(finite)
+    spread = number(low) if low == high else f"{number(low)} – {number(high)}"
+    return spread if len(finite) == len(stored) else f"{spread}, {number(math.nan)}"
+
+
+def shape(size: Sequence[int]) -> str:
+    """A tensor's shape: "scalar" for (), "8 × 1 × 1" for (8, 1, 1)."""
+    return " × ".join(str(part) for part in size) if size else QCoreApplication.translate("Text", "scalar")
+
+
+def size(count: int) -> str:
+    """Bytes in binary units: "12.4 GiB"."""
+    return QLocale().formattedDataSize(count, 1, QLocale.DataSizeFormat.DataSizeIecFormat)
+
+
+def count(value: int) -> str:
+    """A whole number with its thousands apart."""
+    return QLocale().toString(value)
+
+
+def plural(number: int, one: str, many: str) -> str:
+    """One of two translated phrases by a count, which takes the place of ``{count}``."""
+    return (one if number == 1 else many).format(count=count(number))
+
+
+def milliseconds(value: float) -> str:
+    """A duration in milliseconds as "0.42 ms", "380 ms" or "3.1 s"."""
+    if value < 10:
+        return f"{value:.2f} ms"
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
