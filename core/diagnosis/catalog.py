@@ -48,6 +48,7 @@ RULES: tuple[RuleInfo, ...] = (
         title="The scale has a shape that its parameter does not take",
         meaning="More than one value where the engine takes one scale for a layer, or a shape of another layout.",
         source="vLLM 0.33.0, KVCacheScaleParameter: one element only",
+        doubts=True,
     ),
     RuleInfo(
         code="head-count",
@@ -55,6 +56,7 @@ RULES: tuple[RuleInfo, ...] = (
         title="The number of per-head scales is not the number of KV heads",
         meaning="Per-head scales need one value for each key/value head.",
         source="vLLM 0.33.0, compressed_tensors.py, attn_head strategy",
+        doubts=True,
     ),
     RuleInfo(
         code="layer-assertion",
@@ -92,7 +94,6 @@ RULES: tuple[RuleInfo, ...] = (
         title="Layers have a v scale but no k scale",
         meaning="vLLM's scalar methods and SGLang assert that k is there; compressed-tensors runs k at 1.0.",
         source=_KV_METHOD,
-        doubts=True,
     ),
     RuleInfo(
         code="k-without-v",
@@ -100,7 +101,6 @@ RULES: tuple[RuleInfo, ...] = (
         title="Layers have a k scale but no v scale",
         meaning="vLLM's scalar methods and SGLang copy k to v; compressed-tensors runs v at 1.0.",
         source=_KV_METHOD,
-        doubts=True,
     ),
     RuleInfo(
         code="missing-scale",

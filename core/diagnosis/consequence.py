@@ -20,7 +20,7 @@ _SOURCES = {
 
 def of_scales(facts: Facts, scales: Sequence[KVScale]) -> str:
     """What the layers that these scales belong to end with, for the scales' roles."""
-    early = _not_reached(facts)
+    early = not_reached(facts)
     if early:
         return early
     owners = owners_of(facts, scales)
@@ -35,7 +35,7 @@ def of_scales(facts: Facts, scales: Sequence[KVScale]) -> str:
 
 def of_layers(facts: Facts, layers: Sequence[AttentionLayer], roles: Sequence[str] = ("k", "v")) -> str:
     """What these attention layers end with."""
-    early = _not_reached(facts)
+    early = not_reached(facts)
     if early:
         return early
     failing = [layer for layer in layers if layer.error is not None]
@@ -68,7 +68,8 @@ def owners_of(facts: Facts, scales: Iterable[KVScale]) -> list[AttentionLayer]:
     return [layer for layer in facts.case.deliveries.attention if layer.path in paths]
 
 
-def _not_reached(facts: Facts) -> str:
+def not_reached(facts: Facts) -> str:
+    """Why these values do not matter yet; "" when the load gets that far."""
     load = facts.case.deliveries.load
     match load.outcome:
         case "refused":

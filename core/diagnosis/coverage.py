@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from core.diagnosis.consequence import of_layers, where
+from core.diagnosis.consequence import not_reached, of_layers, where
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
@@ -189,8 +189,9 @@ def draft_scale(facts: Facts) -> Iterator[Finding]:
             keys=keys_of(scales),
             layers=layers_of(scales),
             evidence=f"{plural(len(scales), 'scale')} behind the model's {facts.hidden_layers} layers: {values}.",
-            consequence=f"{facts.engine} does not read them into the main model.",
-            fix="Nothing to mend.",
+            consequence=not_reached(facts) or f"{facts.engine} does not read them into the main model.",
+            fix="Nothing to mend; they can be left out on export.",
+            remedy="drop",
         )
 
 

@@ -20,6 +20,9 @@ from core.naming.scales import KVScale
 
 _MARKED_AS_CAUSE = ("uninitialised", "not-finite", "negative", "zero")
 
+_UNIFIED_LOADER = ("vllm-0.25", "vllm-0.26", "vllm-0.27", "vllm-0.3")
+"""Engines whose loader renames by the backend's whole mapper (vLLM from 0.25.0 on)."""
+
 _REFUSAL_FIXES = (
     ("quant_algo", "Export again with quantized weights: this engine takes no ModelOpt config for the KV cache alone."),
     ("type=int", "Calibrate the KV cache for FP8: this engine takes no integer KV scheme."),
@@ -56,6 +59,8 @@ def load_raises(facts: Facts) -> Iterator[Finding]:
         fix, remedy = "Leave this tensor out on export: it is no KV scale, and this engine has no place for it.", "drop"
     elif scale.quantity == "amax":
         fix, remedy = "Divide them by 448 (FP8) and give them the names of scales on export.", "amax-to-scale"
+    elif facts.place(scale) != "layer":
+        fix, remedy = "Leave these tensors out on export: this engine has no layer for them.", "drop"
     elif scale.kind == "scale":
         fix, remedy = "Export with names that this engine takes.", "rename"
     else:
@@ -82,7 +87,7 @@ def shape(facts: Facts) -> Iterator[Finding]:
     """A tensor that its parameter refuses, or of which it keeps one value only."""
     delivery = failure(facts)
     refused = delivery.scale if delivery is not None and _misfits(facts, delivery) else None
-    if refused is not None and not _per_head(facts, delivery):
+    if refused is not None and refused.numel > 1 and not _per_head(facts, delivery):
         alike = [scale for scale in facts.case.scales if scale.kind == refused.kind and scale.numel == refused.numel]
         yield make(
             "shape",
@@ -289,8 +294,8 @@ def _loss(facts: Facts, scale: KVScale) -> tuple[str, str, str]:
 def _mapper(facts: Facts) -> WeightsMapper | None:
     """The backend's cache-scale mapper where the engine is one that uses it as it is."""
     backend = BACKENDS.get(facts.case.settings.method.value or "")
-    newest = (facts.case.settings.engine.value or "").startswith("vllm-0.33")
-    return backend.get_cache_scale_mapper() if backend is not None and newest else None
+    unified = (facts.case.settings.engine.value or "").startswith(_UNIFIED_LOADER)
+    return backend.get_cache_scale_mapper() if backend is not None and unified else None
 
 
 def _nearest(key: str, mapper: WeightsMapper) -> str:

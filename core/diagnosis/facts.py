@@ -186,10 +186,14 @@ class Facts:
             return "no cache" if _TOWER.search(scale.module) else "layer"
         return "layer" if any(layer.expects_scales for layer in self.owners(scale)) else "no cache"
 
+    def place(self, scale: KVScale) -> Place:
+        """Whether a scale stands on a layer with a cache of its own, on a draft layer, or on neither."""
+        return self._places[identity(scale)]
+
     def at(self, place: Place, *, kinds: Iterable[str] = ("scale",)) -> tuple[KVScale, ...]:
-        """The scales that stand on a layer with a cache of its own, on a draft layer, or on neither."""
+        """The scales in one kind of place."""
         return tuple(
-            scale for scale in self.case.scales if scale.kind in kinds and self._places[identity(scale)] == place
+            scale for scale in self.case.scales if scale.kind in kinds and self.place(scale) == place
         )
 
     @cached_property

@@ -7,6 +7,7 @@ from itertools import islice
 
 from core.checkpoint import BrokenFileError, Checkpoint, read_header
 from core.checkpoint.files import open_regular
+from core.diagnosis.consequence import not_reached
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
@@ -119,7 +120,7 @@ def unreadable_scale(facts: Facts) -> Iterator[Finding]:
             keys=keys_of(scales),
             layers=layers_of(scales),
             evidence=sentence(f"{scales[0].key}: {scales[0].fault or 'the tensor is empty'}"),
-            consequence="What the layers end with is not known.",
+            consequence=not_reached(facts) or "What the layers end with is not known.",
             fix=_AGAIN,
         )
 

@@ -106,7 +106,8 @@ def k_equals_v(facts: Facts) -> Iterator[Finding]:
     if shared and not pairs:
         scales, evidence = tuple(shared), f"{plural(len(shared), 'scale')} for k and v together"
     elif len(equal) >= 2 and len(equal) == len(pairs) and not marked:
-        scales, evidence = tuple(scale for pair in pairs for scale in pair), f"k equals v in {of(len(pairs), len(pairs), 'layer')}"
+        scales = tuple(scale for pair in pairs for scale in pair)
+        evidence = f"k equals v in {of(len(pairs), len(pairs), 'layer')}"
     else:
         return
     yield make(
@@ -200,7 +201,7 @@ def _count(facts: Facts, role: str) -> int:
 
 def _limit(facts: Facts, value: float) -> str:
     """A limit as it applies to this checkpoint's number format."""
-    return f"{value / facts.unit:.3g}"
+    return number(value / facts.unit)
 
 
 def _tool(facts: Facts) -> str:

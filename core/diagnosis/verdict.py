@@ -96,7 +96,8 @@ def _without_scales(facts: Facts, findings: Sequence[Finding]) -> Verdict:
     doubtful = _doubtful(facts, findings)
     if scheme is not None:
         runs = f": {of(count, count, 'attention layer')} of {facts.engine} {are(count, 'runs')} at 1.0" if count else ""
-        text = f"{scheme.source.file} declares a quantized KV cache ({scheme.label}), but no scale is stored{runs}"
+        declares = f"{scheme.source.file} declares a quantized KV cache ({scheme.label})"
+        text = f"{declares}, but no k or v scale is stored for its layers{runs}"
         return Verdict("degraded", " ".join(sentence(part) for part in (text, doubtful) if part))
     if doubtful:
         return Verdict("degraded", sentence(doubtful))
@@ -127,7 +128,7 @@ def _unused(facts: Facts) -> str:
         return ""
     share = of(len(arrived), len(facts.kv_scales), "k and v scale")
     if facts.run_time_scales:
-        return f"{share} {are(len(arrived), 'loads')}, but a {facts.cache_dtype} cache computes its own"
+        return f"{share} {are(len(arrived), 'loads')}, but the {facts.cache_dtype} cache computes its own"
     if facts.cache_quantized:
         return ""
     return (
@@ -137,23 +138,30 @@ def _unused(facts: Facts) -> str:
 
 
 def _lost(facts: Facts) -> str:
-    """Layers that run at 1.0 because nothing arrived for k or v."""
-    empty = [layer for layer in facts.receivers if _lacks(layer)]
+    """Layers that run at 1.0: nothing arrived for k or v, or nothing that the engine uses."""
+    lacking = {layer.path: roles for layer in facts.receivers if (roles := _lacks(facts, layer))}
+    empty = [layer for layer in facts.receivers if layer.path in lacking]
     if not empty:
         return ""
     lost = [scale for scale in facts.kv_scales if facts.outcome(scale) in ("dropped", "ignored")]
-    at_one = f"{of(len(empty), len(facts.receivers), 'attention layer')} {are(len(empty), 'runs')} at 1.0"
+    roles = sorted({role for layer in empty for role in lacking[layer.path]})
+    partly = "" if all(len(found) == len(roles) == 2 for found in lacking.values()) else f" for {' or '.join(roles)}"
+    at_one = f"{of(len(empty), len(facts.receivers), 'attention layer')} {are(len(empty), 'runs')} at 1.0{partly}"
     if len(empty) < len(facts.receivers):
         at_one += f" ({where(facts, empty)})"
     if not lost:
-        return f"{at_one} in {facts.engine}: no scale is stored for {'it' if len(empty) == 1 else 'them'}"
+        stored = any(facts.roles_at.get(path, frozenset()) & set(roles) for path, roles in lacking.items())
+        why = "the stored scales cannot be used" if stored else "no such scale is stored"
+        return f"{at_one} in {facts.engine}: {why} there"
     share = f"{len(lost):,} of {plural(len(facts.kv_scales), 'k and v scale')}"
     never = "never reaches" if len(lost) == 1 else "never reach"
     return f"{share} {never} an attention layer of {facts.engine}: {at_one}"
 
 
-def _lacks(layer: AttentionLayer) -> bool:
-    return any(layer.source.get(role) == "default" for role in KV_ROLES)
+def _lacks(facts: Facts, layer: AttentionLayer) -> list[str]:
+    """The roles among k and v that run at 1.0 although the cache is quantized, or because nothing arrived."""
+    idle = ("default", "forced") if facts.cache_quantized and not facts.run_time_scales else ("default",)
+    return [role for role in KV_ROLES if layer.source.get(role) in idle]
 
 
 def _copied(facts: Facts) -> str:
@@ -193,8 +201,8 @@ def _some(facts: Facts, layers: Sequence[AttentionLayer]) -> str:
 
 
 def _is_used(facts: Facts, scale: KVScale) -> bool:
-    """Whether a layer ends with this scale's value."""
-    if facts.outcome(scale) != "loaded":
+    """Whether a layer ends with this scale's value, or with the scale that this offset belongs to."""
+    if facts.outcome(scale) != "loaded" and scale.kind == "scale":
         return False
     roles = KV_ROLES if scale.role == "kv" else (scale.role,)
     return any(layer.source.get(role) == "checkpoint" for layer in facts.owners(scale) for role in roles)

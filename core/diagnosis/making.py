@@ -1,0 +1,51 @@
+"""``make``: a finding from its rule's catalog entry, and the remedies that a finding may name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from core.diagnosis.catalog import BY_CODE
+from core.diagnosis.finding import Finding
+
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "rename": "give the tensors names that this engine takes",
+        "drop": "leave the tensors out",
+        "set-scale": "write a value of your choice",
+        "reshape": "store one value in the shape that the engine takes",
+        "swap": "exchange k and v",
+        "amax-to-scale": "divide by the largest quantized number (448 for FP8)",
+        "reciprocal": "store 1 / value",
+        "declare": "write the KV-cache scheme into config.json",
+        "duplicate": "write the tensor for the missing role as well",
+        "repair-index": "write the index anew",
+    }
+)
+"""What an export can do about a finding (:attr:`core.diagnosis.finding.Finding.remedy`); "" means nothing."""
+
+
+def make(
+    code: str,
+    *,
+    keys: tuple[str, ...] = (),
+    layers: tuple[int, ...] = (),
+    evidence: str,
+    consequence: str,
+    fix: str,
+    remedy: str = "",
+) -> Finding:
+    """A finding of the rule ``code``, with the rule's severity, title and source."""
+    rule = BY_CODE[code]
+    return Finding(
+        code=code,
+        severity=rule.severity,
+        title=rule.title,
+        keys=keys,
+        layers=layers,
+        evidence=evidence,
+        consequence=consequence,
+        fix=fix,
+        remedy=remedy,
+        source=rule.source,
+    )
