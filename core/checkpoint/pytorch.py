@@ -1,9 +1,8 @@
 """PyTorch's own files (.bin, .pt, .pth), without running what they say.
 
 A pickle is a program. Only ``torch.load(weights_only=True)`` reads it here, whose unpickler knows tensors, numbers,
-strings and containers and refuses everything else. The archive around it is checked before: its records must be stored
-as they are and fit into the file, so that nothing unpacks to more than the file holds; with ``mmap`` no tensor data is
-read until a value is asked for.
+strings and containers and refuses everything else; :mod:`core.checkpoint.pickles` has looked at the file before. With
+``mmap`` no tensor data is read until a value is asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +18,11 @@ import numpy as np
 
 from core.checkpoint.columns import CODE_OF, HeaderColumns
 from core.checkpoint.faults import BrokenFileError, quoted
-from core.checkpoint.files import DOWNLOAD_AGAIN, is_pickle, is_zip, open_regular, read_exactly, recognize
+from core.checkpoint.pickles import CONVERT, DAMAGED, check_pickled
 
 if TYPE_CHECKING:
     import torch
 
-_CONVERT = "Convert it to safetensors where you trust it, and open that."
-_DAMAGED = "Download or copy it again; if it loads elsewhere, convert it to safetensors there."
 _LARGEST_EXPANDED = 1 << 26  # bytes of a tensor that repeats its elements (stride 0)
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _NAMES = {
@@ -83,9 +79,9 @@ def read_pickled_bytes(path: Path, names: Iterable[str]) -> dict[str, bytes]:
         if tensor is None:
             raise BrokenFileError(f"no longer holds {quoted(name)}", remedy="Open the checkpoint again.")
         if not _is_plain(tensor):
-            raise BrokenFileError("has no stored elements", remedy=_CONVERT)
+            raise BrokenFileError("has no stored elements", remedy=CONVERT)
         if tensor.numel() * tensor.element_size() > max(tensor.untyped_storage().nbytes(), _LARGEST_EXPANDED):
-            raise BrokenFileError("repeats few stored elements many times", remedy=_CONVERT)
+            raise BrokenFileError("repeats few stored elements many times", remedy=CONVERT)
         flat = tensor.contiguous().view(-1)
         found[name] = flat.view(torch.uint8).numpy().tobytes() if len(flat) else b""
     return found
@@ -98,7 +94,7 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
         raise BrokenFileError(
             "is a PyTorch file, and PyTorch is not installed", remedy="`pip install torch`."
         ) from error
-    mmap = _check_container(path)
+    mmap = check_pickled(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -107,7 +103,7 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
             raise _refused(str(error)) from error
         except Exception as error:  # damaged pickles raise nearly every type there is
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise BrokenFileError(f"is damaged: PyTorch says {quoted(reason)}", remedy=_DAMAGED) from error
+            raise BrokenFileError(f"is damaged: PyTorch says {quoted(reason)}", remedy=DAMAGED) from error
     return _tensors(found)
 
 
@@ -127,58 +123,15 @@ def _tensors(found: Any) -> dict[str, torch.Tensor]:
     raise BrokenFileError("holds no named tensors", remedy="Open the file that holds the model's state dict.")
 
 
-def _check_container(path: Path) -> bool:
-    """Whether the file is an archive that can be mapped (since PyTorch 1.6), not a bare pickle.
-
-    Raises:
-        BrokenFileError: it is neither, or an archive that would unpack to more than it holds.
-    """
-    with open_regular(path) as (file, size):
-        head = read_exactly(file, 0, min(size, 512))
-        if is_pickle(head):
-            return False
-        if not is_zip(head):
-            known = _known(head) if size else None
-            raise known or recognize(head, size) or BrokenFileError("is no PyTorch file", offset=0, remedy=_DAMAGED)
-        file.seek(0)
-        try:
-            with zipfile.ZipFile(file) as archive:
-                records = archive.infolist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeError) as error:
-            raise BrokenFileError(
-                "was cut short: it is a PyTorch archive without its directory, which comes last",
-                offset=size,
-                remedy=DOWNLOAD_AGAIN,
-            ) from error
-    names = {record.filename.partition("/")[2] for record in records}
-    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
-        raise BrokenFileError("is a TorchScript program, not a set of tensors", remedy=_CONVERT)
-    if "data.pkl" not in names:
-        raise BrokenFileError("is a zip archive, but none that PyTorch wrote", offset=0, remedy=_DAMAGED)
-    packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-    if packed or sum(record.file_size for record in records) > size:
-        raise BrokenFileError("is an archive that unpacks to more than it holds", remedy=_CONVERT)
-    return True
-
-
-def _known(head: bytes) -> BrokenFileError | None:
-    length = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{" and 2 <= length <= 100_000_000:
-        return BrokenFileError(
-            "is a safetensors file, not a PyTorch file", offset=0, remedy="Give it the ending .safetensors."
-        )
-    return None
-
-
 def _refused(message: str) -> BrokenFileError:
     """PyTorch's refusal to unpickle, in one sentence."""
     asked = re.search(r"GLOBAL (\S+)", message) or re.search(r"(?:class|function|type) (\S+)", message)
     if asked:
         return BrokenFileError(
             f"asks to run {quoted(asked.group(1))} while it is read, which KVScope never does: only tensors are read",
-            remedy=_CONVERT,
+            remedy=CONVERT,
         )
-    return BrokenFileError("is no pickle of plain tensors, so PyTorch refuses to read it safely", remedy=_CONVERT)
+    return BrokenFileError("is no pickle of plain tensors, so PyTorch refuses to read it safely", remedy=CONVERT)
 
 
 def _described(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], int]:
