@@ -14,6 +14,7 @@ from core.engines import Fed
 from core.engines.outcome import AttentionLayer, Deliveries, Delivery
 from core.errors import UsageError
 from core.inspection import Inspection, predict_tensors
+from core.naming.conventions import recognise
 from core.naming.scales import KVScale, Role
 
 AS_IS = "as-is"
@@ -177,7 +178,9 @@ def spelling_of(names: str) -> Spelling:
 
 
 def _fed(scale: KVScale, key: str, role: Role, shape: tuple[int, ...]) -> Fed:
-    return Fed(key, shape, scale.values, replace(scale, key=key, role=role, shape=shape))
+    found = recognise(key)
+    convention = found.convention.id if found is not None else scale.convention
+    return Fed(key, shape, scale.values, replace(scale, key=key, role=role, shape=shape, convention=convention))
 
 
 def _shared(one: Sequence[str], other: Sequence[str]) -> int:

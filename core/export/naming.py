@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from core.engines import Fed, get_engine
@@ -22,8 +23,9 @@ class Naming:
     """What becomes of each tensor of ``inspection.tensors``, by its position there.
 
     ``parts`` are the tensors written in its place, ``dropped`` the engine's exception for those left out, or another
-    reason. ``alone`` is what the engine does with each tensor as it is, whatever the others do; ``after`` is the
-    prediction for the result. ``proven`` says whether the engine's prediction could be asked; else ``alone`` is empty.
+    reason. ``alone`` is what the engine does with each tensor as it is and ``becomes`` with each name written, whatever
+    it does with the others; ``after`` is the prediction for the result. ``proven`` says whether the engine's prediction
+    could be asked; otherwise ``alone`` and ``becomes`` are empty.
     """
 
     names: str
@@ -31,6 +33,7 @@ class Naming:
     dropped: Mapping[int, str]
     unreachable: tuple[Unreachable, ...]
     alone: Mapping[int, Delivery]
+    becomes: Mapping[str, Delivery]
     after: Deliveries
     proven: bool
 
@@ -66,6 +69,7 @@ def choose_names(inspection: Inspection, names: str | None = None) -> Naming:
         dropped=dropped,
         unreachable=_unreachable(oracle, parts),
         alone={position: oracle.fate(fed) for position, fed in enumerate(inspection.tensors)},
+        becomes={part.key: oracle.fate(part.fed) for found in parts.values() for part in found},
         after=oracle.predict(_in_reading_order(inspection, parts)),
         proven=True,
     )
@@ -136,9 +140,45 @@ def _written(oracle: Oracle, fed: Fed, names: str) -> tuple[Part, ...] | str:
             if parts and all(oracle.lands(part) for part in parts):
                 return parts
     fate = oracle.fate(fed)
-    if fate.outcome == "raises" and _has_no_place(oracle, scale):
-        return fate.error or fate.reason
-    return stays
+    if fate.outcome != "raises" or _misfit(oracle, scale) is not None:
+        return stays
+    return _passed_over(oracle, scale) or fate.error or fate.reason
+
+
+def _passed_over(oracle: Oracle, scale: KVScale) -> tuple[Part, ...]:
+    """A scale that no name brings home, under the first name that the engine passes over without raising."""
+    if untranslatable(oracle.inspection, scale) is None:
+        for spelling in SPELLINGS:
+            parts = parts_of(scale, spelling.id)
+            kept = tuple(replace(part, fed=replace(part.fed, shape=scale.shape)) for part in parts)
+            if kept and all(oracle.fate(part.fed).outcome in {"ignored", "dropped"} for part in kept):
+                return kept
+    return ()
+
+
+def _misfit(oracle: Oracle, scale: KVScale) -> str | None:
+    """Why a scale must not get out of the engine's way: its value or meaning is not what the engine takes for it.
+
+    It keeps its name, so that the engine goes on refusing what it would otherwise silently run without.
+    """
+    if scale.kind == "bias" or ".kv_b_proj." in scale.key:
+        return None
+    reason = untranslatable(oracle.inspection, scale)
+    if reason is not None:
+        return reason
+    layer = oracle.layer_of(scale)
+    parameter = f"{'k' if scale.role == 'kv' else scale.role}_{scale.kind}"
+    if layer is None or parameter not in layer.parameters:
+        return None
+    wanted = math.prod(layer.parameters[parameter])
+    if scale.numel != wanted:
+        engine = get_engine(str(oracle.inspection.settings.engine.value)).title
+        return f"it holds {_values(scale.numel)}, and {engine} takes {wanted} for each layer"
+    return None
+
+
+def _values(count: int) -> str:
+    return "1 value" if count == 1 else f"{count} values"
 
 
 def _in_shape(oracle: Oracle, part: Part, scale: KVScale) -> Part:
@@ -149,19 +189,6 @@ def _in_shape(oracle: Oracle, part: Part, scale: KVScale) -> Part:
 def _shaped(oracle: Oracle, part: Part, scale: KVScale) -> Part:
     parameter, layer = oracle.parameter(part), oracle.layer_of(scale)
     return part if parameter is None or layer is None else settled(part, scale.shape, layer.parameters[parameter])
-
-
-def _has_no_place(oracle: Oracle, scale: KVScale) -> bool:
-    """Whether the engine could not use a scale whatever its name and shape. Only then may it be left out; a scale that
-    has a place and does not fit stays, so that the engine goes on refusing what it would misread.
-    """
-    reason = untranslatable(oracle.inspection, scale)
-    if scale.kind == "bias":
-        return True
-    layer = oracle.layer_of(scale)
-    role = "k" if scale.role == "kv" else scale.role
-    missing = layer is not None and f"{role}_{scale.kind}" not in layer.parameters
-    return missing and (reason is None or ".kv_b_proj." in scale.key)
 
 
 def _resolve_collisions(inspection: Inspection, parts: dict[int, tuple[Part, ...]], dropped: dict[int, str]) -> None:
@@ -218,20 +245,10 @@ def _why_not(oracle: Oracle, scale: KVScale) -> str:
     if f"{role}_scale" not in layer.parameters:
         which = f"no {role}_scale" if layer.parameters else "no parameters for scales"
         return f"{engine} gives {layer.cls} layers {which} under {method}"
-    reason = untranslatable(oracle.inspection, scale)
+    reason = untranslatable(oracle.inspection, scale) or _misfit(oracle, scale)
     if reason is not None:
         return reason
-    wanted = _numel(layer.parameters[f"{role}_scale"])
-    if scale.numel not in {1, wanted}:
-        return f"it holds {scale.numel} values, and {engine} takes {wanted} for each layer"
     return f"no spelling leads to the parameters of {engine}'s {layer.cls} layers: its own renaming goes past them"
-
-
-def _numel(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def _in_reading_order(inspection: Inspection, parts: Mapping[int, tuple[Part, ...]]) -> list[Fed]:
@@ -260,5 +277,12 @@ def _unproven(inspection: Inspection, names: str) -> Naming:
     dropped: dict[int, str] = {}
     _resolve_collisions(inspection, parts, dropped)
     return Naming(
-        names=names, parts=parts, dropped=dropped, unreachable=(), alone={}, after=inspection.deliveries, proven=False
+        names=names,
+        parts=parts,
+        dropped=dropped,
+        unreachable=(),
+        alone={},
+        becomes={},
+        after=inspection.deliveries,
+        proven=False,
     )

@@ -71,8 +71,8 @@ class ExportPlan:
     ``names`` is the id of the naming convention chosen, "as-is" where names stay. ``edits`` lists every KV scale,
     also those that stay, and every other tensor that the export touches; tensors without an edit stay byte for byte.
     ``files`` are the source's files as they were when the plan was made; ``space_needed`` is in bytes. ``predicted``
-    is what the engine will do with the result; ``unreachable`` are the scales that it cannot be brought to take.
-    ``notes`` are sentences for people.
+    is what the engine will do with the result and ``verdict_predicted`` the verdict on that; ``unreachable`` are the
+    scales that it cannot be brought to take. ``notes`` are sentences for people.
     """
 
     before: Inspection
@@ -83,8 +83,9 @@ class ExportPlan:
     config_edits: tuple[ConfigEdit, ...] = ()
     files: tuple[SourceFile, ...]
     space_needed: int
+    predicted: Deliveries
+    verdict_predicted: Verdict
     unreachable: tuple[Unreachable, ...] = ()
-    predicted: Deliveries | None = None
     notes: tuple[str, ...] = ()
 
     @property

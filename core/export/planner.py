@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from core.checkpoint import Checkpoint
 from core.checkpoint.dtypes import DTYPES
+from core.diagnosis import Verdict, diagnose, judge
 from core.engines import Fed, get_engine
 from core.engines.outcome import Delivery
 from core.errors import ExportError
@@ -50,8 +52,20 @@ def plan_export(inspection: Inspection, *, engine: str | None = None, names: str
         space_needed=_space(files, edits),
         unreachable=naming.unreachable,
         predicted=naming.after,
+        verdict_predicted=_foresee(inspection, naming),
         notes=(*_notes(inspection, naming, edits, title), *notes),
     )
+
+
+def _foresee(inspection: Inspection, naming: Naming) -> Verdict:
+    """The verdict on the result, before it is written."""
+    scales = (part.fed.scale for at in range(len(inspection.tensors)) for part in naming.parts.get(at, ()))
+    case = replace(
+        inspection.case,
+        scales=tuple(scale for scale in scales if scale is not None),
+        deliveries=naming.after,
+    )
+    return judge(case, diagnose(case))
 
 
 def _refuse_source(checkpoint: Checkpoint) -> None:
@@ -87,7 +101,6 @@ def _files(checkpoint: Checkpoint) -> tuple[tuple[SourceFile, ...], tuple[str, .
 
 def _edits(inspection: Inspection, naming: Naming) -> Iterable[TensorEdit]:
     title = get_engine(str(inspection.settings.engine.value)).title
-    after = {found.key: found for found in naming.after.deliveries}
     for position, fed in enumerate(inspection.tensors):
         scale = fed.scale
         if position in naming.dropped:
@@ -97,7 +110,9 @@ def _edits(inspection: Inspection, naming: Naming) -> Iterable[TensorEdit]:
         elif scale is not None:
             was = _fate(fed.key, naming.alone.get(position), title)
             for number, part in enumerate(naming.parts[position]):
-                yield _edit(scale, part, copy=number > 0, was=was, becomes=_fate(part.key, after.get(part.key), title))
+                yield _edit(
+                    scale, part, copy=number > 0, was=was, becomes=_fate(part.key, naming.becomes.get(part.key), title)
+                )
 
 
 def _edit(scale: KVScale, part: Part, *, copy: bool, was: str, becomes: str) -> TensorEdit:
@@ -153,9 +168,6 @@ def _notes(inspection: Inspection, naming: Naming, edits: tuple[TensorEdit, ...]
         yield f"Names follow the convention {naming.names!r}."
     if any(inspection.tensors[at].key.endswith(("_bias", "_zero_point")) for at in naming.dropped):
         yield "The scales were calibrated together with the offsets left out: large values may be clipped."
-    for found in naming.unreachable:
-        total = len(inspection.scales)
-        yield f"{len(found.keys)} of {total} KV tensors do not reach an attention layer: {found.reason}."
     resolved = inspection.settings.kv_cache_dtype_resolved
     loaded = any(found.outcome == "loaded" and found.scale is not None for found in naming.after.deliveries)
     if loaded and not is_quantized(resolved):

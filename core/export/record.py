@@ -16,7 +16,7 @@ from core.export.safetensors_writer import StoredTensor
 from core.export.shards import ShardJob
 from core.inspection import Inspection
 
-SCHEMA = "kvscope.export/1"
+SCHEMA = "kvscope.export-record/1"
 
 
 def export_record(plan: ExportPlan, jobs: Mapping[str, ShardJob], folder: Path, after: Inspection) -> bytes:

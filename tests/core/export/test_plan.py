@@ -71,7 +71,6 @@ def test_mla_under_vllm_is_unreachable_and_said_to_be(samples: Path) -> None:
     assert unreachable.reason == (
         "no spelling leads to the parameters of vLLM 0.33.0's MLAAttention layers: its own renaming goes past them"
     )
-    assert f"60 of 60 KV tensors do not reach an attention layer: {unreachable.reason}." in plan.notes
 
 
 def test_every_real_checkpoint_is_planned_and_none_gets_worse(checkpoint_folder: Path) -> None:
@@ -82,7 +81,6 @@ def test_every_real_checkpoint_is_planned_and_none_gets_worse(checkpoint_folder:
         assert inspection.checkpoint.format.startswith("pytorch"), error  # noqa: PT017
         return
     before, after = inspection.deliveries, plan.predicted
-    assert after is not None
     if before.load.outcome == "loads":
         assert after.load.outcome == "loads"
         reached = {found.target for found in before.deliveries if found.outcome == "loaded"}
@@ -115,7 +113,6 @@ def test_checkpoints_that_vllm_cannot_load(shared: Path, name: str, planned: dic
     plan = plan_of(shared / "checkpoints" / name, kv_cache_dtype="auto")
     assert plan.before.deliveries.load.outcome == "raises"
     assert actions(plan) == planned
-    assert plan.predicted is not None
     assert plan.predicted.load.outcome == after
 
 
@@ -178,7 +175,6 @@ def test_names_asked_for_are_used_where_they_land(llama: Path) -> None:
     ]:
         plan = plan_of(llama, names=names)
         assert plan.edits[0].new_key == key
-        assert plan.predicted is not None
         assert {found.outcome for found in plan.predicted.deliveries} == {"loaded"}
 
 

@@ -40,6 +40,7 @@ def test_quark_gemma_fails_before_and_is_ok_after(samples: Path, tmp_path: Path)
     result = write_export(plan, out)
 
     assert result.verdict_after.outcome == "ok"
+    assert result.verdict_after == plan.verdict_predicted
     assert result.after.deliveries.load.outcome == "loads"
     assert result.after.checkpoint.path == result.after.checkpoint.root == result.out == out
     assert [shard.path for shard in result.after.checkpoint.shards] == [out / "model.safetensors"]
@@ -153,7 +154,7 @@ def test_the_record_says_what_was_done_and_names_no_path(samples: Path, tmp_path
     write_export(plan, tmp_path / "out")
     text = (tmp_path / "out" / "kvscope-export.json").read_text()
     record = json.loads(text)
-    assert record["schema"] == "kvscope.export/1"
+    assert record["schema"] == "kvscope.export-record/1"
     assert record["kvscope"] == __version__
     assert (record["source"], record["engine"], record["names"]) == (QUARK.split("/")[1], "vllm-0.33.0", "portable")
     assert (record["verdict_before"]["outcome"], record["verdict_after"]["outcome"]) == ("fails", "ok")
