@@ -52,7 +52,7 @@ def k_without_v(facts: Facts) -> Iterator[Finding]:
 
 def missing_scale(facts: Facts) -> Iterator[Finding]:
     """Layers without any, where others have some."""
-    if not facts.roles_at:
+    if not facts.roles_at or facts.blind:
         return
     layers = [layer for layer in facts.receivers if not facts.roles_at.get(layer.path, frozenset()) & {"k", "v"}]
     if layers and len(layers) < len(facts.receivers):
@@ -231,7 +231,7 @@ def _offsets(facts: Facts) -> tuple[KVScale, ...]:
 def _with_roles(facts: Facts, *, has: str, lacks: str) -> list[AttentionLayer]:
     return [
         layer
-        for layer in facts.receivers
+        for layer in (facts.receivers if not facts.blind else ())
         if has in (roles := facts.roles_at.get(layer.path, frozenset())) and lacks not in roles
     ]
 

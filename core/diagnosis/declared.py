@@ -9,20 +9,18 @@ from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.selection import numbers_of
-from core.diagnosis.wording import listed, plural, sentence
+from core.diagnosis.wording import listed, sentence
 
 
 def declared_absent(facts: Facts) -> Iterator[Finding]:
     """Declared as static, and not one k or v scale anywhere."""
     scheme = facts.case.declaration.kv_scheme
-    if scheme is None or scheme.dynamic or facts.kv_scales:
+    if scheme is None or scheme.dynamic or facts.kv_scales or facts.blind:
         return
-    missing = len(facts.case.checkpoint.index.missing_shards) if facts.case.checkpoint.index is not None else 0
-    hint = f" {plural(missing, 'shard')} missing: they may hold them." if missing else ""
     yield make(
         "declared-absent",
         layers=numbers_of(facts.receivers),
-        evidence=f"{scheme.source.file}: {scheme.source.field} says {scheme.label}.{hint}",
+        evidence=f"{scheme.source.file}: {scheme.source.field} says {scheme.label}.",
         consequence=of_layers(facts, facts.receivers),
         fix="Calibrate the KV cache and export again, or set scales on export.",
         remedy="set-scale",

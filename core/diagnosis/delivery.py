@@ -61,6 +61,9 @@ def load_raises(facts: Facts) -> Iterator[Finding]:
         fix, remedy = "Divide them by 448 (FP8) and give them the names of scales on export.", "amax-to-scale"
     elif facts.place(scale) != "layer":
         fix, remedy = "Leave these tensors out on export: this engine has no layer for them.", "drop"
+    elif not facts.parameters:
+        fix = f"No name helps with {facts.method}: declare the quantization of the KV cache in config.json."
+        remedy = "declare"
     elif scale.kind == "scale":
         fix, remedy = "Export with names that this engine takes.", "rename"
     else:

@@ -207,6 +207,11 @@ class Facts:
         return tuple(scale for scale in self.scales if scale.role in ("k", "v", "kv"))
 
     @cached_property
+    def blind(self) -> bool:
+        """Whether files could not be read, so that a scale which is not seen may still be there."""
+        return any(shard.fault is not None for shard in self.case.checkpoint.shards)
+
+    @cached_property
     def pairs(self) -> tuple[tuple[KVScale, KVScale], ...]:
         """The k and the v scale of each attention module that has exactly one of each."""
         found: dict[str, dict[str, list[KVScale]]] = defaultdict(lambda: defaultdict(list))

@@ -13,6 +13,7 @@ from core.naming.scales import KVScale
 SENTINEL = -1.0
 """What vLLM's and SGLang's parameters hold before a scale arrives."""
 
+_FEWEST_FOR_A_MEDIAN = 3
 _OWN_UNITS = frozenset({"nvfp4-global"})
 """Conventions whose numbers are not amax / largest: their size says nothing."""
 
@@ -29,7 +30,7 @@ def marks(scales: Sequence[KVScale], limits: Thresholds, unit: float = 1.0) -> d
             found[identity(scale)] = "unreadable-scale"
     _mark_impossible(scales, limits, found)
     _mark_misread(scales, limits, unit, found)
-    for mark in (_ones, _outliers, _epsilons, _sizes):
+    for mark in (_ones, _epsilons, _tiny, _outliers, _large):
         found.update(mark(_left(scales, found, roles=("k", "v", "kv", "q")), limits, unit))
     return found
 
@@ -100,7 +101,7 @@ def _outliers(scales: Sequence[KVScale], limits: Thresholds, _unit: float) -> di
     found = {}
     for of in by_role(scales).values():
         median = statistics.median_low(max(scale.values) for scale in of)
-        for scale in of:
+        for scale in of if len(of) >= _FEWEST_FOR_A_MEDIAN else ():
             if max(scale.values) > limits.outlier_ratio * median:
                 found[identity(scale)] = "outlier"
     return found
@@ -123,14 +124,13 @@ def _chance(hits: int, expected: float) -> float:
     return 1.0 - math.exp(-expected) * sum(expected**count / math.factorial(count) for count in range(min(hits, 50)))
 
 
-def _sizes(scales: Sequence[KVScale], limits: Thresholds, unit: float) -> dict[Id, str]:
-    found = {}
-    for scale in scales:
-        low, high = min(scale.values) * unit, max(scale.values) * unit
-        if low < limits.tiny:
-            found[identity(scale)] = "tiny"
-        elif high > limits.large:
-            found[identity(scale)] = "large"
-        elif high > limits.notable:
-            found[identity(scale)] = "above-half"
-    return found
+def _tiny(scales: Sequence[KVScale], limits: Thresholds, unit: float) -> dict[Id, str]:
+    return {identity(scale): "tiny" for scale in scales if min(scale.values) * unit < limits.tiny}
+
+
+def _large(scales: Sequence[KVScale], limits: Thresholds, unit: float) -> dict[Id, str]:
+    return {
+        identity(scale): "large" if max(scale.values) * unit > limits.large else "above-half"
+        for scale in scales
+        if max(scale.values) * unit > limits.notable
+    }

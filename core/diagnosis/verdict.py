@@ -10,6 +10,7 @@ from core.diagnosis.consequence import owners_of, where
 from core.diagnosis.facts import KV_ROLES, Facts
 from core.diagnosis.files import hidden_keys, kv_keys, missing_shards
 from core.diagnosis.finding import Finding, Verdict
+from core.diagnosis.selection import keys_of
 from core.diagnosis.thresholds import Thresholds
 from core.diagnosis.wording import are, capital, listed, of, plural, sentence, short, small
 from core.engines.outcome import AttentionLayer
@@ -60,8 +61,9 @@ def _hidden(facts: Facts) -> Verdict | None:
     keys = kv_keys(hidden_keys(checkpoint, files))
     what = f"{plural(len(keys), 'KV scale')} in it" if len(files) == 1 else f"{plural(len(keys), 'KV scale')} in them"
     lost = what if keys else f"the scales in {'it' if len(files) == 1 else 'them'}, if any,"
-    shown = listed(files)
-    return Verdict("unknown", f"{shown} cannot be read, so {lost} {are(len(keys) or 2)} not known.")
+    gone = set(files) == set(missing_shards(checkpoint))
+    why = f"{are(len(files))} missing" if gone else "cannot be read"
+    return Verdict("unknown", f"{listed(files)} {why}, so {lost} {are(len(keys) or 2)} not known.")
 
 
 def _unread(facts: Facts) -> Verdict | None:
@@ -110,11 +112,11 @@ def _without_scales(facts: Facts, findings: Sequence[Finding]) -> Verdict:
 
 def _all_reach(facts: Facts) -> str:
     arrived = [scale for scale in facts.kv_scales if facts.outcome(scale) == "loaded"]
-    shared = all(scale.role == "kv" for scale in arrived)
-    layers = f"the {plural(len(facts.receivers), 'attention layer')} of {facts.engine}"
-    if shared:
-        return f"{_all(len(arrived), 'kv scale')} {are(len(arrived), 'reaches')} {layers}, for k and v alike"
-    return f"{_all(len(arrived), 'k and v scale')} {are(len(arrived), 'reaches')} {layers}"
+    count, layers = len(keys_of(arrived)), len(facts.receivers)
+    where_ = f"the {'only attention layer' if layers == 1 else plural(layers, 'attention layer')} of {facts.engine}"
+    if all(scale.role == "kv" for scale in arrived):
+        return f"{_all(count, 'kv scale')} {are(count, 'reaches')} {where_}, for k and v alike"
+    return f"{_all(count, 'k and v scale')} {are(count, 'reaches')} {where_}"
 
 
 def _all(count: int, noun: str) -> str:

@@ -69,7 +69,8 @@ class Tensor:
         return b"".join(struct.pack(_PACKED[self.dtype], value) for value in self.values)
 
 
-Tensors = Mapping[str, "float | Tensor"]
+Value = float | Tensor
+Tensors = Mapping[str, Value]
 
 
 def write_shard(path: Path, tensors: Tensors) -> None:
@@ -86,9 +87,9 @@ def write_shard(path: Path, tensors: Tensors) -> None:
     path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + data)
 
 
-def scales(k: Sequence[float | None], v: Sequence[float | None], *, q: Sequence[float] = ()) -> dict[str, float | Tensor]:
+def scales(k: Sequence[float | None], v: Sequence[float | None], *, q: Sequence[float] = ()) -> dict[str, Value]:
     """Scales named as llm-compressor does, one for each layer; None leaves one out."""
-    found: dict[str, float | Tensor] = {}
+    found: dict[str, Value] = {}
     for role, values in (("k", k), ("v", v), ("q", q)):
         for layer, value in enumerate(values):
             if value is not None:
