@@ -60,13 +60,18 @@ class OwnLoadedModule(nn.Module):
         loader = self.loader
         if any(part in name for part in loader.skip_containing) or self._is_draft(name):
             return None
+        if loader.remap == "first" and ("scale" in name or "zero_point" in name):
+            first = self._remap(name, parameters)
+            if first is None:
+                return None
+            name = first
         for stacked in loader.stacked:
             if not self._applies(stacked, name, parameters):
                 continue
             keeps = loader.keep_scale_names_in
             if not (keeps and keeps in name and name.endswith((".k_scale", ".v_scale"))):
                 name = name.replace(stacked.old, stacked.new)
-            if loader.remap == "stacked" and name.endswith("scale"):
+            if loader.remap in ("stacked", "both") and name.endswith("scale"):
                 remapped = self._remap(name, parameters)
                 if remapped is None:
                     continue
@@ -86,7 +91,7 @@ class OwnLoadedModule(nn.Module):
     def _find_plain(self, name: str, parameters: Mapping[str, torch.Tensor]) -> tuple[str, None] | None:
         if name.endswith(".bias") and name not in parameters:
             return None
-        if self.loader.remap == "others":
+        if self.loader.remap in ("others", "both"):
             remapped = self._remap(name, parameters)
             if remapped is None:
                 return None

@@ -1,4 +1,4 @@
-"""The loader without the prediction: a set-up from configs alone, a stream of tensors, and what the layers then hold."""
+"""The loader without the prediction: a set-up from configs alone, a stream of tensors, what the layers then hold."""
 
 from __future__ import annotations
 
@@ -129,9 +129,7 @@ def attention(
     cache = CacheSetup(
         dtype="fp8" if quantized else "bfloat16", quantized=quantized, per_token_head=per_token_head, fnuz=fnuz
     )
-    return Attention(
-        shape=shape, cache=cache, params_dtype=dtype, quant_method=method, tp_rank=tp[0], tp_size=tp[1]
-    )
+    return Attention(shape=shape, cache=cache, params_dtype=dtype, quant_method=method, tp_rank=tp[0], tp_size=tp[1])
 
 
 def scales(layer: Attention) -> dict[str, float]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -65,9 +66,13 @@ def test_0_3_becomes_0_30078125_in_bfloat16() -> None:
     assert scale.item() == 0.30078125
 
 
+def _fill(param: torch.Tensor, loaded: torch.Tensor, *, value: float) -> None:
+    param.data.fill_(value)
+
+
 def test_an_instance_may_bring_its_own_loader() -> None:
     scale, other = KVCacheScaleParameter(), KVCacheScaleParameter()
-    scale.weight_loader = lambda param, loaded: param.data.fill_(7.0)  # type: ignore[method-assign,assignment]
+    scale.weight_loader = partial(_fill, value=7.0)  # type: ignore[method-assign]
     for parameter in (scale, other):
         weight_loader_of(parameter)(parameter, torch.tensor(0.5))
     assert (scale.item(), other.item()) == (7.0, 0.5)

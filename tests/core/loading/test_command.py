@@ -1,0 +1,82 @@
+"""``python -m core.loading``, and what it needs to be installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.loading.__main__ import main
+from tests.core.loading.writing import LLAMA, MODELOPT, kv, write_checkpoint
+from tests.places import REPOSITORY, SAMPLES
+
+
+def test_one_line_for_each_checkpoint_and_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = write_checkpoint(tmp_path / "good", kv(0.25, 0.5), quantization=MODELOPT)
+    assert main([str(good), str(SAMPLES / "modelopt" / "qwen3-36layers-fp8-kvfp8"), "--json", "--weights", "all"]) == 0
+    first, second, total = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["path"], first["agreed"], first["layers_agreed"]) == (str(good), True, 2)
+    assert (second["layers_agreed"], second["weights"]["equal"], "layers" in second) == (36, 903, False)
+    assert (total["checkpoints"], total["agreed"], total["layers_agreed"], total["layers_total"]) == (2, 2, 38, 38)
+    assert total["values"] == first["values"] + second["values"]
+    assert total["text"].startswith("2 of 2 checkpoints agree on cpu (")
+
+
+def test_the_text_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = write_checkpoint(tmp_path / "good", kv(0.25, 0.5), quantization=MODELOPT)
+    assert main([str(good), "--fnuz"]) == 0
+    out = capsys.readouterr().out
+    assert f"{good}: Observed on cpu" in out
+    assert "k 0.5 / 0.5, v 1 / 1" in out
+    assert "1 of 1 checkpoints agree" in out
+
+
+def test_what_cannot_be_verified_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {**LLAMA, "architectures": ["NovelForCausalLM"]}
+    assert main([str(write_checkpoint(tmp_path / "a", kv(0.25, 0.5), config=config))]) == 1
+    assert "Not verified" in capsys.readouterr().out
+
+
+def test_an_unreadable_checkpoint_is_status_2_and_the_others_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write_checkpoint(tmp_path / "good", kv(0.25, 0.5), quantization=MODELOPT)
+    assert main([str(tmp_path / "nowhere"), str(good), "--json"]) == 2
+    captured = capsys.readouterr()
+    assert "nowhere" in captured.err
+    assert json.loads(captured.out.splitlines()[-1])["unreadable"] == 1
+    assert json.loads(captured.out.splitlines()[0])["agreed"] is True
+
+
+@pytest.mark.parametrize("options", [["--device", "tpu"], ["--method", "novel"], ["--engine", "novel-1.0"]])
+def test_usage_errors_are_status_2(tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    good = write_checkpoint(tmp_path / "good", kv(0.25, 0.5), quantization=MODELOPT)
+    assert main([str(good), *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert options[1] in captured.err
+
+
+_BARE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"PySide6", "shiboken6", "pyqtgraph", "safetensors", "msgspec", "pytest", "app"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from core.loading.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_it_runs_where_only_torch_and_numpy_are(tmp_path: Path) -> None:
+    good = write_checkpoint(tmp_path / "good", kv(0.25, 0.5), quantization=MODELOPT)
+    done = subprocess.run(
+        [sys.executable, "-c", _BARE, str(good), "--json"],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout.splitlines()[-1])["agreed"] == 1

@@ -1,0 +1,64 @@
+"""On a real GPU. Collected only where PyTorch sees one; needs nothing of Qt, so that it also runs with
+``python -m pytest -c /dev/null --rootdir . --noconftest tests/core/loading/test_gpu.py`` on a bare GPU machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from core.errors import DeviceError
+from core.inspection import inspect
+from core.loading.devices import device_faults, find_device, list_devices
+from core.loading.skeleton import attention_layers, build_skeleton
+from core.loading.verify import setup_for, verify
+from tests.places import checkpoint_folders
+
+if torch.cuda.is_available():
+
+    @pytest.mark.parametrize("weights", ["scales", "all"])
+    @pytest.mark.parametrize("kv_cache_dtype", ["auto", "fp8"])
+    def test_every_real_checkpoint_on_the_gpu(kv_cache_dtype: str, weights: str) -> None:
+        wrong, layers, values = {}, 0, 0
+        for name, folder in checkpoint_folders().items():
+            inspection = inspect(folder, kv_cache_dtype=kv_cache_dtype)
+            here = verify(inspection, device="cpu", weights="all" if weights == "all" else "scales")
+            there = verify(inspection, device="cuda:0", weights="all" if weights == "all" else "scales")
+            if there.disagreements or (there.outcome, there.error) != (here.outcome, here.error):
+                wrong[name] = there.text
+            assert there.held == here.held
+            layers += there.layers_agreed
+            values += len(there.held)
+        print(
+            f"{layers} attention layers on {find_device('cuda:0').name}: {values} values as predicted and as on the CPU"
+        )
+        assert not wrong
+        assert values
+
+    def test_what_is_read_back_lies_in_the_gpus_memory() -> None:
+        inspection = inspect(checkpoint_folders()["modelopt/qwen3-36layers-fp8-kvfp8"])
+        setup = setup_for(inspection)
+        assert setup is not None
+        before = torch.cuda.memory_allocated(0)
+        model = build_skeleton(setup)
+        layers = [layer.to("cuda:0") for _, layer in attention_layers(model)]
+        assert torch.cuda.memory_allocated(0) > before
+        tensors = [tensor for layer in layers for tensor in (*layer.parameters(), *layer.buffers())]
+        assert {tensor.device for tensor in tensors} == {torch.device("cuda:0")}
+
+    def test_memory_that_runs_out_for_real() -> None:
+        device = find_device("cuda:0")
+        assert device.memory is not None
+        with pytest.raises(DeviceError, match="has not enough free memory"), device_faults(device):
+            torch.empty(device.memory * 2, dtype=torch.uint8, device="cuda:0")
+
+    def test_an_index_that_is_not_there_for_real() -> None:
+        with pytest.raises(DeviceError, match="there is no cuda:99 on this machine"):
+            find_device("cuda:99")
+
+    def test_the_device_is_described() -> None:
+        device = list_devices()[1]
+        assert dataclasses.replace(device, name="") == find_device("cuda:0").__replace__(name="")  # type: ignore[attr-defined]
+        assert (device.usable, device.memory is not None) == (True, True)

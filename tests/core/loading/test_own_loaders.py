@@ -1,0 +1,100 @@
+"""Hand-written loops on real parameters; their agreement with the engine is in test_golden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+import torch
+from torch import nn
+
+from core.architectures.modules import OwnLoader, StackedName
+from core.loading.kv_cache import BaseKVCacheMethod
+from core.loading.own_loaders import ExpertWeights, OwnLoadedModule
+from core.loading.parameters import WeightPlaceholder
+from tests.core.loading.running import attention
+
+
+def _model(loader: OwnLoader, *, draft: range = range(0)) -> OwnLoadedModule:
+    """layers.0.self_attn.{qkv_proj.weight, attn.*_scale}, and a norm with a plain parameter."""
+    model = OwnLoadedModule(loader, draft)
+    layer = nn.Module()
+    layer.self_attn = nn.Module()
+    layer.self_attn.qkv_proj = nn.Module()
+    layer.self_attn.qkv_proj.weight = WeightPlaceholder()
+    layer.self_attn.attn = attention(BaseKVCacheMethod())
+    model.layers = nn.ModuleList([layer])
+    model.norm = nn.LayerNorm(1, bias=False)
+    return model
+
+
+def _load(model: OwnLoadedModule, *names: str, value: float = 0.5) -> set[str]:
+    return model.load_weights((name, torch.tensor(value)) for name in names)
+
+
+QKV = tuple(StackedName(f".{part}_proj", ".qkv_proj") for part in "qkv")
+K = "layers.0.self_attn.attn.k_scale"
+
+
+def test_names_that_are_parameters_load() -> None:
+    model = _model(OwnLoader(source="here"))
+    assert _load(model, "norm.weight", K) == {"norm.weight", K}
+    assert model.get_parameter(K).item() == 0.5
+
+
+def test_a_name_that_is_none_raises_or_is_skipped() -> None:
+    with pytest.raises(KeyError) as caught:
+        _load(_model(OwnLoader(source="here")), "layers.0.self_attn.k_scale")
+    assert str(caught.value) == "'layers.0.self_attn.k_scale'"
+    assert _load(_model(OwnLoader(source="here", absent="skip")), "layers.0.self_attn.k_scale") == set()
+
+
+def test_biases_without_a_parameter_are_skipped() -> None:
+    assert _load(_model(OwnLoader(source="here")), "norm.bias") == set()
+
+
+def test_stacked_names_go_to_the_fused_parameter_with_their_part() -> None:
+    model = _model(OwnLoader(source="here", stacked=QKV))
+    assert _load(model, "layers.0.self_attn.k_proj.weight", "layers.0.self_attn.v_proj.weight") == {
+        "layers.0.self_attn.qkv_proj.weight"
+    }
+    weight = model.get_parameter("layers.0.self_attn.qkv_proj.weight")
+    assert isinstance(weight, WeightPlaceholder)
+    assert set(weight.parts) == {".k_proj", ".v_proj"}
+
+
+def test_a_scale_that_reaches_its_parameter_through_the_stacked_loop_is_given_too_many_arguments() -> None:
+    """VLLM 0.23's Qwen 2 and Llama 4 fail so: KVCacheScaleParameter's loader knows of no parts."""
+    model = _model(OwnLoader(source="here", stacked=QKV, keep_scale_names_in="self_attn", remap="stacked"))
+    with pytest.raises(TypeError, match="takes 2 positional arguments but 3 were given"):
+        _load(model, "layers.0.self_attn.k_proj.k_scale")
+
+
+def test_the_helper_renames_what_the_loop_leaves() -> None:
+    model = _model(OwnLoader(source="here", remap="others"))
+    assert _load(model, "layers.0.self_attn.kv_scale", value=0.25) == {K}
+    assert model.get_parameter(K).item() == 0.25
+    assert _load(model, "layers.7.self_attn.k_scale") == set()
+
+
+def test_a_stacked_name_can_be_left_for_experts_and_be_optional() -> None:
+    experts = OwnLoader(source="here", stacked=QKV, stacked_skips_containing=("experts",), absent="skip")
+    assert _load(_model(experts), "layers.0.experts.k_proj.weight") == set()
+    optional = OwnLoader(source="here", stacked=(StackedName("a_proj", "fused", optional=True),))
+    with pytest.raises(KeyError, match="a_proj"):
+        _load(_model(optional), "layers.0.a_proj.weight")
+
+
+def test_draft_layers_and_listed_names_are_skipped() -> None:
+    loader = OwnLoader(source="here", skip_draft_layers=True, skip_containing=("rotary_emb.inv_freq",))
+    model = _model(loader, draft=range(1, 3))
+    assert _load(model, "layers.1.anything", "layers.2.anything", "layers.0.rotary_emb.inv_freq") == set()
+    with pytest.raises(KeyError, match=r"layers\.3"):
+        _load(model, "layers.3.anything")
+
+
+def test_experts_keep_whatever_lies_below_them() -> None:
+    experts = ExpertWeights(torch.device("cpu"))
+    weights: Iterable[tuple[str, torch.Tensor]] = [("0.w1.weight", torch.ones(2)), ("1.w1.weight", torch.zeros(2))]
+    assert list(experts.load_weights(weights)) == ["0.w1.weight", "1.w1.weight"]
+    assert experts.parts["0.w1.weight"].tensor.tolist() == [1.0, 1.0]
