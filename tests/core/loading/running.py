@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,8 +55,10 @@ class Ran:
     layers: Mapping[str, Attention]
 
 
-def run(setup: Setup, weights: Iterable[tuple[str, torch.Tensor]]) -> Ran:
+def run(setup: Setup, weights: Iterable[tuple[str, torch.Tensor]], *, device: str = "cpu") -> Ran:
     model: nn.Module = build_skeleton(setup)
+    for _, layer in attention_layers(model):
+        layer.to(device)
     try:
         written = model.load_weights(weights)  # type: ignore[operator]
     except ERRORS as error:
@@ -110,6 +114,23 @@ def _layer_differences(final: Mapping[str, Any], layer: Attention) -> list[str]:
         if engine is not None and not equal(held, engine):
             found.append(f"{role} tensor is {held}, and not {engine}")
     return found
+
+
+def run_cases(shared: Path, *, device: str = "cpu") -> tuple[int, dict[str, list[str]]]:
+    """Every golden case that the engine built: how many there are, and what differs in which."""
+    data = json.loads((shared / "golden" / "vllm-0.33.0" / "cases.json").read_text(encoding="utf-8"))
+    built = {name: case for name, case in data["cases"].items() if "attention" in case["outcome"]}
+    wrong = {}
+    for name, case in built.items():
+        setup = set_up({"config.json": data["configs"][case["config"]]}, case["kv_cache_dtype"], case["tensors"])
+        if found := differences(case["outcome"], run(setup, _stream(case["tensors"]), device=device)):
+            wrong[name] = found
+    return len(built), wrong
+
+
+def _stream(tensors: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    for name in sorted(tensors):  # the order in which safetensors lists them
+        yield name, torch.tensor(tensors[name]["values"], dtype=torch.float32).reshape(tensors[name]["shape"])
 
 
 ONE_HEAD = AttentionShape(num_heads=1, num_kv_heads=1, total_num_heads=1, total_num_kv_heads=1)

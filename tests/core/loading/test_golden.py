@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from core.checkpoint import open_checkpoint
 from core.loading.tensors import read_tensors
-from tests.core.loading.running import differences, run, set_up
-
-
-def _cases(shared: Path) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((shared / "golden" / "vllm-0.33.0" / "cases.json").read_text(encoding="utf-8"))
-    return data
-
-
-def _stream(tensors: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    for name in sorted(tensors):  # the order in which safetensors lists them
-        yield name, torch.tensor(tensors[name]["values"], dtype=torch.float32).reshape(tensors[name]["shape"])
+from tests.core.loading.running import differences, run, run_cases, set_up
 
 
 def test_every_case_the_engine_built_ends_as_it_did_there(shared: Path) -> None:
-    data = _cases(shared)
-    built = {name: case for name, case in data["cases"].items() if "attention" in case["outcome"]}
-    wrong = {}
-    for name, case in built.items():
-        setup = set_up({"config.json": data["configs"][case["config"]]}, case["kv_cache_dtype"], case["tensors"])
-        found = differences(case["outcome"], run(setup, _stream(case["tensors"])))
-        if found:
-            wrong[name] = found
-    print(f"{len(built) - len(wrong)} of {len(built)} cases end as in vLLM 0.33.0")
+    done, wrong = run_cases(shared)
+    print(f"{done - len(wrong)} of {done} cases end as in vLLM 0.33.0")
     assert not wrong
-    assert len(built) == 847
+    assert done == 847
 
 
 @pytest.mark.parametrize("kv_cache_dtype", ["auto", "fp8"])

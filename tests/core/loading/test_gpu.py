@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from core.inspection import inspect
 from core.loading.devices import device_faults, find_device, list_devices
 from core.loading.skeleton import attention_layers, build_skeleton
 from core.loading.verify import setup_for, verify
-from tests.places import checkpoint_folders
+from tests.core.loading.running import run_cases
+from tests.places import REPOSITORY, checkpoint_folders, shared_folder
 
 if torch.cuda.is_available():
 
@@ -60,5 +62,32 @@ if torch.cuda.is_available():
 
     def test_the_device_is_described() -> None:
         device = list_devices()[1]
-        assert dataclasses.replace(device, name="") == find_device("cuda:0").__replace__(name="")  # type: ignore[attr-defined]
-        assert (device.usable, device.memory is not None) == (True, True)
+        assert device == find_device("cuda:0") == find_device("cuda")
+        assert device.usable
+        assert device.memory == torch.cuda.get_device_properties(0).total_memory
+
+    def test_the_engines_own_results_on_the_gpu() -> None:
+        shared = shared_folder()
+        if shared is not None:
+            done, wrong = run_cases(shared, device="cuda:0")
+            print(f"{done - len(wrong)} of {done} cases end on the GPU as in vLLM 0.33.0")
+            assert not wrong
+            assert done == 847
+
+    def test_a_lost_device_is_one_sentence() -> None:
+        """In a process of its own: the context is gone afterwards."""
+        code = (
+            "import torch\n"
+            "from core.errors import DeviceError\n"
+            "from core.loading.devices import device_faults, find_device\n"
+            "device = find_device('cuda:0')\n"
+            "try:\n"
+            "    with device_faults(device, path='model'):\n"
+            "        torch.ones(4, device='cuda:0')[torch.tensor([9], device='cuda:0')].sum().item()\n"
+            "except DeviceError as error:\n"
+            "    print('SENTENCE', error)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+        (sentence,) = [line for line in done.stdout.splitlines() if line.startswith("SENTENCE ")]
+        assert "failed: " in sentence
+        assert sentence.endswith("Start KVScope again, or run `kvscope verify model --device cpu`")
