@@ -262,9 +262,10 @@ def _names_from_stdin(*, as_json: bool) -> list[str]:
 def _export(options: argparse.Namespace) -> int:
     from core.export import plan_export, write_export
     from core.export.report import plan_as_data, plan_text, result_as_data, result_text
+    from core.export.target import with_quantized_cache
     from core.report.contract import json_text
 
-    plan = plan_export(_inspect(options.path, options), names=options.names)
+    plan = plan_export(with_quantized_cache(_inspect(options.path, options)), names=options.names)
     if options.dry_run:
         print(json_text(plan_as_data(plan)) if options.json else plan_text(plan))
         return EXIT_FINE

@@ -18,6 +18,7 @@ def plan_as_data(plan: ExportPlan) -> dict[str, Any]:
         "schema": SCHEMA,
         "source": str(plan.source.path),
         "engine": plan.engine,
+        "kv_cache_dtype": plan.before.settings.kv_cache_dtype.value,
         "names": plan.names,
         "edits": [
             {
@@ -56,6 +57,7 @@ def plan_text(plan: ExportPlan) -> str:
     counts = Counter(edit.action for edit in plan.edits)
     told = ", ".join(f"{count} {action}" for action, count in counts.items()) or "no KV scales"
     lines = [
+        f"judged with --kv-cache-dtype {plan.before.settings.kv_cache_dtype.value}",
         f"before: {plan.verdict_before.outcome.upper()}: {plan.verdict_before.text}",
         f"plan for {plan.engine}: {told}" + (f", named as {plan.names}" if plan.names else ""),
     ]
@@ -64,6 +66,7 @@ def plan_text(plan: ExportPlan) -> str:
         lines += [f"  {_edit(edit)}" for edit in edits[:_SHOWN]]
         if len(edits) > _SHOWN:
             lines.append(f"  ... and {len(edits) - _SHOWN} more {action}")
+        lines.append(f"    why: {edits[0].reason}")
     for config in plan.config_edits:
         lines.append(f"  {config.file}: {config.reason}")
         lines += [f"    {line}" for line in config.diff.splitlines()]
@@ -75,10 +78,10 @@ def plan_text(plan: ExportPlan) -> str:
 
 def _edit(edit: TensorEdit) -> str:
     if edit.action == "dropped":
-        return f"dropped    {edit.key} ({edit.reason})"
+        return f"dropped    {edit.key}"
     name = f"{edit.key} -> {edit.new_key}" if edit.new_key not in (None, edit.key) else edit.key or str(edit.new_key)
     shape = f" as {list(edit.new_shape)}" if edit.new_shape is not None else ""
-    return f"{edit.action:<10} {name}{shape} ({edit.reason})"
+    return f"{edit.action:<10} {name}{shape}"
 
 
 def result_as_data(result: ExportResult) -> dict[str, Any]:

@@ -189,8 +189,9 @@ def test_export_then_check(samples: Path, tmp_path: Path, capsys: pytest.Capture
     status, plan = told(capsys, "export", samples / GEMMA, out, "--dry-run", "--json")
     assert status == 0
     assert not out.exists()
-    status, answer = told(capsys, "export", samples / GEMMA, out, "--json", "--kv-cache-dtype", "fp8")
+    status, answer = told(capsys, "export", samples / GEMMA, out, "--json")
     assert status == 0
+    assert answer["kv_cache_dtype"] == "fp8"
     assert plan["verdict_before"]["outcome"] == "fails"
     assert answer["verdict_after"]["outcome"] == "ok"
     status, report = told(capsys, "check", out, "--kv-cache-dtype", "fp8", "--json")
