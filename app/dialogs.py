@@ -173,8 +173,8 @@ class About(QDialog):
         name.setFont(font)
         words = Passage(
             self.tr(
-                "Inspector for the KV-cache scales of LLM checkpoints: will the engine's attention layers really receive "
-                "them, and if not, why, and how is it fixed? Free software under the Apache License 2.0."
+                "Inspector for the KV-cache scales of LLM checkpoints: will the engine's attention layers really "
+                "receive them, and if not, why, and how is it fixed? Free software under the Apache License 2.0."
             )
         )
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)

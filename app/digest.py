@@ -19,6 +19,7 @@ from core.naming.scales import KVScale
 
 COVERED_ROLES = ("k", "v", "q", "prob")
 _EXPECTED_ROLES = ("k", "v")
+_SIDES = frozenset({"encoder", "decoder"})
 
 
 class Status(StrEnum):
@@ -50,8 +51,9 @@ LOST = frozenset({Status.RAISES, Status.UNREADABLE, Status.DROPPED, Status.IGNOR
 class Row:
     """One line of the key table: a scale's tensor, or a parameter that expects one and gets none.
 
-    ``id`` is what the selection holds: the checkpoint key (with its shard where two shards hold it), or the
-    parameter's name where there is no tensor (then ``key`` is ""). ``target`` is the parameter the tensor reaches, else the name the engine looked for last.
+    ``id`` is what the selection holds: the checkpoint key (with its shard where an earlier one holds it too), or the
+    parameter's name where there is no tensor (then ``key`` is ""). ``target`` is the parameter that the tensor
+    reaches, else the name the engine looked for last.
     """
 
     id: str
@@ -188,15 +190,19 @@ class _Layers:
                 return owner
         if layer is None:
             return None
-        candidates = self._by_layer.get(layer, [])
-        if len(candidates) <= 1:
-            return candidates[0] if candidates else None
-        return max(candidates, key=lambda candidate: _common(module, candidate.path), default=None)
+        parts = module.split(".")
+        side = _SIDES.intersection(parts)
+        candidates = [
+            candidate
+            for candidate in self._by_layer.get(layer, [])
+            if _SIDES.intersection(candidate.path.split(".")) in (side, frozenset())
+        ]
+        return max(candidates, key=lambda candidate: _shared(parts, candidate.path.split(".")), default=None)
 
 
-def _common(module: str, path: str) -> int:
-    """How many trailing-insensitive path components two module names share."""
-    return len(set(module.split(".")) & set(path.split(".")))
+def _shared(one: list[str], other: list[str]) -> int:
+    """How many components two module paths have in common."""
+    return sum(min(one.count(part), other.count(part)) for part in set(one))
 
 
 def _findings_by_key(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
@@ -357,9 +363,8 @@ def _columns(attention: Iterable[AttentionLayer], rows: Iterable[Row]) -> tuple[
 
 
 def _group(path: str) -> str:
-    """The part of a module's path before its layer number: "model.layers.3.self_attn" -> "model.layers"."""
-    match = re.search(r"\.\d+(\.|$)", path)
-    return path[: match.start()] if match else path
+    """The stack a layer belongs to: "model.layers.3.self_attn.attn" -> "model.layers.*.self_attn.attn"."""
+    return re.sub(r"\.\d+(?=\.|$)", ".*", path, count=1)
 
 
 def _cell(role: str, rows: Iterable[Row], layer: AttentionLayer | None) -> Cell:

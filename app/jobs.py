@@ -36,7 +36,7 @@ _all: weakref.WeakSet[Jobs] = weakref.WeakSet()
 class Job:
     """One piece of work that was started: its title, progress and lane, and the line of code that started it."""
 
-    __slots__ = ("_done", "_failed", "future", "lane", "number", "origin", "progress", "started", "title")
+    __slots__ = ("future", "handlers", "lane", "number", "origin", "progress", "started", "title")
 
     def __init__(self, number: int, title: str, lane: str, origin: str) -> None:
         self.number = number
@@ -46,8 +46,7 @@ class Job:
         self.progress = Progress(what=title)
         self.started = time.monotonic()
         self.future: Future[Any] | None = None
-        self._done: Callable[[Any], None] | None = None
-        self._failed: Callable[[KVScopeError], None] | None = None
+        self.handlers: tuple[Callable[[Any], None], Callable[[KVScopeError], None]] | None = None
 
     @property
     def age(self) -> float:
@@ -109,7 +108,7 @@ class Jobs(QObject):
             raise RuntimeError("the job pool has been shut down")
         caller = sys._getframe(1)  # noqa: SLF001 - a leaked job names the line that started it
         job = Job(next(self._numbers), title, lane, f"{caller.f_code.co_filename}:{caller.f_lineno}")
-        job._done, job._failed = done, failed
+        job.handlers = done, failed
         if lane:
             self.cancel(lane)
             self._lanes[lane] = job.number
@@ -157,11 +156,11 @@ class Jobs(QObject):
         current = not job.lane or self._lanes.get(job.lane) == number
         if job.lane and current:
             del self._lanes[job.lane]
-        done, failed = job._done, job._failed
-        job._done = job._failed = None
+        handlers, job.handlers = job.handlers, None
         self.job_ended.emit(job)
-        if not current or done is None or failed is None:
+        if not current or handlers is None:
             return
+        done, failed = handlers
         if error is None:
             done(job.future.result())
         else:
@@ -187,7 +186,9 @@ def _for_people(job: Job, error: BaseException) -> KVScopeError:
     problem = QCoreApplication.translate("Jobs", "{job} stopped on an unexpected {error}: {text}").format(
         job=job.title, error=type(error).__name__, text=error
     )
-    return KVScopeError(problem, remedy=QCoreApplication.translate("Jobs", "The Log panel has the details."))
+    found = KVScopeError(problem, remedy=QCoreApplication.translate("Jobs", "Its details belong into a report."))
+    found.__cause__ = error
+    return found
 
 
 def running_jobs() -> tuple[Job, ...]:

@@ -30,7 +30,7 @@ class Selection(QObject):
         return self._current
 
     def select(self, ids: Iterable[str], *, current: str | None = None, origin: object = None) -> None:
-        """Replace the selection. ``current`` defaults to the old current row while it stays selected, else the first."""
+        """Replace the selection; ``current`` defaults to the old one while it stays selected, else to the first id."""
         ordered = tuple(ids)
         chosen = frozenset(ordered)
         if current is None or current not in chosen:

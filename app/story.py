@@ -17,6 +17,7 @@ from app.text import translate
 from app.theme.palettes import Tone
 from app.theme.status import meaning, tone, word
 from core.diagnosis.finding import Finding, Severity
+from core.engines import get_engine
 from core.engines.outcome import AttentionLayer
 from core.naming.mapper import Step
 
@@ -73,7 +74,7 @@ class Story:
 
 def tell(digest: Digest, row: Row) -> Story:
     """The story of ``row``."""
-    engine = digest.inspection.settings.engine.value or translate("Story", "the engine")
+    engine = get_engine(str(digest.inspection.settings.engine.value)).title
     beats = [_beginning(row)]
     steps = row.delivery.steps if row.delivery is not None else ()
     beats += [_rule(step) for step in steps]

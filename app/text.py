@@ -18,8 +18,8 @@ def translate(context: str, text: str) -> str:
     return QCoreApplication.translate(context, text)
 
 
-def number(value: float) -> str:
-    """A scale in at most five significant digits: "0.03412", "3.7e-40", "NaN", "inf"."""
+def number(value: float, digits: int = 5) -> str:
+    """A scale in at most so many significant digits: "0.03412", "3.7e-40", "NaN", "inf"."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -28,7 +28,7 @@ def number(value: float) -> str:
         return "-0.0" if math.copysign(1, value) < 0 else "0.0"
     if value == int(value) and abs(value) < 1e5:
         return f"{value:.1f}"
-    text = f"{value:.5g}"
+    text = f"{value:.{digits}g}"
     return text.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
@@ -47,7 +47,7 @@ def values(stored: Sequence[float]) -> str:
     if not finite:
         return number(stored[0])
     low, high = min(finite), max(finite)
-    spread = number(low) if low == high else f"{number(low)} – {number(high)}"
+    spread = number(low) if low == high else f"{number(low, 3)} – {number(high, 3)}"
     return spread if len(finite) == len(stored) else f"{spread}, {number(math.nan)}"
 
 
@@ -58,12 +58,12 @@ def shape(size: Sequence[int]) -> str:
 
 def size(count: int) -> str:
     """Bytes in binary units: "12.4 GiB"."""
-    return QLocale().formattedDataSize(count, 1, QLocale.DataSizeFormat.DataSizeIecFormat)
+    return _locale().formattedDataSize(count, 1, QLocale.DataSizeFormat.DataSizeIecFormat)
 
 
 def count(value: int) -> str:
     """A whole number with its thousands apart."""
-    return QLocale().toString(value)
+    return _locale().toString(value)
 
 
 def plural(number: int, one: str, many: str) -> str:
@@ -76,3 +76,9 @@ def milliseconds(value: float) -> str:
     if value < 10:
         return f"{value:.2f} ms"
     return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
+
+
+def _locale() -> QLocale:
+    """The user's; American English where the system has only the C locale, which does not part thousands."""
+    system = QLocale()
+    return QLocale("en_US") if system.language() is QLocale.Language.C else system

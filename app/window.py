@@ -90,7 +90,7 @@ class Window(QMainWindow):
             from app.workspace import Workspace
 
             made = Workspace(self.session, self.actions_table, self.log)
-            made.open_button.setMenu(self._open_menu())
+            made.header.set_open_menu(self._open_menu())
             made.message.connect(self.say)
             made.digest_shown.connect(self.status.show_digest)
             made.selection.changed.connect(self._enable_actions)
@@ -199,9 +199,6 @@ class Window(QMainWindow):
         if self.jobs.running():
             given |= Needs.RUNNING
         self.actions_table.enable(given)
-        if self._workspace is not None:
-            self._workspace.verify_button.setEnabled(digest is not None)
-            self._workspace.export_button.setEnabled(digest is not None)
 
     def _open_menu(self) -> QMenu:
         menu = QMenu(self)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QSplitter, QStackedWidget, QTabWidget, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QStackedWidget, QTabWidget, QWidget
 
 from app.actions import Actions
 from app.digest import Digest
@@ -17,26 +16,24 @@ from app.panels.coverage import Coverage
 from app.panels.export import ExportPanel
 from app.panels.gpu import GpuPanel
 from app.panels.groups import GroupsPanel
+from app.panels.header import Header
 from app.panels.keys import KeysPanel
+from app.panels.layouts import grow, split, vertical
 from app.panels.log import LogBridge, LogPanel
-from app.panels.parts import Button, Note, surface
-from app.panels.pickers import Picker
+from app.panels.parts import surface
 from app.panels.plot import PlotPanel
 from app.panels.problems import ProblemsPanel
+from app.panels.waiting import Waiting
 from app.panels.why import WhyPanel
 from app.selection import Selection
 from app.session import Session, cancelled
 from app.settings import Settings
 from app.theme.theme import theme
-from core.architectures import known_architectures
-from core.backends import BACKENDS
-from core.engines import DEFAULT_ENGINE, ENGINES
+from core.engines import ENGINES
 from core.errors import KVScopeError
-from core.quantization import KV_CACHE_DTYPES
-from core.settings import Choice
 
 TABS = ("problems", "backends", "plot", "export", "gpu", "log")
-_DTYPES = ("bfloat16", "float16", "float32")
+_ROW_ACTIONS = ("copy_key", "copy_row", "copy_why", "next_problem", "verify", "export")
 
 
 class Workspace(QWidget):
@@ -54,11 +51,11 @@ class Workspace(QWidget):
         self._pending: str | None = None
         jobs = session.jobs
 
+        self.header = Header(session, actions)
         self.banner = Banner(actions["next_problem"], actions["export"])
         self.coverage = Coverage(self.selection)
         self.groups = GroupsPanel(self.selection, jobs)
-        row_menu = [actions[name] for name in ("copy_key", "copy_row", "copy_why", "next_problem", "verify", "export")]
-        self.keys = KeysPanel(self.selection, jobs, row_menu)
+        self.keys = KeysPanel(self.selection, jobs, [actions[name] for name in _ROW_ACTIONS])
         self.why = WhyPanel(self.selection)
         self.problems = ProblemsPanel(self.selection)
         self.backends = BackendsPanel(self.selection, jobs)
@@ -66,129 +63,39 @@ class Workspace(QWidget):
         self.export = ExportPanel(session, self.selection)
         self.gpu = GpuPanel(session, self.selection)
         self.log = LogPanel(log)
-        self.tabs = QTabWidget()
-        self.tabs.setDocumentMode(True)
-        self.tabs.setIconSize(QSize(15, 15))
-        self.tabs.setAccessibleName(self.tr("Details"))
-        panels: dict[str, tuple[QWidget, str]] = {
-            "problems": (self.problems, self.tr("Problems")),
-            "backends": (self.backends, self.tr("Backends")),
-            "plot": (self.plot, self.tr("Plot")),
-            "export": (self.export, self.tr("Export preview")),
-            "gpu": (self.gpu, self.tr("GPU")),
-            "log": (self.log, self.tr("Log")),
-        }
-        for name in TABS:
-            panel, title = panels[name]
-            page = surface()
-            layout = QVBoxLayout(page)
-            layout.setContentsMargins(0, 0, 0, 0)
-            layout.addWidget(panel)
-            self.tabs.addTab(page, title)
-        self._lay_out()
+        self.tabs = self._make_tabs()
+        self.waiting = Waiting(actions["reload"], actions["close"])
+        self.body = split(
+            Qt.Orientation.Horizontal,
+            (_on_surface(self.groups), 200, 0),
+            (_on_surface(self.keys), 690, 3),
+            (_on_surface(self.why), 380, 2),
+        )
+        self.halves = split(Qt.Orientation.Vertical, (self.body, 360, 3), (self.tabs, 270, 2))
+        self._found = QWidget()
+        grow(vertical(self.coverage, self.halves, parent=self._found), self.halves)
+        self._pages = QStackedWidget()
+        self._pages.addWidget(self.waiting)
+        self._pages.addWidget(self._found)
+        grow(vertical(self.header, self.banner, self._pages, parent=self), self._pages)
         self._connect()
         self._draw_icons()
-        self._offer_choices()
-        self._show_waiting()
 
-    # --- construction
-
-    def _lay_out(self) -> None:
-        self.engine = Picker(self.tr("Engine"), "TensorRT-LLM 1.2.3")
-        self.method = Picker(self.tr("Backend"), "Auto: compressed-tensors")
-        self.architecture = Picker(self.tr("Architecture"), "Auto: Qwen3MoeForCausalLM")
-        self.kv_cache_dtype = Picker(self.tr("KV cache dtype"), "Auto: auto → fp8_e4m3")
-        self.dtype = Picker(self.tr("Model dtype"), "Auto: bfloat16")
-        bar = QWidget()
-        row = QHBoxLayout(bar)
-        row.setContentsMargins(12, 7, 12, 8)
-        row.setSpacing(10)
-        buttons = QHBoxLayout()
-        buttons.setSpacing(4)
-        self.open_button = QToolButton()
-        self.open_button.setObjectName("raised")
-        self.open_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.open_button.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
-        self.open_button.setText(self.tr("Open"))
-        self.open_button.setAccessibleName(self.tr("Open"))
-        self.open_button.setToolTip(self._actions["open_folder"].toolTip())
-        self.open_button.clicked.connect(self._actions["open_folder"].trigger)
-        self.reload_button = QToolButton()
-        self.reload_button.setObjectName("raised")
-        self.reload_button.setDefaultAction(self._actions["reload"])
-        self.reload_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonIconOnly)
-        self.reload_button.setAccessibleName(self.tr("Reload"))
-        buttons.addWidget(self.open_button)
-        buttons.addWidget(self.reload_button)
-        row.addLayout(buttons)
-        row.setAlignment(buttons, Qt.AlignmentFlag.AlignBottom)
-        for picker, stretch in (
-            (self.engine, 4), (self.method, 6), (self.architecture, 6), (self.kv_cache_dtype, 5), (self.dtype, 5),
-        ):  # fmt: skip
-            row.addWidget(picker, stretch)
-        row.addStretch(1)
-        ends = QHBoxLayout()
-        ends.setSpacing(4)
-        self.verify_button = Button(self.tr("Verify on GPU"), "gpu", tip=self._actions["verify"].toolTip())
-        self.verify_button.clicked.connect(self._actions["verify"].trigger)
-        self.export_button = Button(self.tr("Export…"), "export", tip=self._actions["export"].toolTip())
-        self.export_button.clicked.connect(self._actions["export"].trigger)
-        ends.addWidget(self.verify_button)
-        ends.addWidget(self.export_button)
-        row.addLayout(ends)
-        row.setAlignment(ends, Qt.AlignmentFlag.AlignBottom)
-
-        self.body = QSplitter(Qt.Orientation.Horizontal)
-        for panel in (self.groups, self.keys, self.why):
-            ground = surface()
-            layout = QVBoxLayout(ground)
-            layout.setContentsMargins(0, 0, 0, 0)
-            layout.addWidget(panel)
-            self.body.addWidget(ground)
-        self.body.setSizes([200, 690, 380])
-        for place, stretch in enumerate((0, 3, 2)):
-            self.body.setStretchFactor(place, stretch)
-        self.halves = QSplitter(Qt.Orientation.Vertical)
-        self.halves.addWidget(self.body)
-        self.halves.addWidget(self.tabs)
-        self.halves.setSizes([360, 270])
-        self.halves.setStretchFactor(0, 3)
-        self.halves.setStretchFactor(1, 2)
-        for splitter in (self.body, self.halves):
-            splitter.setHandleWidth(1)
-            splitter.setChildrenCollapsible(False)
-        found = QWidget()
-        shown = QVBoxLayout(found)
-        shown.setContentsMargins(0, 0, 0, 0)
-        shown.setSpacing(0)
-        shown.addWidget(self.coverage)
-        shown.addWidget(self.halves, 1)
-        self._found = found
-        self._waiting = surface()
-        waiting = QVBoxLayout(self._waiting)
-        self._note = Note("info")
-        self.retry_button = Button(self.tr("Try again"), "reload")
-        self.retry_button.clicked.connect(self._actions["reload"].trigger)
-        self.other_button = Button(self.tr("Back to the start page"), "close")
-        self.other_button.clicked.connect(self._actions["close"].trigger)
-        line = QHBoxLayout()
-        line.addStretch(1)
-        line.addWidget(self.retry_button)
-        line.addWidget(self.other_button)
-        line.addStretch(1)
-        waiting.addStretch(1)
-        waiting.addWidget(self._note)
-        waiting.addLayout(line)
-        waiting.addStretch(2)
-        self._body = QStackedWidget()
-        self._body.addWidget(self._waiting)
-        self._body.addWidget(found)
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.setSpacing(0)
-        rows.addWidget(bar)
-        rows.addWidget(self.banner)
-        rows.addWidget(self._body, 1)
+    def _make_tabs(self) -> QTabWidget:
+        tabs = QTabWidget()
+        tabs.setDocumentMode(True)
+        tabs.setIconSize(QSize(15, 15))
+        tabs.setAccessibleName(self.tr("Details"))
+        for panel, title in (
+            (self.problems, self.tr("Problems")),
+            (self.backends, self.tr("Backends")),
+            (self.plot, self.tr("Plot")),
+            (self.export, self.tr("Export preview")),
+            (self.gpu, self.tr("GPU")),
+            (self.log, self.tr("Log")),
+        ):
+            tabs.addTab(_on_surface(panel), title)
+        return tabs
 
     def _connect(self) -> None:
         session = self.session
@@ -196,14 +103,8 @@ class Workspace(QWidget):
         session.checkpoint_inspected.connect(self._on_checkpoint_inspected)
         session.opening_failed.connect(self._on_opening_failed)
         session.choice_failed.connect(self._on_choice_failed)
-        session.choices_changed.connect(self._show_choices)
         session.verification_changed.connect(self._on_verification_changed)
         self.export.open_requested.connect(self.open_requested)
-        self.engine.picked.connect(self._on_engine_picked)
-        self.method.picked.connect(self._on_method_picked)
-        self.architecture.picked.connect(self._on_architecture_picked)
-        self.kv_cache_dtype.picked.connect(self._on_kv_cache_dtype_picked)
-        self.dtype.picked.connect(self._on_dtype_picked)
         for source in (self.coverage, self.groups, self.problems):
             source.filter_requested.connect(self._on_filter_requested)
         self.problems.fix_requested.connect(self._actions["export"].trigger)
@@ -211,24 +112,8 @@ class Workspace(QWidget):
         theme().changed.connect(self._draw_icons)
 
     def _draw_icons(self) -> None:
-        self.open_button.setIcon(theme().icon("open-folder"))
-        icons = {
-            "problems": "problems",
-            "backends": "backends",
-            "plot": "plot",
-            "export": "export",
-            "gpu": "gpu",
-            "log": "log",
-        }
         for place, name in enumerate(TABS):
-            self.tabs.setTabIcon(place, theme().icon(icons[name]))
-
-    def _offer_choices(self) -> None:
-        self.engine.offer([(engine.id, engine.title) for engine in ENGINES.values()], automatic=False)
-        self.method.offer([(method, method) for method in sorted(BACKENDS)])
-        self.architecture.offer([(name, name) for name in known_architectures()])
-        self.kv_cache_dtype.offer([(dtype, dtype) for dtype in KV_CACHE_DTYPES if dtype != "auto"])
-        self.dtype.offer([(dtype, dtype) for dtype in _DTYPES])
+            self.tabs.setTabIcon(place, theme().icon(name))
 
     # --- what others ask for
 
@@ -298,7 +183,7 @@ class Workspace(QWidget):
 
     def save(self, settings: Settings) -> None:
         """Keep the sizes for the next run."""
-        if self._body.currentWidget() is self._found:
+        if self._pages.currentWidget() is self._found:
             settings.set_sizes("window/body", self.body.sizes())
             settings.set_sizes("window/halves", self.halves.sizes())
 
@@ -306,36 +191,26 @@ class Workspace(QWidget):
 
     def _on_opening_started(self, path: str) -> None:
         self.selection.clear()
-        self.banner.show_message(self.tr("Opening"), path, icon="open-folder", tone="info")
         self._show_digest(None)
-        self._show_waiting()
-
-    def _show_waiting(self, words: str = "", *, icon: str = "info", failed: bool = False) -> None:
-        self._note.say(
-            words or self.tr("Reading headers, configs and scales …"), icon=icon, tone="error" if failed else "neutral"
-        )
-        self.retry_button.setVisible(failed)
-        self.other_button.setVisible(failed)
-        self._body.setCurrentWidget(self._waiting)
+        self.banner.show_message(self.tr("Opening"), path, icon="open-folder", tone="info")
+        self.waiting.show_progress()
+        self._pages.setCurrentWidget(self.waiting)
 
     def _on_opening_failed(self, path: str, error: KVScopeError) -> None:
         self._show_digest(None)
         if cancelled(error):
             self.banner.show_message(self.tr("Cancelled"), path, icon="cancel", tone="neutral")
-            self._show_waiting(self.tr("Opening was cancelled."), icon="cancel", failed=True)
+            self.waiting.show_cancelled()
         else:
-            name = Path(path).name or path
-            self.banner.show_message(self.tr("Cannot be opened"), name, icon="error", tone="error")
-            self._show_waiting(str(error), icon="error", failed=True)
-        for picker in (self.method, self.architecture, self.kv_cache_dtype, self.dtype):
-            picker.show_nothing()
+            self.banner.show_message(self.tr("Cannot be opened"), Path(path).name or path, icon="error", tone="error")
+            self.waiting.show_failure(error)
+        self._pages.setCurrentWidget(self.waiting)
 
     def _on_choice_failed(self, error: KVScopeError) -> None:
         self.message.emit(str(error))
-        self._show_choices()
 
     def _on_checkpoint_inspected(self, digest: Digest) -> None:
-        self._body.setCurrentWidget(self._found)
+        self._pages.setCurrentWidget(self._found)
         self._show_digest(digest)
         wanted, self._pending = self._pending, None
         if wanted is not None and wanted in digest.by_id:
@@ -347,6 +222,7 @@ class Workspace(QWidget):
         if digest is not None and self.selection.ids:
             kept = [name for name in self.selection.ids if name in digest.by_id]
             self.selection.select(kept, origin=self)
+        self.header.show_digest(digest)
         self.coverage.show_digest(digest)
         self.groups.show_digest(digest)
         self.keys.show_digest(digest)
@@ -356,7 +232,6 @@ class Workspace(QWidget):
         self.plot.show_digest(digest)
         self.export.show_digest(digest)
         self.gpu.show_digest(digest)
-        self._show_choices()
         self._show_verdict()
         self._title_tabs()
         self.digest_shown.emit(digest)
@@ -390,39 +265,13 @@ class Workspace(QWidget):
         title = self.tr("Problems ({count})").format(count=count) if count else self.tr("Problems")
         self.tabs.setTabText(TABS.index("problems"), title)
 
-    def _show_choices(self) -> None:
-        digest, choices = self.session.digest, self.session.choices
-        if digest is None:
-            engine = choices.engine
-            self.engine.show_choice(Choice(engine or DEFAULT_ENGINE, "chosen" if engine else "default"))
-            for picker in (self.method, self.architecture, self.kv_cache_dtype, self.dtype):
-                picker.show_nothing()
-            return
-        settings = digest.inspection.settings
-        # The core is always told an engine; whether the user chose it is known here.
-        self.engine.show_choice(settings.engine if choices.engine else replace(settings.engine, origin="default"))
-        self.method.show_choice(settings.method)
-        self.architecture.show_choice(settings.architecture)
-        self.kv_cache_dtype.show_choice(settings.kv_cache_dtype, becomes=settings.kv_cache_dtype_resolved)
-        self.dtype.show_choice(settings.dtype)
-
-    # --- what the user picks
-
-    def _on_engine_picked(self, value: str) -> None:
-        self.session.choose(replace(self.session.choices, engine=value))
-
-    def _on_method_picked(self, value: str) -> None:
-        self.session.choose(replace(self.session.choices, method=value or None))
-
-    def _on_architecture_picked(self, value: str) -> None:
-        self.session.choose(replace(self.session.choices, architecture=value or None))
-
-    def _on_kv_cache_dtype_picked(self, value: str) -> None:
-        self.session.choose(replace(self.session.choices, kv_cache_dtype=value or None))
-
-    def _on_dtype_picked(self, value: str) -> None:
-        self.session.choose(replace(self.session.choices, dtype=value or None))
-
     def _on_filter_requested(self, query: str) -> None:
         self.keys.set_filter(query)
         self.keys.view.setFocus(Qt.FocusReason.OtherFocusReason)
+
+
+def _on_surface(panel: QWidget) -> QWidget:
+    """The panel on the ground that lists and tables have."""
+    ground = surface()
+    vertical(panel, parent=ground)
+    return ground

@@ -284,7 +284,7 @@ class GroupTree(QAbstractItemModel):
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:
         if orientation != Qt.Orientation.Horizontal or role != Qt.ItemDataRole.DisplayRole or section not in (0, 1):
             return None
-        return (QCoreApplication.translate("Groups", "Group"), QCoreApplication.translate("Groups", "Rows"))[section]
+        return (QCoreApplication.translate("Groups", "Group"), "#")[section]
 
     def data(self, index: Any, role: int = 0) -> Any:
         if not index.isValid():

@@ -28,14 +28,14 @@ _ROOT = QModelIndex()
 
 
 class Column(IntEnum):
-    """The table's columns, in order."""
+    """The table's columns, in order: the narrow facts first, then the names, which may be cut."""
 
     STATUS = 0
     LAYER = 1
     ROLE = 2
-    KEY = 3
-    TARGET = 4
-    VALUE = 5
+    VALUE = 3
+    KEY = 4
+    TARGET = 5
     DTYPE = 6
     SHAPE = 7
     CONVENTION = 8
@@ -148,9 +148,9 @@ def cells_of(row: Row) -> tuple[str, ...]:
         word(row.status),
         "" if row.layer is None else str(row.layer),
         row.role if row.kind in ("scale", "") else f"{row.role} {_KINDS.get(row.kind, row.kind)}",
+        text.values(row.values),
         row.key or nothing,
         row.target,
-        text.values(row.values),
         row.dtype,
         "" if row.missing and not row.shape else (text.shape(row.shape) if row.dtype or row.shape else ""),
         row.convention,

@@ -50,6 +50,7 @@ def severity_word(severity: Severity) -> str:
 
 
 def severity_tone(severity: Severity) -> Tone:
+    """The severity's tone: the palettes have one for each."""
     return severity
 
 

@@ -101,17 +101,22 @@ class BackendsPanel(QWidget):
         chosen = self._selection.ids
         rows = [row for row in self._digest.rows if row.id in chosen] or list(self._digest.rows)
         self.table.show_rows(rows)
-        backends = sum(len(column.methods) for column in self.table.columns())
-        self._caption.setText(
-            self.tr(
-                "{keys} of {total} keys, {backends} backends in {groups} groups that differ; ≠ marks what another backend does differently."
-            ).format(
-                keys=text.count(min(len(rows), MOST_ROWS)),
-                total=text.count(len(self._digest.rows)),
-                backends=backends,
-                groups=len(self.table.columns()),
+        columns = self.table.columns()
+        counts = {
+            "keys": text.count(min(len(rows), MOST_ROWS)),
+            "total": text.count(len(self._digest.rows)),
+            "backends": sum(len(column.methods) for column in columns),
+            "groups": len(columns),
+        }
+        words = (
+            self.tr("{keys} of {total} keys. All {backends} backends do the same with this checkpoint.")
+            if len(columns) == 1
+            else self.tr(
+                "{keys} of {total} keys. {backends} backends in {groups} groups; "
+                "≠ marks what another one does differently."
             )
         )
+        self._caption.setText(words.format(**counts))
 
     def _on_selection_changed(self, origin: object) -> None:
         if origin is not self and self.table.columns():

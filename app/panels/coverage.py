@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import groupby
+from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QPoint, QRect, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QFontMetricsF, QHelpEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
@@ -19,6 +19,7 @@ from app.theme.theme import colours, theme
 
 _LABELS = 46
 _RULER = 17
+_STACKS = 15
 _ROW = 20
 _GAP = 14
 _LEAST, _MOST = 11, 30
@@ -35,6 +36,8 @@ class Strip(QWidget):
         self._selection = selection
         self._digest: Digest | None = None
         self._lefts: list[float] = []
+        self._stacks: list[tuple[str, int, int]] = []
+        self._top = _RULER
         self._width = float(_MOST)
         self._cursor: Place | None = None
         self._anchor: Place | None = None
@@ -51,9 +54,11 @@ class Strip(QWidget):
     def show_digest(self, digest: Digest | None) -> None:
         self._digest = digest
         self._cursor = self._anchor = self._hovered = None
+        self._stacks = _stacks(digest.columns) if digest is not None else []
+        self._top = _RULER + (_STACKS if len(self._stacks) > 1 else 0)
         if digest is not None:
-            self.setFixedHeight(_RULER + _ROW * len(digest.roles) + 4)
-            self.setMinimumWidth(int(_LABELS + _LEAST * len(digest.columns) + _GAP * self._groups() + 8))
+            self.setFixedHeight(self._top + _ROW * len(digest.roles) + 4)
+            self.setMinimumWidth(int(_LABELS + _LEAST * len(digest.columns) + _GAP * len(self._stacks) + 8))
         self._place()
         self.updateGeometry()
         self.update()
@@ -79,18 +84,15 @@ class Strip(QWidget):
     def box(self, place: Place) -> QRectF:
         """The rectangle of a cell."""
         role, column = place
-        return QRectF(self._lefts[column], _RULER + role * _ROW, self._width, _ROW)
+        return QRectF(self._lefts[column], self._top + role * _ROW, self._width, _ROW)
 
     def sizeHint(self) -> QSize:
         count = len(self._digest.columns) if self._digest is not None else 0
         return QSize(int(_LABELS + _MOST * count + 8), self.minimumHeight())
 
-    def _groups(self) -> int:
-        return len(list(groupby(self._digest.columns, key=lambda c: c.group))) if self._digest is not None else 0
-
     def _place(self) -> None:
         columns: tuple[Column, ...] = self._digest.columns if self._digest is not None else ()
-        room = self.width() - _LABELS - 8 - _GAP * max(0, self._groups() - 1)
+        room = self.width() - _LABELS - 8 - _GAP * max(0, len(self._stacks) - 1)
         self._width = min(float(_MOST), max(float(_LEAST), room / len(columns))) if columns else float(_MOST)
         self._lefts = []
         left = float(_LABELS)
@@ -153,29 +155,27 @@ class Strip(QWidget):
         painter.setFont(font)
         painter.setPen(QColor(now.muted))
         metrics = QFontMetricsF(font)
-        last = -1e9
-        start = 0
-        for group, columns in groupby(digest.columns, key=lambda column: column.group):
-            members = list(columns)
-            if self._groups() > 1 and start:
-                x = self._lefts[start] - _GAP / 2
-                painter.fillRect(QRectF(x - 0.5, 3, 1, self.height() - 6), QColor(now.border))
-            step = next(
-                (s for s in (1, 2, 5, 10, 20, 50) if self._width * s > metrics.horizontalAdvance("000") + 3), 100
-            )
-            for offset, column in enumerate(members):
-                if column.layer is None or (column.layer % step and offset):
+        top = self._top - _RULER
+        for name, start, end in self._stacks:
+            left, right = self._lefts[start], self._lefts[end - 1] + self._width
+            if len(self._stacks) > 1:
+                shown = metrics.elidedText(name, Qt.TextElideMode.ElideMiddle, max(right - left, 60))
+                painter.drawText(QRectF(left, 1, max(right - left, 60), _STACKS), Qt.AlignmentFlag.AlignVCenter, shown)
+                if start:
+                    painter.fillRect(QRectF(left - _GAP / 2, 4, 1, self.height() - 8), QColor(now.border))
+            steps = (1, 2, 5, 10, 20, 50)
+            room = metrics.horizontalAdvance("000") + 3
+            step = next((step for step in steps if self._width * step > room), 100)
+            last = -1e9
+            for number in range(start, end):
+                layer = digest.columns[number].layer
+                middle = self._lefts[number] + self._width / 2
+                if layer is None or (layer % step and number != start) or middle - room / 2 < last:
                     continue
-                shown = str(column.layer)
-                middle = self._lefts[start + offset] + self._width / 2
-                width = metrics.horizontalAdvance(shown)
-                if middle - width / 2 < last + 4:
-                    continue
-                painter.drawText(QRectF(middle - 24, 0, 48, _RULER), Qt.AlignmentFlag.AlignCenter, shown)
-                last = middle + width / 2
-            start += len(members)
-            del group
-        painter.drawText(QRectF(0, 0, _LABELS - 6, _RULER), _RIGHT, self.tr("layer"))
+                box = QRectF(middle - 24, top, 48, _RULER)
+                painter.drawText(box, Qt.AlignmentFlag.AlignCenter, str(layer))
+                last = middle + room / 2
+        painter.drawText(QRectF(0, top, _LABELS - 6, _RULER), _RIGHT, self.tr("layer"))
 
     def _paint_labels(self, painter: QPainter, now: Colours, digest: Digest) -> None:
         font = self.font()
@@ -183,7 +183,7 @@ class Strip(QWidget):
         painter.setFont(font)
         painter.setPen(QColor(now.text))
         for role, name in enumerate(digest.roles):
-            painter.drawText(QRectF(0, _RULER + role * _ROW, _LABELS - 8, _ROW), _RIGHT, name)
+            painter.drawText(QRectF(0, self._top + role * _ROW, _LABELS - 8, _ROW), _RIGHT, name)
 
     # --- mouse and keys
 
@@ -191,7 +191,7 @@ class Strip(QWidget):
         """The cell under a point; role -1 is the ruler (a whole layer), column -1 the label (a whole role)."""
         if self._digest is None:
             return None
-        role = -1 if point.y() < _RULER else (point.y() - _RULER) // _ROW
+        role = -1 if point.y() < self._top else (point.y() - self._top) // _ROW
         if role >= len(self._digest.roles):
             return None
         if point.x() < _LABELS:
@@ -311,6 +311,21 @@ class Strip(QWidget):
 
 
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+
+
+def _stacks(columns: Sequence[Column]) -> list[tuple[str, int, int]]:
+    """Runs of columns of one group, as (the part of its name that tells it apart, first, end)."""
+    runs: list[tuple[str, int, int]] = []
+    for number, column in enumerate(columns):
+        if runs and runs[-1][0] == column.group:
+            runs[-1] = (column.group, runs[-1][1], number + 1)
+        else:
+            runs.append((column.group, number, number + 1))
+    parts = [name.split(".") for name, _, _ in runs]
+    shared = 0
+    while parts and shared < min(map(len, parts)) - 1 and len({part[shared] for part in parts}) == 1:
+        shared += 1
+    return [(".".join(part[shared:]), start, end) for part, (_, start, end) in zip(parts, runs, strict=True)]
 
 
 def _span(first: int, last: int, length: int) -> range:

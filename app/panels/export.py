@@ -9,25 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QModelIndex, Qt, Signal
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QFrame,
-    QGridLayout,
-    QHBoxLayout,
-    QLineEdit,
-    QScrollArea,
-    QSizePolicy,
-    QSplitter,
-    QStackedLayout,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QFileDialog, QGridLayout, QLineEdit, QScrollArea, QWidget
 
 from app import text
 from app.digest import Digest
 from app.models.records import Record, RecordTable
-from app.panels.parts import Button, Chip, Note, Passage, clear, label
+from app.panels.layouts import grow, horizontal, split, stacked, vertical
+from app.panels.parts import Button, Chip, ElidedBox, Note, Passage, clear, label
 from app.panels.tables import Table
 from app.selection import Selection
 from app.session import Session, cancelled
@@ -83,88 +71,61 @@ class ExportPanel(QWidget):
         self.view = Table(self.table, self.tr("What the export changes"), dict(enumerate(samples)), names=(1, 2))
         self.view.selectionModel().currentRowChanged.connect(self._on_row_changed)
 
-        self._sheet = self._make_sheet()
-        split = QSplitter(Qt.Orientation.Horizontal)
-        split.setHandleWidth(1)
-        split.addWidget(self.view)
-        split.addWidget(self._sheet)
-        split.setStretchFactor(0, 3)
-        split.setStretchFactor(1, 2)
-        split.setSizes([640, 460])
-        split.setChildrenCollapsible(False)
-        self._split = split
+        self._make_controls()
+        self._split = split(Qt.Orientation.Horizontal, (self.view, 640, 3), (self._make_sheet(), 460, 2))
         self._note = Note("export")
         self.retry_button = Button(self.tr("Plan again"), "reload")
         self.retry_button.clicked.connect(self.plan)
-        notes = QWidget()
-        rows = QVBoxLayout(notes)
-        rows.addWidget(self._note, 1)
-        rows.addWidget(self.retry_button, 0, Qt.AlignmentFlag.AlignHCenter)
-        rows.addStretch(1)
-        self._notes = notes
-        self._stack = QStackedLayout(self)
-        self._stack.addWidget(notes)
-        self._stack.addWidget(split)
+        self._notes = QWidget()
+        grow(vertical(self._note, horizontal(1, self.retry_button, 1), 1, parent=self._notes), self._note)
+        self._stack = stacked(self, self._notes, self._split)
         theme().changed.connect(self.table.refresh_theme)
 
-    def _make_sheet(self) -> QWidget:
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        page = QWidget()
-        page.setObjectName("page")
-        area.setWidget(page)
-        rows = QVBoxLayout(page)
-        rows.setContentsMargins(14, 10, 14, 10)
-        rows.setSpacing(8)
-        form = QGridLayout()
-        form.setHorizontalSpacing(8)
-        form.setVerticalSpacing(6)
-        form.setColumnStretch(1, 1)
-        self.names = QComboBox()
+    def _make_controls(self) -> None:
+        self.names = ElidedBox()
         self.names.setAccessibleName(self.tr("Names to write"))
-        self.names.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        for value, shown in (
-            ("", self.tr("Automatic: what the engine loads, changing least")),
-            ("as-is", self.tr("as they are")),
-        ):
-            self.names.addItem(shown, value)
+        self.names.addItem(self.tr("Automatic: what the engine loads, changing least"), "")
+        self.names.addItem(self.tr("as they are"), "as-is")
         self.names.activated.connect(self._on_names_activated)
         self.folder = QLineEdit()
         self.folder.setAccessibleName(self.tr("New folder"))
         self.folder.textChanged.connect(self._enable)
-        browse = Button(self.tr("Browse…"), "open-folder")
-        browse.clicked.connect(self._on_browse_clicked)
+        self.browse_button = Button(self.tr("Browse…"), "open-folder")
+        self.browse_button.clicked.connect(self._on_browse_clicked)
         self.write_button = Button(self.tr("Write"), "export", primary=True)
         self.write_button.clicked.connect(self.write)
+        self.open_button = Button(self.tr("Open the result"), "open-folder")
+        self.open_button.clicked.connect(self._on_open_clicked)
+        self.open_button.hide()
+        self._summary = label(wrap=True)
+        self._message = Passage()
+        self._message.hide()
+
+    def _make_sheet(self) -> QWidget:
+        form = QGridLayout()
+        form.setHorizontalSpacing(8)
+        form.setVerticalSpacing(6)
+        form.setColumnStretch(1, 1)
         form.addWidget(label(self.tr("Names"), dim=True), 0, 0)
         form.addWidget(self.names, 0, 1, 1, 2)
         form.addWidget(label(self.tr("New folder"), dim=True), 1, 0)
         form.addWidget(self.folder, 1, 1)
-        form.addWidget(browse, 1, 2)
-        rows.addLayout(form)
-        line = QHBoxLayout()
-        self._summary = label(wrap=True)
-        line.addWidget(self._summary, 1)
-        line.addWidget(self.write_button, 0, Qt.AlignmentFlag.AlignTop)
-        rows.addLayout(line)
+        form.addWidget(self.browse_button, 1, 2)
+        line = horizontal(self._summary, self.write_button)
+        grow(line, self._summary)
         self._verdicts = QGridLayout()
         self._verdicts.setHorizontalSpacing(10)
         self._verdicts.setVerticalSpacing(5)
         self._verdicts.setColumnStretch(2, 1)
-        rows.addLayout(self._verdicts)
-        self._message = Passage()
-        self._message.hide()
-        rows.addWidget(self._message)
-        self.open_button = Button(self.tr("Open the result"), "open-folder")
-        self.open_button.clicked.connect(self._on_open_clicked)
-        self.open_button.hide()
-        rows.addWidget(self.open_button)
-        self._details = QVBoxLayout()
-        self._details.setSpacing(5)
-        rows.addLayout(self._details)
-        rows.addStretch(1)
+        self._details = vertical(spacing=5)
+        page = QWidget()
+        page.setObjectName("page")
+        parts = (form, line, self._verdicts, self._message, horizontal(self.open_button, 1), self._details, 1)
+        vertical(*parts, parent=page, margins=(14, 10, 14, 10), spacing=8)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(page)
         return area
 
     # --- content

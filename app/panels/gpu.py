@@ -7,22 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 from PySide6.QtCore import QModelIndex, Qt, Signal
 from PySide6.QtGui import QGuiApplication, QShowEvent
-from PySide6.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QHBoxLayout,
-    QSizePolicy,
-    QSplitter,
-    QStackedLayout,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QCheckBox, QWidget
 
 from app import text
 from app.digest import Digest
 from app.models.records import Record, RecordTable
 from app.observation import Observation, observation_of
-from app.panels.parts import Button, Chip, Note, Passage, label
+from app.panels.layouts import grow, horizontal, split, stacked, vertical
+from app.panels.parts import Button, Chip, ElidedBox, Note, Passage, label
 from app.panels.tables import Table
 from app.selection import Selection
 from app.session import Session, cancelled
@@ -53,12 +45,46 @@ class GpuPanel(QWidget):
         self._running = False
         self._run_when_listed = False
 
-        self.device = QComboBox()
+        self._make_controls()
+        self._make_tables()
+        self._note = Note("gpu")
+        command = horizontal(self._command, self._copy)
+        grow(command, self._command)
+        command.setAlignment(self._command, Qt.AlignmentFlag.AlignVCenter)
+        result = horizontal(self._chip, self._text, spacing=8)
+        grow(result, self._text)
+        result.setAlignment(self._chip, Qt.AlignmentFlag.AlignTop)
+        run = horizontal(self.device, self.run_button, self.cancel_button)
+        grow(run, self.device)
+        left, right, self._table_page = QWidget(), QWidget(), QWidget()
+        controls = vertical(
+            run,
+            self.all_weights,
+            self._reason,
+            command,
+            result,
+            self.steps_view,
+            parent=left,
+            margins=(12, 10, 12, 8),
+            spacing=7,
+        )
+        controls.addStretch(1)
+        controls.setStretchFactor(self.steps_view, 100)
+        top = horizontal(self._counted, self.only_differences, margins=(12, 6, 12, 6))
+        grow(top, self._counted)
+        grow(vertical(top, self.held_view, parent=self._table_page), self.held_view)
+        self._right = stacked(right, self._note, self._table_page)
+        vertical(split(Qt.Orientation.Horizontal, (left, 440, 2), (right, 660, 3)), parent=self)
+        for model in (self.steps, self.held):
+            theme().changed.connect(model.refresh_theme)
+        self._show_result()
+        self._show_reason()
+        self._enable()
+
+    def _make_controls(self) -> None:
+        self.device = ElidedBox()
         self.device.setAccessibleName(self.tr("Device"))
-        self.device.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.device.setMinimumContentsLength(12)
         self.device.addItem(self.tr("looking for devices …"), "")
-        self.device.setEnabled(False)
         self.run_button = Button(self.tr("Run the loader"), "play", primary=True)
         self.run_button.clicked.connect(self.run)
         self.cancel_button = Button(self.tr("Cancel"), "cancel")
@@ -70,93 +96,31 @@ class GpuPanel(QWidget):
         self._reason = Passage()
         self._reason.setAccessibleName(self.tr("Why CUDA cannot be used here"))
         self._command = Passage("", fixed=True)
+        self._command.setAccessibleName(self.tr("Command for a machine with a GPU"))
         self._copy = Button(self.tr("Copy command"), "copy", flat=True)
         self._copy.clicked.connect(self._on_copy_clicked)
         self._chip = Chip()
         self._text = Passage()
+
+    def _make_tables(self) -> None:
         self.steps = RecordTable([self.tr("Step"), self.tr("Time"), self.tr("What it did")], [1], self)
         self.steps_view = Table(self.steps, self.tr("Steps"), {0: "read back parameters", 1: "999.99 ms"})
-
-        left = QWidget()
-        rows = QVBoxLayout(left)
-        rows.setContentsMargins(12, 10, 12, 8)
-        rows.setSpacing(7)
-        line = QHBoxLayout()
-        line.setSpacing(6)
-        line.addWidget(self.device, 1)
-        line.addWidget(self.run_button)
-        line.addWidget(self.cancel_button)
-        rows.addLayout(line)
-        rows.addWidget(self.all_weights)
-        rows.addWidget(self._reason)
-        command = QHBoxLayout()
-        command.addWidget(self._command, 1)
-        command.addWidget(self._copy, 0, Qt.AlignmentFlag.AlignTop)
-        rows.addLayout(command)
-        result = QHBoxLayout()
-        result.addWidget(self._chip, 0, Qt.AlignmentFlag.AlignTop)
-        result.addWidget(self._text, 1)
-        rows.addLayout(result)
-        rows.addWidget(self.steps_view, 1)
-
-        self.held = RecordTable(
-            [
-                self.tr("Layer"),
-                self.tr("Attribute"),
-                self.tr("Expected"),
-                self.tr("Held"),
-                self.tr("Dtype"),
-                self.tr("Max. error"),
-                self.tr("Compared with"),
-            ],
-            [2, 3, 5],
-            self,
-        )
-        samples = (
-            "12.self_attn.attn__",
-            "_prob_scale_float",
-            "0.0312 – 0.0478",
-            "0.0312 – 0.0478",
-            "bfloat16",
-            "Max. error_",
-        )
-        self.held_view = Table(self.held, self.tr("Expected and held values"), dict(enumerate(samples)), names=(0,))
+        columns = {
+            self.tr("Layer"): "12.self_attn.attn__",
+            self.tr("Attribute"): "_prob_scale_float",
+            self.tr("Expected"): "0.0312 – 0.0478",
+            self.tr("Held"): "0.0312 – 0.0478",
+            self.tr("Dtype"): "bfloat16",
+            self.tr("Max. error"): "Max. error_",
+            self.tr("Compared with"): "",
+        }
+        self.held = RecordTable(list(columns), [2, 3, 5], self)
+        samples = dict(enumerate(columns.values()))
+        self.held_view = Table(self.held, self.tr("Expected and held values"), samples, names=(0,))
         self.held_view.selectionModel().currentRowChanged.connect(self._on_row_changed)
+        self._counted = label(dim=True)
         self.only_differences = QCheckBox(self.tr("Differences only"))
         self.only_differences.toggled.connect(self._fill_held)
-        self._note = Note("gpu")
-        right = QWidget()
-        shown = QVBoxLayout()
-        shown.setContentsMargins(0, 0, 0, 0)
-        shown.setSpacing(0)
-        top = QHBoxLayout()
-        top.setContentsMargins(12, 6, 12, 6)
-        self._counted = label(dim=True)
-        top.addWidget(self._counted, 1)
-        top.addWidget(self.only_differences)
-        shown.addLayout(top)
-        shown.addWidget(self.held_view, 1)
-        table = QWidget()
-        table.setLayout(shown)
-        self._right = QStackedLayout(right)
-        self._right.addWidget(self._note)
-        self._right.addWidget(table)
-        self._table_page = table
-        split = QSplitter(Qt.Orientation.Horizontal)
-        split.setHandleWidth(1)
-        split.setChildrenCollapsible(False)
-        split.addWidget(left)
-        split.addWidget(right)
-        split.setStretchFactor(0, 2)
-        split.setStretchFactor(1, 3)
-        split.setSizes([440, 660])
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(split)
-        for table_model in (self.steps, self.held):
-            theme().changed.connect(table_model.refresh_theme)
-        self._show_result()
-        self._enable()
 
     # --- content
 

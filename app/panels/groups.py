@@ -38,7 +38,7 @@ class GroupsPanel(QWidget):
         self.view.setExpandsOnDoubleClick(False)
         self.view.setIconSize(QSize(13, 13))
         self.view.setIndentation(14)
-        self.view.setTextElideMode(Qt.TextElideMode.ElideLeft)
+        self.view.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         header = self.view.header()
         header.setStretchLastSection(False)
         header.setMinimumSectionSize(20)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QAction, QContextMenuEvent, QKeyEvent
 from PySide6.QtWidgets import (
-    QHBoxLayout,
     QLineEdit,
     QMenu,
     QSizePolicy,
-    QStackedLayout,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -20,6 +17,7 @@ from app.jobs import Jobs
 from app.models.keys import Column, KeyTable, ScaleSource, Source
 from app.models.query import FIELDS, parse
 from app.models.tensors import TensorSource
+from app.panels.layouts import grow, horizontal, stacked, vertical
 from app.panels.parts import Button, Head, Note, label
 from app.panels.tables import Table
 from app.selection import Selection
@@ -32,9 +30,9 @@ _SAMPLES: dict[int, str] = {
     Column.STATUS: "not reached",
     Column.LAYER: "Layer",
     Column.ROLE: "k bias",
-    Column.KEY: "12.self_attn.k_proj.output_scale",
-    Column.TARGET: "12.self_attn.mla_attn.k_scale",
-    Column.VALUE: "0.0312 – 0.0478",
+    Column.VALUE: "0.0117 – 0.043",
+    Column.KEY: "…12.self_attn.k_proj.output_scale",
+    Column.TARGET: "…12.self_attn.attn.k_scale__",
     Column.DTYPE: "BF16_",
     Column.SHAPE: "8 × 1 × 1",
     Column.CONVENTION: "compressed-tens",
@@ -67,22 +65,35 @@ class KeysPanel(QWidget):
         self._clear = Button(self.tr("Clear filter"), "cancel", flat=True)
         self._clear.clicked.connect(self.clear_filter)
         self._head.add(self._clear)
+        self._make_filter()
+        self._note = Note("filter")
+        body = QWidget()
+        self._stack = stacked(body, self.view, self._note)
+        bar = horizontal(self.filter, margins=(8, 6, 8, 6))
+        grow(vertical(self._head, bar, self._hint, body, parent=self), body)
 
+        self.view.selectionModel().selectionChanged.connect(self._on_view_selected)
+        self.view.selectionModel().currentRowChanged.connect(self._on_view_current)
+        self.view.installEventFilter(self)
+        self.table.modelReset.connect(self._on_model_reset)
+        selection.changed.connect(self._on_selection_changed)
+        theme().changed.connect(self.table.refresh_theme)
+
+    def _make_filter(self) -> None:
         self.filter = QLineEdit()
         self.filter.setClearButtonEnabled(True)
         self.filter.setPlaceholderText(self.tr("Filter: words, layer:3-7, role:k, status:dropped, value:>0.5 …"))
         self.filter.setAccessibleName(self.tr("Filter keys"))
-        fields = " ".join(f"{field}:" for field in FIELDS)
         self.filter.setToolTip(
             self.tr(
                 "Terms are AND-ed; a minus turns one round; commas mean or.\nFields: {fields}\n"
                 'Examples: k_proj -layer:0   value:>0.5   shape:8x1x1   status:dropped,missing   "two words"'
-            ).format(fields=fields)
+            ).format(fields=" ".join(f"{field}:" for field in FIELDS))
         )
         self.filter.textChanged.connect(self._on_text_changed)
         self.filter.returnPressed.connect(self._on_return_pressed)
         self.filter.installEventFilter(self)
-        self._hint = label(dim=True)
+        self._hint = label()
         self._hint.setProperty("wrong", True)
         self._hint.setContentsMargins(10, 0, 10, 4)
         self._hint.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
@@ -91,30 +102,6 @@ class KeysPanel(QWidget):
         self._delay.setSingleShot(True)
         self._delay.setInterval(FILTER_DELAY_MS)
         self._delay.timeout.connect(self.apply_filter)
-
-        bar = QHBoxLayout()
-        bar.setContentsMargins(8, 6, 8, 6)
-        bar.addWidget(self.filter)
-        self._note = Note("filter")
-        body = QWidget()
-        self._stack = QStackedLayout(body)
-        self._stack.addWidget(self.view)
-        self._stack.addWidget(self._note)
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.setSpacing(0)
-        rows.addWidget(self._head)
-        rows.addLayout(bar)
-        rows.addWidget(self._hint)
-        rows.addWidget(body, 1)
-
-        self.view.selectionModel().selectionChanged.connect(self._on_view_selected)
-        self.view.selectionModel().currentRowChanged.connect(self._on_view_current)
-        self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.DefaultContextMenu)
-        self.view.installEventFilter(self)
-        self.table.modelReset.connect(self._on_model_reset)
-        selection.changed.connect(self._on_selection_changed)
-        theme().changed.connect(self.table.refresh_theme)
 
     # --- content
 

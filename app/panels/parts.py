@@ -286,8 +286,15 @@ class Note(QWidget):
         column.addWidget(self._text)
         column.addStretch(1)
 
+    @property
+    def text(self) -> str:
+        return self._text.text()
+
     def say(self, text: str, *, icon: str = "info", tone: Tone = "neutral") -> None:
+        """Show another sentence."""
         self._icon.show_icon(icon, tone)
+        self._text.setProperty("dim", tone != "error")
+        self._text.style().polish(self._text)
         self._text.setText(text)
 
 

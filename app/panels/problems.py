@@ -192,7 +192,8 @@ class ProblemsPanel(QWidget):
         else:
             self._note.say(
                 self.tr(
-                    "No rule found anything wrong. That proves nothing by itself: the prediction does not run the engine."
+                    "No rule found anything wrong. That proves nothing by itself: "
+                    "the prediction does not run the engine."
                 ),
                 icon="ok",
                 tone="ok",

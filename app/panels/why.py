@@ -8,10 +8,11 @@ from html import escape
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QColor, QGuiApplication, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from app import text
 from app.digest import Digest
+from app.panels.layouts import grow, horizontal, stacked, vertical
 from app.panels.parts import Chip, Head, Note, Passage, clear, label, tool_button
 from app.selection import Selection
 from app.story import Beat, Story, tell
@@ -112,40 +113,21 @@ class WhyPanel(QWidget):
         self._head.add(self._json_button)
 
         self._status = Chip()
-        self._also = label(dim=True, wrap=True)
-        top = QVBoxLayout()
-        top.setContentsMargins(12, 10, 12, 6)
-        top.setSpacing(5)
-        line = QHBoxLayout()
-        line.addWidget(self._status)
-        line.addWidget(self._also, 1)
-        top.addLayout(line)
-
+        self._also = label(dim=True)
+        top = horizontal(self._status, self._also, margins=(12, 10, 12, 6))
+        grow(top, self._also)
+        self._beats = vertical(margins=(4, 0, 0, 0))
         self._page = QWidget()
         self._page.setObjectName("page")
-        page = QVBoxLayout(self._page)
-        page.setContentsMargins(0, 0, 0, 0)
-        page.setSpacing(0)
-        page.addLayout(top)
-        self._beats = QVBoxLayout()
-        self._beats.setContentsMargins(4, 0, 0, 0)
-        self._beats.setSpacing(0)
-        page.addLayout(self._beats)
-        page.addStretch(1)
+        vertical(top, self._beats, 1, parent=self._page)
         self._scroll = QScrollArea()
         self._scroll.setWidgetResizable(True)
         self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._scroll.setWidget(self._page)
-        self._note = Note("why", self.tr("Select a key to see, rule by rule, where it ends and why."))
+        self._note = Note("why")
         body = QWidget()
-        self._stack = QStackedLayout(body)
-        self._stack.addWidget(self._note)
-        self._stack.addWidget(self._scroll)
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.setSpacing(0)
-        rows.addWidget(self._head)
-        rows.addWidget(body, 1)
+        self._stack = stacked(body, self._note, self._scroll)
+        grow(vertical(self._head, body, parent=self), body)
 
         self._delay = QTimer(self)  # a held arrow key passes many rows; only the one it rests on is told
         self._delay.setSingleShot(True)

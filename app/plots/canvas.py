@@ -212,13 +212,7 @@ class Canvas(pg.GraphicsLayoutWidget):  # type: ignore[misc]
             line = pg.InfiniteLine(middle, angle=0, pen=pg.mkPen(colour, width=1, style=Qt.PenStyle.DotLine))
             line.setZValue(-10)
             plot.addItem(line, ignoreBounds=True)
-        one = pg.InfiniteLine(
-            0,
-            angle=0,
-            pen=pg.mkPen(now.muted, width=1, style=Qt.PenStyle.DashLine),
-            label="1.0",
-            labelOpts={"position": 0.995, "color": now.muted, "anchors": [(1, 0), (1, 0)]},
-        )
+        one = pg.InfiniteLine(0, angle=0, pen=pg.mkPen(now.muted, width=1, style=Qt.PenStyle.DashLine))
         one.setZValue(-5)
         plot.addItem(one, ignoreBounds=True)
 

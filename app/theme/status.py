@@ -96,6 +96,7 @@ def meaning(status: Status) -> str:
 
 
 def tone(status: Status) -> Tone:
+    """The status's tone."""
     return _LOOKS[status].tone
 
 

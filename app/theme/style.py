@@ -60,6 +60,13 @@ QComboBox::down-arrow { image: url($arrow); width: 11px; height: 11px; }
 QComboBox QAbstractItemView { background: $raised; border: 1px solid $border; outline: none; padding: 3px; }
 QCheckBox, QRadioButton { spacing: 6px; }
 
+QCheckBox::indicator {
+  width: 13px; height: 13px; border: 1px solid $muted; border-radius: 3px; background: $base;
+}
+QCheckBox::indicator:hover, QCheckBox:focus::indicator { border-color: $accent; }
+QCheckBox::indicator:checked { background: $accent; border-color: $accent; image: url($check); }
+QCheckBox::indicator:disabled { border-color: $border; }
+
 QTableView, QTreeView, QListView {
   background: $base; alternate-background-color: $alternate; border: none; gridline-color: $grid; outline: none;
   selection-background-color: $selected; selection-color: $on_selected;
@@ -123,7 +130,10 @@ QPushButton#card:focus { border-color: $accent; }
 
 def style_sheet(colours: Colours) -> str:
     """The application's style sheet in one palette."""
-    arrow = resource("icons", f"chevron-{colours.name}.svg").as_posix()
+    files = {
+        "arrow": resource("icons", f"chevron-{colours.name}.svg").as_posix(),
+        "check": resource("icons", f"check-{colours.name}.svg").as_posix(),
+    }
     names = {name: getattr(colours, name) for name in colours.__slots__}
     tones = {name: colours.tone(name).ink for name in ("ok", "warning", "error", "missing", "info", "neutral")}
-    return _SHEET.substitute(names | tones | {"arrow": arrow})
+    return _SHEET.substitute(names | tones | files)

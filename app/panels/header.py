@@ -1,0 +1,133 @@
+"""The top bar: open and reload, what the prediction assumes and where that came from, verify and export."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QMenu, QToolButton, QWidget
+
+from app.actions import Actions
+from app.digest import Digest
+from app.panels.layouts import horizontal
+from app.panels.parts import Button
+from app.panels.pickers import Picker
+from app.session import Session
+from app.theme.theme import theme
+from core.architectures import known_architectures
+from core.backends import BACKENDS
+from core.engines import DEFAULT_ENGINE, ENGINES
+from core.errors import KVScopeError
+from core.quantization import KV_CACHE_DTYPES
+from core.settings import Choice
+
+_DTYPES = ("bfloat16", "float16", "float32")
+
+
+class Header(QWidget):
+    """Five pickers that set the session's choices and follow its inspection."""
+
+    def __init__(self, session: Session, actions: Actions, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self.engine = Picker(self.tr("Engine"), "TensorRT-LLM 1.2.3")
+        self.method = Picker(self.tr("Backend"), "Auto: compressed-tensors")
+        self.architecture = Picker(self.tr("Architecture"), "Auto: Qwen3MoeForCausalLM")
+        self.kv_cache_dtype = Picker(self.tr("KV cache dtype"), "Auto: auto → fp8_e4m3")
+        self.dtype = Picker(self.tr("Model dtype"), "Auto: bfloat16")
+        self.open_button = _raised(self.tr("Open"))
+        self.open_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.open_button.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
+        self.open_button.setText(" " + self.tr("Open"))
+        self.open_button.setToolTip(actions["open_folder"].toolTip())
+        self.open_button.clicked.connect(actions["open_folder"].trigger)
+        self.reload_button = _raised(self.tr("Reload"))
+        self.reload_button.setDefaultAction(actions["reload"])
+        self.reload_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonIconOnly)
+        self.verify_button = Button(self.tr("Verify on GPU"), "gpu", tip=actions["verify"].toolTip())
+        self.verify_button.clicked.connect(actions["verify"].trigger)
+        self.export_button = Button(self.tr("Export…"), "export", tip=actions["export"].toolTip())
+        self.export_button.clicked.connect(actions["export"].trigger)
+
+        left = horizontal(self.open_button, self.reload_button, spacing=4)
+        right = horizontal(self.verify_button, self.export_button, spacing=4)
+        row = horizontal(left, *self._pickers(), 1, right, parent=self, margins=(12, 7, 12, 8), spacing=10)
+        for inner in (left, right):
+            row.setAlignment(inner, Qt.AlignmentFlag.AlignBottom)
+        for picker, stretch in zip(self._pickers(), (4, 6, 6, 5, 5), strict=True):
+            row.setStretchFactor(picker, stretch)
+        self._offer()
+        self.engine.picked.connect(self._on_engine_picked)
+        self.method.picked.connect(self._on_method_picked)
+        self.architecture.picked.connect(self._on_architecture_picked)
+        self.kv_cache_dtype.picked.connect(self._on_kv_cache_dtype_picked)
+        self.dtype.picked.connect(self._on_dtype_picked)
+        session.choices_changed.connect(self.refresh)
+        session.choice_failed.connect(self._on_choice_failed)
+        theme().changed.connect(self._draw_icon)
+        self._draw_icon()
+        self.refresh()
+
+    def set_open_menu(self, menu: QMenu) -> None:
+        """What the arrow beside Open offers."""
+        self.open_button.setMenu(menu)
+
+    def show_digest(self, digest: Digest | None) -> None:
+        for button in (self.verify_button, self.export_button):
+            button.setEnabled(digest is not None)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show each value in force, and where it came from."""
+        inspection, choices = self._session.inspection, self._session.choices
+        if inspection is None:
+            engine = choices.engine
+            self.engine.show_choice(Choice(engine or DEFAULT_ENGINE, "chosen" if engine else "default"))
+            for picker in self._pickers()[1:]:
+                picker.show_nothing()
+            return
+        settings = inspection.settings
+        # The core is always told an engine; whether the user chose it is known here.
+        self.engine.show_choice(settings.engine if choices.engine else replace(settings.engine, origin="default"))
+        self.method.show_choice(settings.method)
+        self.architecture.show_choice(settings.architecture)
+        self.kv_cache_dtype.show_choice(settings.kv_cache_dtype, becomes=settings.kv_cache_dtype_resolved)
+        self.dtype.show_choice(settings.dtype)
+
+    def _pickers(self) -> tuple[Picker, ...]:
+        return self.engine, self.method, self.architecture, self.kv_cache_dtype, self.dtype
+
+    def _offer(self) -> None:
+        self.engine.offer([(engine.id, engine.title) for engine in ENGINES.values()], automatic=False)
+        self.method.offer([(method, method) for method in sorted(BACKENDS)])
+        self.architecture.offer([(name, name) for name in known_architectures()])
+        self.kv_cache_dtype.offer([(dtype, dtype) for dtype in KV_CACHE_DTYPES if dtype != "auto"])
+        self.dtype.offer([(dtype, dtype) for dtype in _DTYPES])
+
+    def _draw_icon(self) -> None:
+        self.open_button.setIcon(theme().icon("open-folder"))
+
+    def _on_choice_failed(self, _error: KVScopeError) -> None:
+        self.refresh()
+
+    def _on_engine_picked(self, value: str) -> None:
+        self._session.choose(replace(self._session.choices, engine=value))
+
+    def _on_method_picked(self, value: str) -> None:
+        self._session.choose(replace(self._session.choices, method=value or None))
+
+    def _on_architecture_picked(self, value: str) -> None:
+        self._session.choose(replace(self._session.choices, architecture=value or None))
+
+    def _on_kv_cache_dtype_picked(self, value: str) -> None:
+        self._session.choose(replace(self._session.choices, kv_cache_dtype=value or None))
+
+    def _on_dtype_picked(self, value: str) -> None:
+        self._session.choose(replace(self._session.choices, dtype=value or None))
+
+
+def _raised(name: str) -> QToolButton:
+    button = QToolButton()
+    button.setObjectName("raised")
+    button.setAccessibleName(name)
+    return button
