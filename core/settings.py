@@ -11,7 +11,8 @@ Origin = Literal["chosen", "config", "tensors", "default", "unknown"]
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A setting with its origin: chosen by the user, read from a config file, derived from tensor names, or this
-    program's default. ``detail`` names the file and field. ``value`` None with origin "unknown" means: not known."""
+    program's default. ``detail`` names the file and field. ``value`` None with origin "unknown" means: not known.
+    """
 
     value: str | None
     origin: Origin
