@@ -135,7 +135,7 @@ def q_missing(facts: Facts) -> Iterator[Finding]:
         yield make(
             "q-missing",
             layers=numbers_of(lacking),
-            evidence=f"{len(have)} of {plural(len(layers), 'attention layer')} {are(len(have), 'has')} a q scale.",
+            evidence=f"{_share(facts, have) if have else 'No attention layer'} {are(len(have) or 1, 'has')} a q scale.",
             consequence=of_layers(facts, lacking, ("q",)),
             fix="Nothing to mend unless queries are meant to be quantized too.",
         )

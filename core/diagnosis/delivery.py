@@ -54,6 +54,7 @@ def load_raises(facts: Facts) -> Iterator[Finding]:
         return
     load = facts.case.deliveries.load
     left = sum(facts.outcome(other) == "not_reached" for other in facts.case.scales)
+    beyond = f" and does not reach {plural(left, 'more scale')}" if left else ""
     scale = delivery.scale if delivery is not None else None
     if scale is None:
         fix, remedy = "Leave this tensor out on export: it is no KV scale, and this engine has no place for it.", "drop"
@@ -61,9 +62,10 @@ def load_raises(facts: Facts) -> Iterator[Finding]:
         fix, remedy = "Divide them by 448 (FP8) and give them the names of scales on export.", "amax-to-scale"
     elif facts.place(scale) != "layer":
         fix, remedy = "Leave these tensors out on export: this engine has no layer for them.", "drop"
+    elif not facts.case.declaration.quantized:
+        fix, remedy = "Declare the quantization of the KV cache in config.json; no name helps without it.", "declare"
     elif not facts.parameters:
-        fix = f"No name helps with {facts.method}: declare the quantization of the KV cache in config.json."
-        remedy = "declare"
+        fix, remedy = f"Leave these tensors out on export: with {facts.method} no layer takes them.", "drop"
     elif scale.kind == "scale":
         fix, remedy = "Export with names that this engine takes.", "rename"
     else:
@@ -80,7 +82,7 @@ def load_raises(facts: Facts) -> Iterator[Finding]:
         keys=keys_of(alike) or ((load.key,) if load.key else ()),
         layers=layers_of(alike),
         evidence=sentence(f"{load.key}{_road(delivery)}: {short(load.error)}"),
-        consequence=f"{facts.engine} stops there and does not reach {plural(left, 'more scale')}.",
+        consequence=f"{facts.engine} stops there{beyond}.",
         fix=fix,
         remedy=remedy,
     )
@@ -275,10 +277,10 @@ def _loss(facts: Facts, scale: KVScale) -> tuple[str, str, str]:
     role = "k" if scale.role == "kv" else scale.role
     takers = [layer for layer in facts.owners(scale) if f"{role}_scale" in layer.parameters]
     if not takers:
-        classes = listed(sorted({layer.cls for layer in facts.owners(scale)}) or ["attention"])
-        told = f"{facts.engine} with method {facts.method} creates no {role}_scale on {classes} layers"
-        if not any(layer.parameters for layer in facts.case.deliveries.attention):
-            told = f"{facts.engine} with method {facts.method} creates no KV-cache scales at all"
+        classes = sorted({layer.cls for layer in facts.owners(scale)})
+        what = "KV-cache scales" if not facts.parameters else f"{role}_scale"
+        where_ = f" on {listed(classes)} layers" if facts.parameters or classes not in ([], ["Attention"]) else ""
+        told = f"{facts.engine} with {facts.method} creates no {what}{where_}"
         return told, "No name helps here: choose an engine or a quantization method that has these scales.", ""
     wanted = f"{takers[0].path}.{role}_scale"
     told = f"{scale.key}{_road(delivery)}; the parameter is {wanted}"

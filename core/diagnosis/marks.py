@@ -132,5 +132,5 @@ def _large(scales: Sequence[KVScale], limits: Thresholds, unit: float) -> dict[I
     return {
         identity(scale): "large" if max(scale.values) * unit > limits.large else "above-half"
         for scale in scales
-        if max(scale.values) * unit > limits.notable
+        if max(scale.values) * unit > min(limits.notable, limits.large)
     }

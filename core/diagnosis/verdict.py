@@ -31,10 +31,10 @@ def judge(case: Case, findings: Sequence[Finding]) -> Verdict:
             return Verdict("unknown", sentence(load.reason or f"What {facts.engine} does is not known"))
         case "refused":
             return Verdict("fails", f"{facts.engine} refuses this model: {short(load.error)}.")
-        case "raises":
+        case "raises" if not _fails_unread(facts):
             at = f" at {load.key}" if load.key else ""
             return Verdict("fails", f"{facts.engine} stops while loading{at}: {short(load.error)}.")
-        case "loads":
+        case _:
             pass
     failing = [layer for layer in case.deliveries.attention if layer.error is not None]
     if failing:
@@ -64,6 +64,11 @@ def _hidden(facts: Facts) -> Verdict | None:
     gone = set(files) == set(missing_shards(checkpoint))
     why = f"{are(len(files))} missing" if gone else "cannot be read"
     return Verdict("unknown", f"{listed(files)} {why}, so {lost} {are(len(keys) or 2)} not known.")
+
+
+def _fails_unread(facts: Facts) -> bool:
+    """Whether the load seems to end at a scale whose values could not be read: then it is not known."""
+    return any(facts.outcome(scale) == "raises" and scale.fault is not None for scale in facts.scales)
 
 
 def _unread(facts: Facts) -> Verdict | None:

@@ -64,6 +64,8 @@ class Tensor:
     def data(self) -> bytes:
         if self.dtype == "BF16":
             return b"".join(struct.pack("<f", value)[2:] for value in self.values)
+        if self.dtype == "F4":
+            return bytes(len(self.values) // 2)
         if self.dtype == "F8_E4M3":
             return bytes(int(value) for value in self.values)
         return b"".join(struct.pack(_PACKED[self.dtype], value) for value in self.values)
