@@ -12,7 +12,7 @@ from torch import nn
 from core.backends.kv_method import ROLES, AttentionShape, ScaleParameter
 from core.engines.outcome import AttentionLayer
 from core.loading.attention import HOST_COPIES, Attention
-from core.loading.verification import Against, Disagreement, HeldLayer, HeldValue
+from core.loading.verification import Against, Disagreement, HeldLayer, HeldValue, brief
 
 Numbers = tuple[float, ...]
 
@@ -98,8 +98,8 @@ def compare_layer(
                 copy = Held((float(getattr(layer, f"_{role}_scale_float")),), "float")
                 values.append(_held(path, f"_{role}_scale_float", "prediction", (predicted.final[role],), copy))
     elif _kind(error) != _kind(predicted.error):
-        was = f"raises {error}" if error is not None else "raises nothing"
-        should = f"should raise {predicted.error}" if predicted.error is not None else "should not"
+        was = f"raises {brief(error)}" if error is not None else "raises nothing"
+        should = f"should raise {brief(predicted.error)}" if predicted.error is not None else "should not"
         wrong.append(Disagreement(path, f"{path} {was} after loading and {should}"))
     wrong += [Disagreement(path, _sentence(value)) for value in values if not value.equal]
     held = HeldLayer(path=path, values=tuple(values), error=error, expected_error=predicted.error, agreed=not wrong)

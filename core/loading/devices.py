@@ -141,7 +141,7 @@ def elsewhere(device: str, path: Path | str | None) -> str:
 
 
 def _cpu() -> Device:
-    return Device(id="cpu", name=f"CPU ({platform.machine()})")
+    return Device(id="cpu", name=platform.machine() or "CPU")
 
 
 def _cuda(index: int) -> Device:

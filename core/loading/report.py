@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from core.loading.verification import HeldLayer, HeldValue, Verification
+from core.loading.verification import HeldLayer, HeldValue, Verification, brief
 
 SCHEMA = "kvscope.verification/1"
 _SHOWN_LAYERS = 8
@@ -67,7 +67,7 @@ def verification_text(verification: Verification) -> str:
 
 def _row(layer: HeldLayer) -> str:
     if layer.error is not None:
-        return f"{layer.path}: {layer.error} / {layer.expected_error or 'no error'}"
+        return f"{layer.path}: {brief(layer.error)} / {brief(layer.expected_error)}"
     pairs = [
         f"{value.role} {_numbers(value.held)} / {_numbers(value.expected)}"
         for value in layer.values

@@ -7,7 +7,16 @@ from typing import Literal
 
 from core.engines.outcome import LoadOutcome
 
+_LONGEST = 160
+"""Characters of an error that a sentence quotes: some list every parameter of a module."""
+
 Against = Literal["prediction", "file"]
+
+
+def brief(error: str | None) -> str:
+    """An error as a sentence quotes it."""
+    text = (error or "nothing").removesuffix(": ")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rstrip()}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +150,17 @@ class Verification:
             case "unknown":
                 return f"Not verified: {self.reason}."
             case "refused":
-                return f"{self.engine} refuses to build this model, so that nothing was loaded: {self.error}."
+                return f"{self.engine} refuses to build this model, so that nothing was loaded: {brief(self.error)}."
         if self.disagreements:
             more = f" ({len(self.disagreements)} in all)" if len(self.disagreements) > 1 else ""
             return f"Contradicted on {self.where}: {self.disagreements[0]}{more}."
         if self.outcome == "raises":
-            return f"Observed on {self.where}: the load raises {self.error} at {self.key}, as predicted."
+            return f"Observed on {self.where}: the load raises {brief(self.error)} at {self.key}, as predicted."
         failing = [layer.error for layer in self.layers if layer.error is not None]
         if failing:
             return (
                 f"Observed on {self.where}: the tensors load, and then {len(failing)} of {self.layers_total} attention "
-                f"layers raise {failing[0]}, as predicted."
+                f"layers raise {brief(failing[0])}, as predicted."
             )
         weights = f"; {self.weights.equal:,} other tensors arrived bit for bit" if self.weights is not None else ""
         return (

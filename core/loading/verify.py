@@ -21,7 +21,7 @@ from core.loading.attention import Attention
 from core.loading.devices import Device, device_fault, device_faults, find_device
 from core.loading.skeleton import DTYPES, attention_layers, build_skeleton
 from core.loading.tensors import read_tensors
-from core.loading.verification import Disagreement, HeldLayer, HeldWeights, Step, Verification
+from core.loading.verification import Disagreement, HeldLayer, HeldWeights, Step, Verification, brief
 from core.loading.weights import check_weights
 from core.progress import Progress
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from core.inspection import Inspection
 
 Weights = Literal["scales", "all"]
+
+ENGINES_WITH_LOADER = ("vllm-0.33.0",)
 
 LOAD_ERRORS = (ValueError, AttributeError, KeyError, AssertionError, RuntimeError, TypeError, IndexError)
 """What a loader raises over a checkpoint; anything else is a fault of this program, and is not caught."""
@@ -70,7 +72,7 @@ def setup_for(inspection: Inspection) -> Setup | None:
         UsageError: the inspection's engine has no loader here.
     """
     engine = get_engine(str(inspection.settings.engine.value))
-    if not isinstance(engine, Vllm):
+    if not isinstance(engine, Vllm) or engine.id not in ENGINES_WITH_LOADER:
         raise UsageError(
             f"the loader that KVScope runs is vLLM 0.33.0's, not {engine.title}'s",
             remedy="Verify with `--engine vllm-0.33.0`",
@@ -136,7 +138,7 @@ class _Run:
             return self._raised(predicted, failure)
         disagreements = _wrong_names(loaded, predicted) if self.weights == "scales" else []
         if predicted.load.outcome == "raises":
-            text = f"the load goes through, and should raise {predicted.load.error} at {predicted.load.key}"
+            text = f"the load goes through, and should raise {brief(predicted.load.error)} at {predicted.load.key}"
             disagreements.append(Disagreement(None, text))
         held, wrong = self._held(setup, predicted, layers)
         others = None
@@ -167,7 +169,9 @@ class _Run:
         self._synchronize()
         seconds = time.perf_counter() - begun
         self.steps.append(Step("read", self._reading, f"{self.progress.done:,} of {len(rows):,} tensors"))
-        self.steps.append(Step("load", seconds - self._reading, error or f"{len(loaded):,} parameters written"))
+        self.steps.append(
+            Step("load", seconds - self._reading, brief(error) if error else f"{len(loaded):,} parameters written")
+        )
         return error, loaded
 
     def _rows(self) -> list[int]:
@@ -260,10 +264,10 @@ class _Run:
             return self._result(predicted, outcome="unknown", key=self._key, reason=reason)
         wrong = []
         if load.outcome != "raises":
-            wrong.append(Disagreement(None, f"the load raises {error} at {self._key}, and should go through"))
+            wrong.append(Disagreement(None, f"the load raises {brief(error)} at {self._key}, and should go through"))
         elif not compare.same_error(error, load.error) or self._key != load.key:
-            text = f"the load raises {error} at {self._key}, and should raise {load.error} at {load.key}"
-            wrong.append(Disagreement(None, text))
+            should = f"and should raise {brief(load.error)} at {load.key}"
+            wrong.append(Disagreement(None, f"the load raises {brief(error)} at {self._key}, {should}"))
         result = self._result(predicted, outcome="raises", error=error, key=self._key)
         return replace(result, disagreements=tuple(wrong))
 
