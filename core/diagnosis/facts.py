@@ -192,9 +192,7 @@ class Facts:
 
     def at(self, place: Place, *, kinds: Iterable[str] = ("scale",)) -> tuple[KVScale, ...]:
         """The scales in one kind of place."""
-        return tuple(
-            scale for scale in self.case.scales if scale.kind in kinds and self.place(scale) == place
-        )
+        return tuple(scale for scale in self.case.scales if scale.kind in kinds and self.place(scale) == place)
 
     @cached_property
     def scales(self) -> tuple[KVScale, ...]:

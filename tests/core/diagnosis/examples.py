@@ -86,9 +86,7 @@ EXAMPLES: Mapping[str, Example] = {
     "not-needed": lambda _: inspect(WHISPER),
     "draft-scale": _of(llama(MODELOPT), GOOD | scales([None, None, 0.05], [None, None, 0.02])),
     "zero-points": _of(llama(COMPRESSED), GOOD | {"model.layers.0.self_attn.k_zero_point": Tensor([0.0], [1])}),
-    "offsets-lost": _of(
-        llama(FP8), GOOD | {"model.layers.0.self_attn.k_zero_point": 3.0}, kv_cache_dtype="fp8"
-    ),
+    "offsets-lost": _of(llama(FP8), GOOD | {"model.layers.0.self_attn.k_zero_point": 3.0}, kv_cache_dtype="fp8"),
     "uninitialised": _of(llama(COMPRESSED), scales([0.03, 0.04], [0.01, 0.02], q=[-1.3e29, 3.7e-40])),
     "not-finite": _of(llama(COMPRESSED), scales([float("nan"), 0.04], [0.01, float("inf")])),
     "negative": _modelopt([-1.0, 0.04], [-1.0, 0.02]),

@@ -61,9 +61,7 @@ def test_amax_and_reciprocal_name_their_cure(tmp_path: Path) -> None:
 def test_ones_count_by_role(tmp_path: Path) -> None:
     found = finding(EXAMPLES["exactly-one"](tmp_path), "exactly-one")
     assert found.keys == (K0, V0, K1)
-    assert found.evidence == (
-        "2 of 2 k scales and 1 of 2 v scales are exactly 1.0. Written by modelopt 0.47.0."
-    )
+    assert found.evidence == ("2 of 2 k scales and 1 of 2 v scales are exactly 1.0. Written by modelopt 0.47.0.")
 
 
 def test_an_outlier_is_told_with_its_ratio(tmp_path: Path) -> None:
