@@ -77,6 +77,13 @@ def test_the_helper_renames_what_the_loop_leaves() -> None:
     assert _load(model, "layers.7.self_attn.k_scale") == set()
 
 
+def test_the_helper_can_come_first_or_in_both_branches() -> None:
+    first = _model(OwnLoader(source="here", stacked=QKV, remap="first", absent="skip"))
+    assert _load(first, "layers.0.self_attn.k_proj.k_scale", "layers.7.self_attn.k_scale") == {K}
+    both = _model(OwnLoader(source="here", stacked=QKV, remap="both"))
+    assert _load(both, "layers.0.self_attn.k_scale", "layers.7.self_attn.k_proj.k_scale") == {K}
+
+
 def test_a_stacked_name_can_be_left_for_experts_and_be_optional() -> None:
     experts = OwnLoader(source="here", stacked=QKV, stacked_skips_containing=("experts",), absent="skip")
     assert _load(_model(experts), "layers.0.experts.k_proj.weight") == set()
