@@ -103,6 +103,13 @@ RULES: tuple[RuleInfo, ...] = (
         source=_KV_METHOD,
     ),
     RuleInfo(
+        code="kv-not-shared",
+        severity="warning",
+        title="One scale is stored for k and v, and only k receives it",
+        meaning="kv_scale is read as k's; scalar methods copy it to v, compressed-tensors leaves v at 1.0.",
+        source="vLLM 0.33.0, base cache-scale mapper; compressed_tensors.py",
+    ),
+    RuleInfo(
         code="missing-scale",
         severity="warning",
         title="Some attention layers have no scale",

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from core.diagnosis.consequence import not_reached, of_layers, where
+from core.diagnosis.consequence import not_reached, of_layers, owners_of, where
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
@@ -46,6 +46,29 @@ def k_without_v(facts: Facts) -> Iterator[Finding]:
             evidence=f"{_share(facts, layers)} {are(len(layers), 'has')} a k scale and no v scale.",
             consequence=of_layers(facts, layers),
             fix="Calibrate v as well, or write it on export.",
+            remedy="duplicate",
+        )
+
+
+def kv_not_shared(facts: Facts) -> Iterator[Finding]:
+    """A scale meant for both roles that fills one."""
+    scales = [
+        scale
+        for scale in facts.kv_scales
+        if scale.role == "kv"
+        and facts.outcome(scale) == "loaded"
+        and facts.cache_quantized
+        and any(layer.source.get("v") == "default" for layer in facts.owners(scale))
+    ]
+    if scales:
+        layers = owners_of(facts, scales)
+        yield make(
+            "kv-not-shared",
+            keys=keys_of(scales),
+            layers=numbers_of(layers),
+            evidence=f"{plural(len(scales), 'scale')} for k and v together, and none for v alone.",
+            consequence=of_layers(facts, layers),
+            fix="Write the scale for v as well on export.",
             remedy="duplicate",
         )
 
@@ -263,6 +286,7 @@ def _is_garbage(facts: Facts, scale: KVScale) -> bool:
 RULES = (
     v_without_k,
     k_without_v,
+    kv_not_shared,
     missing_scale,
     cache_not_quantized,
     undeclared,

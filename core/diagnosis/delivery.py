@@ -66,6 +66,8 @@ def load_raises(facts: Facts) -> Iterator[Finding]:
         fix, remedy = "Declare the quantization of the KV cache in config.json; no name helps without it.", "declare"
     elif not facts.parameters:
         fix, remedy = f"Leave these tensors out on export: with {facts.method} no layer takes them.", "drop"
+    elif scale.kind == "scale" and not _has_place(facts, scale):
+        fix, remedy = f"Leave these tensors out on export: no layer of {facts.engine} has such a parameter.", "drop"
     elif scale.kind == "scale":
         fix, remedy = "Export with names that this engine takes.", "rename"
     else:
@@ -75,6 +77,7 @@ def load_raises(facts: Facts) -> Iterator[Finding]:
         for other in facts.case.scales
         if scale is not None
         and (other.convention, other.kind) == (scale.convention, scale.kind)
+        and (other.role == scale.role or {other.role, scale.role} <= {"k", "v", "kv", "q"})
         and facts.outcome(other) in ("raises", "not_reached")
     )
     yield make(
@@ -228,6 +231,12 @@ def failure(facts: Facts) -> Delivery | None:
 def load_error(facts: Facts) -> str:
     """The engine's exception of the whole load."""
     return facts.case.deliveries.load.error or ""
+
+
+def _has_place(facts: Facts, scale: KVScale) -> bool:
+    """Whether any layer has a parameter for this role."""
+    wanted = f".{'k' if scale.role == 'kv' else scale.role}_scale"
+    return any(name.endswith(wanted) for name in facts.parameters)
 
 
 def _misfits(facts: Facts, delivery: Delivery) -> bool:

@@ -10,19 +10,18 @@ from core.diagnosis.thresholds import Thresholds
 
 _THEMES = (delivery, declared, coverage, values, sizes, files)
 _SEVERITIES = ("error", "warning", "info")
+_FATAL = ("load-refused", "load-raises", "shape", "head-count")
 _DEFAULTS = Thresholds()
 
 
 def diagnose(case: Case, thresholds: Thresholds = _DEFAULTS) -> tuple[Finding, ...]:
-    """All findings, errors first, then by how many keys or layers they concern.
+    """All findings, errors first, then what ends the load, then by how many keys or layers they concern.
 
     Each is one rule with everything it concerns, never one key.
     """
     facts = Facts(case, thresholds)
     found = [finding for theme in _THEMES for rule in theme.RULES for finding in rule(facts)]
-    return tuple(sorted(found, key=_rank))
-
-
-def _rank(finding: Finding) -> tuple[int, bool, int]:
-    ends_the_load = finding.code.startswith("load-")
-    return _SEVERITIES.index(finding.severity), not ends_the_load, -finding.count
+    fatal = _FATAL if case.deliveries.load.outcome in ("raises", "refused") else ()
+    return tuple(
+        sorted(found, key=lambda each: (_SEVERITIES.index(each.severity), each.code not in fatal, -each.count))
+    )

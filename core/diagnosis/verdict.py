@@ -86,7 +86,7 @@ def _loaded(facts: Facts, findings: Sequence[Finding]) -> Verdict:
         return _without_scales(facts, findings)
     if not receivers:
         return Verdict("ok", f"No attention layer of {facts.engine} needs scales of its own here.")
-    faults = [text for text in (_unused(facts), _lost(facts), _copied(facts)) if text]
+    faults = [text for text in (_unused(facts) or _lost(facts), _copied(facts)) if text]
     doubtful = _doubtful(facts, findings)
     if doubtful and not faults:
         return Verdict("degraded", f"{_all_reach(facts)}, but {doubtful}.")
@@ -119,13 +119,12 @@ def _all_reach(facts: Facts) -> str:
     arrived = [scale for scale in facts.kv_scales if facts.outcome(scale) == "loaded"]
     count, layers = len(keys_of(arrived)), len(facts.receivers)
     where_ = f"the {'only attention layer' if layers == 1 else plural(layers, 'attention layer')} of {facts.engine}"
-    if all(scale.role == "kv" for scale in arrived):
-        return f"{_all(count, 'kv scale')} {are(count, 'reaches')} {where_}, for k and v alike"
-    return f"{_all(count, 'k and v scale')} {are(count, 'reaches')} {where_}"
+    alike = ", for k and v alike" if _noun(arrived) == "kv scale" else ""
+    return f"{capital(of(count, count, _noun(arrived)))} {are(count, 'reaches')} {where_}{alike}"
 
 
-def _all(count: int, noun: str) -> str:
-    return capital(of(count, count, noun))
+def _noun(scales: Sequence[KVScale]) -> str:
+    return "kv scale" if all(scale.role == "kv" for scale in scales) else "k and v scale"
 
 
 def _unused(facts: Facts) -> str:
@@ -133,7 +132,7 @@ def _unused(facts: Facts) -> str:
     arrived = [scale for scale in facts.kv_scales if facts.outcome(scale) == "loaded"]
     if not arrived:
         return ""
-    share = of(len(arrived), len(facts.kv_scales), "k and v scale")
+    share = of(len(arrived), len(facts.kv_scales), _noun(facts.kv_scales))
     if facts.run_time_scales:
         return f"{share} {are(len(arrived), 'loads')}, but the {facts.cache_dtype} cache computes its own"
     if facts.cache_quantized:
@@ -160,7 +159,7 @@ def _lost(facts: Facts) -> str:
         stored = any(facts.roles_at.get(path, frozenset()) & set(roles) for path, roles in lacking.items())
         why = "the stored scales cannot be used" if stored else "no such scale is stored"
         return f"{at_one} in {facts.engine}: {why} there"
-    share = f"{len(lost):,} of {plural(len(facts.kv_scales), 'k and v scale')}"
+    share = f"{len(lost):,} of {plural(len(facts.kv_scales), _noun(facts.kv_scales))}"
     never = "never reaches" if len(lost) == 1 else "never reach"
     return f"{share} {never} an attention layer of {facts.engine}: {at_one}"
 
@@ -198,7 +197,7 @@ def _doubtful(facts: Facts, findings: Sequence[Finding]) -> str:
     titles = [small(BY_CODE[finding.code].title) for finding in doubting if codes & set(finding.keys)]
     roles = [role for role in ("k", "v", "kv", "q", "prob") if any(scale.role == role for scale in used)]
     runs = f"{_some(facts, layers)} {are(len(layers), 'runs')}"
-    return f"{runs} on doubtful {' and '.join(roles)} values ({listed(list(dict.fromkeys(titles)))})"
+    return f"{runs} on doubtful {listed(roles)} values ({listed(list(dict.fromkeys(titles)))})"
 
 
 def _some(facts: Facts, layers: Sequence[AttentionLayer]) -> str:

@@ -78,6 +78,7 @@ EXAMPLES: Mapping[str, Example] = {
     "conflict": _of(llama(MODELOPT), GOOD | {"model.layers.0.self_attn.k_proj.k_scale": 0.05}),
     "v-without-k": _modelopt([None, 0.04], [0.01, 0.02]),
     "k-without-v": _modelopt([0.03, 0.04], [None, 0.02]),
+    "kv-not-shared": _of(llama(COMPRESSED), {f"model.layers.{layer}.self_attn.kv_scale": 0.03 for layer in range(2)}),
     "missing-scale": _modelopt([None, 0.04], [None, 0.02]),
     "cache-not-quantized": _of(llama(FP8), GOOD),
     "run-time-scales": _of(llama(COMPRESSED), GOOD, kv_cache_dtype="int8_per_token_head"),

@@ -40,6 +40,16 @@ def test_one_scale_for_both_roles_leaves_nothing_missing(tmp_path: Path) -> None
     assert finding(inspection, "k-equals-v").evidence == "2 scales for k and v together."
 
 
+def test_one_scale_for_both_roles_where_v_is_left_alone(tmp_path: Path) -> None:
+    inspection = EXAMPLES["kv-not-shared"](tmp_path)
+    found = finding(inspection, "kv-not-shared")
+    assert found.layers == (0, 1)
+    assert found.consequence == "Both attention layers end with k = 0.03, v = 1.0 (the engine's default)."
+    assert inspection.verdict.text == (
+        "Both attention layers run at 1.0 for v in vLLM 0.33.0: the stored scales cannot be used there."
+    )
+
+
 def test_a_cache_in_the_model_dtype_uses_no_scale(tmp_path: Path) -> None:
     found = finding(EXAMPLES["cache-not-quantized"](tmp_path / "auto"), "cache-not-quantized")
     assert found.evidence == (

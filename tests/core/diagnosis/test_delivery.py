@@ -37,6 +37,20 @@ def test_a_tensor_that_is_no_scale_is_to_be_left_out(tmp_path: Path) -> None:
     assert "no KV scale" in found.fix
 
 
+def test_a_role_that_the_engine_has_no_parameter_for(tmp_path: Path) -> None:
+    prob = {f"model.layers.{layer}.self_attn.attn.prob_scale": 0.002 for layer in range(2)}
+    named = {key.replace("self_attn.", "self_attn.attn."): value for key, value in GOOD.items()}
+    found = finding(look(tmp_path, llama(COMPRESSED), {**named, **prob}), "load-raises")
+    assert found.keys == tuple(prob)
+    assert found.remedy == "drop"
+
+
+def test_what_ends_the_load_comes_first(tmp_path: Path) -> None:
+    heads = {K0: Tensor([0.1, 0.2], [2]), V0: Tensor([0.1, 0.2], [2]), K0.replace("k_", "q_"): Tensor([0.1], [1])}
+    inspection = look(tmp_path, llama(PER_HEAD, layers=1), heads, kv_cache_dtype="bfloat16")
+    assert codes(inspection, "error") == ["head-count", "cache-not-quantized"]
+
+
 def test_without_a_declaration_no_name_helps(tmp_path: Path) -> None:
     found = finding(EXAMPLES["load-raises"](tmp_path), "load-raises")
     assert found.keys == (K0, V0, K1, V1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from core.inspection import inspect
-from tests.core.diagnosis.build import codes
+from tests.core.diagnosis.build import Tensor, Value, codes, look
 from tests.core.diagnosis.test_catalog import check_form
 
 UNUSED: tuple[str, list[str]] = ("degraded", ["cache-not-quantized"])
@@ -75,6 +76,24 @@ def test_telling_checkpoints(kv_cache_dtype: str, name: str, shared: Path) -> No
     outcome, expected = (AUTO if kv_cache_dtype == "auto" else FP8)[name]
     assert codes(inspection, "error", "warning") == expected
     assert inspection.verdict.outcome == outcome, inspection.verdict.text
+
+
+def test_the_verdict_fails_exactly_where_the_real_engine_did(shared: Path, tmp_path: Path) -> None:
+    golden = json.loads((shared / "golden" / "vllm-0.33.0" / "cases.json").read_text())
+    for name, case in list(golden["cases"].items())[::9]:
+        tensors: dict[str, Value] = {
+            key: Tensor([float(value) for value in tensor["values"]], tensor["shape"], tensor["dtype"])
+            for key, tensor in case["tensors"].items()
+        }
+        config = golden["configs"][case["config"]]
+        inspection = look(tmp_path / name, config, tensors, kv_cache_dtype=case["kv_cache_dtype"])
+        outcome = case["outcome"]
+        ends = [(layer.get("final") or {}).get("error") for layer in outcome.get("attention", {}).values()]
+        failed = "refused" in outcome or outcome["load_error"] is not None or any(ends)
+        assert (inspection.verdict.outcome == "fails") == failed, (name, inspection.verdict)
+        for found in inspection.findings:
+            check_form(found)
+        assert bool(codes(inspection, "error", "warning")) >= (inspection.verdict.outcome != "ok"), name
 
 
 @pytest.mark.parametrize("kv_cache_dtype", ["auto", "fp8"])
