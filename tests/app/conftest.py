@@ -1,0 +1,74 @@
+"""The real window on real checkpoints, without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pytestqt.qtbot import QtBot
+
+from app.digest import Digest, digest
+from app.jobs import Jobs
+from app.theme.theme import theme
+from app.window import Window
+from core.inspection import inspect
+
+SAMPLES = (
+    "modelopt/qwen3-36layers-fp8-kvfp8",
+    "llmcompressor/llama-32layers-kv_attn_head",
+    "modelopt/deepseekv3-30layers-fp8-kvfp8",
+    "quark/gemma3-26layers-fp8-kvfp8",
+    "llmcompressor/llama-attn_fp8_tensor",
+)
+Open = Callable[[str], Window]
+
+
+@pytest.fixture
+def jobs(qtbot: QtBot) -> Iterator[Jobs]:
+    made = Jobs()
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def window(qtbot: QtBot) -> Iterator[Window]:
+    """The window, shown at its usual size; closed, with its jobs, when the test ends."""
+    theme().set_mode("light")
+    made = Window()
+    qtbot.addWidget(made)
+    with qtbot.waitExposed(made):
+        made.show()
+    yield made
+    made.close()
+    theme().set_mode("light")
+
+
+@pytest.fixture
+def idle(qtbot: QtBot, window: Window) -> Callable[[], None]:
+    """Waits until no job runs and the events that its end caused are handled."""
+
+    def wait() -> None:
+        qtbot.waitUntil(lambda: not window.jobs.running(), timeout=60_000)
+        qtbot.wait(30)  # delayed refreshes, at most 20 ms
+
+    return wait
+
+
+@pytest.fixture
+def opened(window: Window, samples: Path, idle: Callable[[], None]) -> Open:
+    """Opens a sample, by ``tool/name``, or any path, and waits for it."""
+
+    def open_it(name: str) -> Window:
+        path = Path(name)
+        window.open_path(str(path if path.is_absolute() else samples / name))
+        idle()
+        return window
+
+    return open_it
+
+
+@pytest.fixture
+def digested(samples: Path) -> Callable[[str], Digest]:
+    """The digest of a sample, without a window."""
+    return lambda name: digest(inspect(samples / name))
