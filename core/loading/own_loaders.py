@@ -37,8 +37,13 @@ class OwnLoadedModule(nn.Module):
             KeyError: a name is no parameter, and this loop does not skip such names.
         """
         parameters = dict(self.named_parameters())
-        loaded = set()
+        experts = {path: module for path, module in self.named_modules() if isinstance(module, ExpertWeights)}
+        loaded: set[str] = set()
         for name, tensor in weights:
+            of_experts = next((path for path in experts if name.startswith(f"{path}.")), None)
+            if of_experts is not None:
+                loaded.update(experts[of_experts].load_weights([(name, tensor)]))
+                continue
             found = self._find(name, parameters)
             if found is None:
                 continue

@@ -4,6 +4,7 @@ layers with real scale parameters, and everything else as placeholders that cost
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from core.engines.vllm.predict import Layer, Setup
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_MIXTURE = re.compile(r"\blayers\.(\d+)\.mlp$")
 _EXPERTS = ("MoERunner", "RoutedExperts", "GptOssRoutedExperts")
 
 
@@ -75,6 +77,7 @@ class Skeleton:
         self._progress = progress or Progress()
         text = text_config_of(setup.hf_config)
         first = positive(text, "num_hidden_layers") or 0
+        self._dense_layers = positive(text, "first_k_dense_replace") or 0
         self._draft_layers = range(first, first + (positive(text, "num_nextn_predict_layers") or 0))
 
     def build(self) -> nn.Module:
@@ -89,8 +92,18 @@ class Skeleton:
             for name in self._parameter_names(node):
                 module.register_parameter(name, WeightPlaceholder(self._home))
             for name, child in node.children.items():
-                module.register_module(name, self._build(child, f"{path}.{name}" if path else name))
+                of_child = f"{path}.{name}" if path else name
+                module.register_module(name, self._build(self._dense(child, of_child), of_child))
         return module
+
+    def _dense(self, node: ModuleNode, path: str) -> ModuleNode:
+        """The plain MLP that stands in a mixture's place in the first layers of DeepSeek models.
+
+        The survey knows one kind of layer, which is enough for scales. The MLP is of the class of the shared experts
+        (vLLM 0.33.0, models/deepseek_v2.py, DeepseekV2DecoderLayer).
+        """
+        found = _MIXTURE.search(path) if self._whole and "shared_experts" in node.children else None
+        return node.children["shared_experts"] if found and int(found.group(1)) < self._dense_layers else node
 
     def _make(self, node: ModuleNode, path: str) -> nn.Module:
         if node.attention is not None:

@@ -70,6 +70,16 @@ def test_an_fp8_checkpoint_of_36_layers_arrives_completely() -> None:
     assert found.steps[-1].name == "compare weights"
 
 
+def test_a_mixture_of_experts_with_latent_attention_arrives_completely() -> None:
+    """Its scales do not: vLLM 0.33.0 renames them to a parameter that MLA does not have."""
+    found = verify(inspect(SAMPLES / "modelopt" / "deepseekv3-30layers-fp8-kvfp8"), weights="all")
+    assert found.weights is not None
+    assert (found.agreed, found.layers_agreed, found.layers_total) == (True, 30, 30)
+    assert (found.weights.left_out, found.weights.equal) == ((), found.weights.total)
+    assert found.weights.total > 1900
+    assert {value.held for value in found.held} == {(1.0,)}
+
+
 def test_the_fused_projections_hold_the_files_own_parts() -> None:
     """Compared through safetensors' own reader, with no code of this project in between."""
     inspection = inspect(FP8_SAMPLE)
