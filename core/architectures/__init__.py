@@ -1,19 +1,24 @@
 """Where a model's attention layers live and how its loaders are nested.
 
-The facts are data in ``resources/architectures``, written by ``survey_vllm.py`` from a real vLLM:
+The facts are data in ``resources/architectures``, written by ``survey_vllm.py`` from a real vLLM that builds the tiny
+models of ``configs.json``:
 
-``vllm-<version>.json`` (schema ``kvscope.modules/1``)
+``vllm-<version>.json`` (schema ``kvscope.modules/2``)
     ``architectures``: name -> ``root`` (a module class) and ``surveyed`` ("executed": the model was really built).
+    ``not_surveyed``: name -> why the model could not be built; nothing is known of it.
     ``modules``: module class -> ``children`` (name -> class) or ``each`` (layer kind -> class, "*" for all kinds, with
-    ``count``: "layer_kinds" or the config fields that hold the number); ``parameters`` (names); ``attention``
-    ("Attention" or "MLAAttention": it has a KV cache), ``quantized`` false where it gets no quant config;
+    ``count``: "layer_kinds", the config fields that hold the number, or the number); ``parameters`` (names);
+    ``attention`` ("Attention" or "MLAAttention": it has a KV cache), ``quantized`` false where it gets no quant config;
     ``quant_config`` (true: the attribute holds the config, false: the attribute is None, absent: no attribute);
     ``loader``: how the class loads its own weights: ``auto`` (AutoWeightsLoader with ``mapper``, ``ignore_prefixes``,
-    ``ignore_suffixes``), ``fused_linear``, or ``own``. A rule with ``{"kind": ...}`` holds for each layer of that kind.
+    ``ignore_suffixes``, and ``before``: where it changes names, or chooses its mapper by them), ``fused_linear``, or
+    ``own`` (``of``: where it is written). A rule with ``{"kind": ...}`` holds for each layer of that kind ("draft": the
+    layers after the last, which belong to the draft model).
 
-``own_loaders.json`` (schema ``kvscope.own-loaders/1``)
-    For ``own`` loaders, read from the source by hand: the stacked names in order, whether
-    ``maybe_remap_kv_scale_name`` runs ("stacked", "others", "never"), and whether an absent name raises or is skipped.
+``own_loaders.json`` (schema ``kvscope.own-loaders/2``), read from the source by hand
+    ``before``: the changes to names as regular expressions, applied ahead of the mapper or instead of it.
+    ``loaders``: for ``own`` loaders, the stacked names in order, where ``maybe_remap_kv_scale_name`` runs ("first",
+    "stacked", "others", "both" of these, "never"), and whether an absent name raises or is skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +30,9 @@ from core.architectures.modules import (
     ModuleNode,
     OwnLoader,
     build_model,
+    how_surveyed,
     known_architectures,
+    why_not_surveyed,
 )
 
 __all__ = [
@@ -35,5 +42,7 @@ __all__ = [
     "ModuleNode",
     "OwnLoader",
     "build_model",
+    "how_surveyed",
     "known_architectures",
+    "why_not_surveyed",
 ]

@@ -1,19 +1,36 @@
 """Which kind of layer stands at each index of a model, from its config.
 
-Hybrid models mix attention with linear attention, Mamba and MLP layers; the last layers of some models share the
-KV cache of earlier ones. torch-free and vLLM-free, so that the survey of an engine's models uses the same function.
+Hybrid models mix attention with linear attention, Mamba, convolutions and MLP layers; the last layers of some models
+share the KV cache of earlier ones. torch-free and vLLM-free, so that the survey of an engine's models uses the same
+function. Names are those of transformers' ``layer_types``; older names are translated as transformers 5.20
+(``configuration_utils.py``, ``_LEGACY_LAYER_TYPE_REMAP``) translates them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 KV_SHARED = "+kv_shared"
 """Appended to the kind of a layer that reads another layer's KV cache (Gemma 3n, Gemma 4)."""
 
-_HYBRID_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
-_TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config")
+FULL, LINEAR, NONE = "full_attention", "linear_attention", "no_attention"
+
+_HYBRID_LETTERS = {"M": LINEAR, "*": FULL, "-": "mlp", "E": "moe"}
+_OLDER_NAMES = {
+    "mamba": LINEAR,
+    "attention": FULL,
+    "deepseek_sparse_attention": "indexed_attention",
+    "qwen_sparse_attention": "indexed_attention",
+}
+_INTERVALS = {
+    "qwen3_next": 4, "qwen3_5_text": 4, "qwen3_5_moe_text": 4, "qwen4_exp_text": 4, "olmo_hybrid": 4,
+    "glm5_next_text": 4,
+}  # fmt: skip
+"""Every how many layers one has full attention where the config class decides (transformers 5.20)."""
+
+_TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config", "vlm_config")
+_NESTING = ("thinker_config", "vlm_config")
 
 
 def text_config_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -21,7 +38,7 @@ def text_config_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in _TEXT_CONFIGS:
         nested = config.get(name)
         if isinstance(nested, Mapping):
-            return text_config_of(nested) if name == "thinker_config" else nested
+            return text_config_of(nested) if name in _NESTING else nested
     return config
 
 
@@ -37,32 +54,108 @@ def positive(config: Mapping[str, Any], *names: str) -> int | None:
 def layer_kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The kind of every decoder layer, in order; an empty tuple when the config does not say how many there are.
 
-    Read from, in this order: ``layers_block_type``, ``hybrid_override_pattern`` (NemotronH's letters),
-    ``layer_types``, ``full_attention_interval`` (Qwen3-Next), and otherwise all layers are "attention".
+    The first source below that applies decides; where none does, every layer has full attention.
     """
     text = text_config_of(config)
-    count = positive(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
-    kinds = _declared_kinds(text, count)
-    if count is not None and len(kinds) > count:
-        kinds = kinds[:count]
+    count = positive(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers") or 0
+    kinds = next((found for source in _SOURCES if (found := source(text, count))), [FULL] * count)
+    kinds = [_OLDER_NAMES.get(kind, kind) for kind in kinds]
     shared = positive(text, "num_kv_shared_layers") or 0
     first_shared = len(kinds) - shared if 0 < shared < len(kinds) else len(kinds)
     return tuple(kind + KV_SHARED if index >= first_shared else kind for index, kind in enumerate(kinds))
 
 
-def _declared_kinds(text: Mapping[str, Any], count: int | None) -> list[str]:
-    blocks = text.get("layers_block_type")
-    if isinstance(blocks, list) and blocks:
-        return [str(kind) for kind in blocks]
+# Each source reads a config in its own way: the kinds, or nothing where the config does not speak that way.
+
+
+def _blocks(text: Mapping[str, Any], _count: int) -> list[str]:
+    """``layers_block_type``: Zamba2, NemotronH, Granite hybrid; its length counts, whatever else the config says."""
+    return _strings(text.get("layers_block_type"))
+
+
+def _letters(text: Mapping[str, Any], _count: int) -> list[str]:
+    """``hybrid_override_pattern``: NemotronH (``M`` Mamba, ``*`` attention, ``-`` MLP, ``E`` experts)."""
     pattern = text.get("hybrid_override_pattern")
-    if isinstance(pattern, str) and pattern:
-        return [_HYBRID_LETTERS.get(letter, letter) for letter in pattern if letter != "|"]
-    types = text.get("layer_types")
-    if isinstance(types, list) and types and (count is None or len(types) >= count):
-        return [str(kind) for kind in types]
-    if count is None:
+    if not isinstance(pattern, str):
         return []
-    interval = positive(text, "full_attention_interval")
-    if interval is not None:
-        return ["linear_attention" if (index + 1) % interval else "full_attention" for index in range(count)]
-    return ["attention"] * count
+    return [_HYBRID_LETTERS.get(letter, letter) for letter in pattern if letter != "|"]
+
+
+def _pairs(text: Mapping[str, Any], count: int) -> list[str]:
+    """Cosmos3 Edge: attention and MLP are layers of their own (vLLM 0.33.0, ``cosmos3_edge._to_nemotron_h_config``)."""
+    return [FULL, "mlp"] * count if text.get("model_type") == "cosmos3_edge_text" else []
+
+
+def _types(text: Mapping[str, Any], count: int) -> list[str]:
+    """``layer_types``, the common way; longer lists also name draft layers."""
+    types = _strings(text.get("layer_types"))
+    return types[:count] if count and len(types) >= count else types if not count else []
+
+
+def _full_indexes(text: Mapping[str, Any], count: int) -> list[str]:
+    """``full_attn_idxs``: LFM2, whose other layers are convolutions."""
+    indexes = text.get("full_attn_idxs")
+    if not isinstance(indexes, list):
+        return []
+    return [FULL if index in indexes else "conv" for index in range(count)]
+
+
+def _numbered(text: Mapping[str, Any], count: int) -> list[str]:
+    """``linear_attn_config.kda_layers``, counted from 1 (vLLM 0.33.0, ``KimiLinearConfig.is_kda_layer``)."""
+    linear = text.get("linear_attn_config")
+    layers = linear.get("kda_layers") if isinstance(linear, Mapping) else None
+    if not isinstance(layers, list):
+        return []
+    return [LINEAR if index + 1 in layers else FULL for index in range(count)]
+
+
+def _groups(text: Mapping[str, Any], count: int) -> list[str]:
+    """``layer_group_size``: Bailing 2.5 and 3 end each group with full attention; in version 3 also the layers after
+    the last whole group have it (vLLM 0.33.0, ``is_linear_layer`` and ``_is_kda_layer``).
+    """
+    size = positive(text, "layer_group_size")
+    if size is None:
+        return []
+    grouped = count // size * size if "v3" in str(text.get("model_type", "")).lower() else count
+    return [FULL if (index + 1) % size == 0 or index >= grouped else LINEAR for index in range(count)]
+
+
+def _periods(text: Mapping[str, Any], count: int) -> list[str]:
+    """``attn_layer_period`` and ``attn_layer_offset``: Jamba, by default 8 and 4 (transformers' ``JambaConfig``)."""
+    jamba = text.get("model_type") == "jamba"
+    period = positive(text, "attn_layer_period") or (8 if jamba else None)
+    if period is None:
+        return []
+    offset = text.get("attn_layer_offset", 4)
+    return [FULL if index % period == offset else LINEAR for index in range(count)]
+
+
+def _no_ops(text: Mapping[str, Any], _count: int) -> list[str]:
+    """``block_configs``: pruned models without attention in some layers (vLLM 0.33.0, ``nemotron_nas.py``)."""
+    blocks = text.get("block_configs")
+    if not isinstance(blocks, list) or not all(isinstance(block, Mapping) for block in blocks):
+        return []
+    attention = [block.get("attention") for block in blocks]
+    return [NONE if isinstance(each, Mapping) and each.get("no_op") else FULL for each in attention]
+
+
+def _interval(text: Mapping[str, Any], count: int) -> list[str]:
+    """``full_attention_interval``, or the config class's own: Qwen3-Next, Qwen3.5, OLMo hybrid."""
+    interval = positive(text, "full_attention_interval") or _INTERVALS.get(str(text.get("model_type")))
+    if interval is None:
+        return []
+    return [LINEAR if (index + 1) % interval else FULL for index in range(count)]
+
+
+def _all_linear(text: Mapping[str, Any], count: int) -> list[str]:
+    """Models that have no attention unless the config says where."""
+    return [LINEAR] * count if text.get("model_type") in ("granitemoehybrid", "mamba", "mamba2", "falcon_mamba") else []
+
+
+_SOURCES: tuple[Callable[[Mapping[str, Any], int], list[str]], ...] = (
+    _blocks, _letters, _pairs, _types, _full_indexes, _numbered, _groups, _periods, _no_ops, _interval, _all_linear,
+)  # fmt: skip
+
+
+def _strings(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list) else []

@@ -12,7 +12,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
-from core.architectures.layers import layer_kinds, text_config_of
+from core.architectures.layers import FULL, layer_kinds, positive, text_config_of
 from core.backends.base import AttentionKind
 from core.naming.mapper import Rule, RuleKind, WeightsMapper
 from resources import resource
@@ -54,7 +54,7 @@ class OwnLoader:
     keep_scale_names_in: str = ""
     skip_containing: tuple[str, ...] = ()
     skip_draft_layers: bool = False
-    remap: Literal["stacked", "others", "never"] = "never"
+    remap: Literal["first", "stacked", "others", "both", "never"] = "never"
     absent: Literal["raise", "skip"] = "raise"
 
 
@@ -99,8 +99,7 @@ def _survey(engine: str) -> Mapping[str, Any]:
 
 @cache
 def _own_loaders() -> Mapping[str, Any]:
-    loaders = _read("own_loaders.json")["loaders"]
-    return MappingProxyType(loaders)
+    return MappingProxyType(_read("own_loaders.json"))
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -111,6 +110,20 @@ def _read(name: str) -> dict[str, Any]:
 def known_architectures(engine: str = "vllm-0.33.0") -> tuple[str, ...]:
     """The architectures whose module trees are known for that engine, sorted."""
     return tuple(sorted(_survey(engine)["architectures"]))
+
+
+def how_surveyed(architecture: str, engine: str = "vllm-0.33.0") -> str:
+    """Where the module tree of that architecture comes from: "executed" (the engine really built the model), "alias of
+    X" (the engine registers the same class under both names), or "" for one that is not known.
+    """
+    return str(_survey(engine)["architectures"].get(architecture, {}).get("surveyed", ""))
+
+
+def why_not_surveyed(architecture: str, engine: str = "vllm-0.33.0") -> str:
+    """Why the module tree of an architecture that the engine registers is not known; "" where it is, or where the
+    engine does not register that name.
+    """
+    return str(_survey(engine)["not_surveyed"].get(architecture, ""))
 
 
 def build_model(
@@ -128,7 +141,7 @@ def build_model(
     known = _survey(engine)["architectures"].get(architecture)
     if known is None:
         return None
-    kinds = layer_kinds(config) or ("attention",) * (layers or 0)
+    kinds = layer_kinds(config) or (FULL,) * (layers or 0)
     builder = _Builder(_survey(engine)["modules"], config, kinds, method)
     return builder.build(known["root"])
 
@@ -166,10 +179,13 @@ class _Builder:
             for index, kind in enumerate(self._kinds):
                 key = each.get(kind) or each.get(kind.partition("+")[0]) or each.get("*")
                 if key is None:
-                    key = each.get("full_attention") or each.get("attention") or next(iter(each.values()))
+                    key = each.get(FULL) or next(iter(each.values()))
                 found[str(index)] = self.build(key)
             return found
-        count = next((number for name in entry["count"] if (number := self._number(name)) is not None), UNCOUNTED)
+        if isinstance(entry["count"], int):
+            count = entry["count"]
+        else:
+            count = next((number for name in entry["count"] if (number := self._number(name)) is not None), UNCOUNTED)
         return {str(index): self.build(each["*"]) for index in range(count)}
 
     def _number(self, dotted: str) -> int | None:
@@ -187,14 +203,25 @@ class _Builder:
         match loader["kind"]:
             case "auto":
                 return AutoLoader(
-                    mapper=WeightsMapper(tuple(self._rules(loader.get("mapper", {}), entry["class"]))),
+                    mapper=self._mapper(loader, entry["class"]),
                     ignore_prefixes=tuple(loader.get("ignore_prefixes", ())),
                     ignore_suffixes=tuple(loader.get("ignore_suffixes", ())),
                 )
             case "fused_linear":
                 return FusedLinearLoader()
             case _:
-                return self._own(entry["class"])
+                return self._own(loader["of"])
+
+    def _mapper(self, loader: Mapping[str, Any], cls: str) -> WeightsMapper:
+        """The loader's rules. What it does to names before AutoWeightsLoader sees them stands first, as regexes: those
+        are the first that a mapper applies.
+        """
+        by_hand = _own_loaders()["before"].get(loader.get("before"), {})
+        before = (
+            Rule(RuleKind.REGEX, pattern, new, source=by_hand["source"]) for pattern, new in by_hand.get("regex", ())
+        )
+        rules = () if by_hand.get("replaces_mapper") else self._rules(loader.get("mapper", {}), cls)
+        return WeightsMapper((*before, *rules))
 
     def _rules(self, mapper: Mapping[str, Any], cls: str) -> Iterator[Rule]:
         for kind, rows in mapper.items():
@@ -202,7 +229,7 @@ class _Builder:
                 *plain, last = row
                 layers: list[int | None] = [None]
                 if isinstance(last, dict):
-                    layers = [index for index, name in enumerate(self._kinds) if name == last["kind"]]
+                    layers = self._layers_of(last["kind"])
                 else:
                     plain = row
                 for layer in layers:
@@ -219,10 +246,16 @@ class _Builder:
                         source=f"vLLM 0.33.0, {cls}'s own mapper",
                     )
 
-    def _own(self, cls: str) -> OwnLoader:
-        entry = _own_loaders().get(cls)
+    def _layers_of(self, kind: str) -> list[int | None]:
+        if kind == "draft":
+            first = len(self._kinds)
+            return list(range(first, first + (positive(text_config_of(self._config), "num_nextn_predict_layers") or 0)))
+        return [index for index, name in enumerate(self._kinds) if name == kind]
+
+    def _own(self, of: str) -> OwnLoader:
+        entry = _own_loaders()["loaders"].get(of)
         if entry is None:
-            return OwnLoader(source=f"{cls}.load_weights, not surveyed by hand")
+            return OwnLoader(source=f"{of}.load_weights, not surveyed by hand")
         entry = {**entry, **entry.get("by_method", {}).get(self._method, {})}
         return OwnLoader(
             source=entry["source"],

@@ -232,7 +232,7 @@ class Walk:
                 rule = Rule(RuleKind.STACKED, entry.old, entry.new, source=loader.source)
                 steps.append(Step(rule, name, mapped, node.cls))
                 name = mapped
-            if loader.remap == "stacked" and name.endswith("scale"):
+            if loader.remap in ("stacked", "both") and name.endswith("scale"):
                 remapped = self._remap(name, parameters, node, steps)
                 if remapped is None:
                     continue
@@ -255,6 +255,15 @@ class Walk:
             raise _Stop(
                 f"{node.cls} asks maybe_remap_kv_scale_name, whose answer {looked_for!r} is no parameter: "
                 "skipped with one warning"
+            )
+        return remapped
+
+    def _remap_or_stop(self, name: str, parameters: frozenset[str], node: ModuleNode, steps: list[Step]) -> str:
+        remapped = self._remap(name, parameters, node, steps)
+        if remapped is None:
+            raise _Stop(
+                f"{node.cls} asks maybe_remap_kv_scale_name, whose answer "
+                f"{steps[-1].after if steps else name!r} is no parameter: skipped with one warning",
             )
         return remapped
 
