@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from core.engines.profile import EngineProfile, Fed, Wish
+from core.engines.sglang.engine import Sglang
 from core.engines.vllm.engine import Vllm
 from core.errors import UsageError
 
@@ -16,6 +17,11 @@ _PROFILES: tuple[EngineProfile, ...] = (
         "0.33.0",
         source="vLLM 0.33.0's Python sources; module trees surveyed from its real models",
         how_checked="compared with what vLLM 0.33.0 itself did on CPU: 8,370 names, 863 cases, 116 checkpoints",
+    ),
+    Sglang(
+        "0.5.23",
+        source="SGLang 0.5.23's Python sources, model class by model class",
+        how_checked="compared with what SGLang 0.5.23 itself did on CPU: 8,370 names, 825 cases, 107 checkpoints",
     ),
 )
 

@@ -1,0 +1,269 @@
+"""Follows one tensor's name through a hand-written load loop of SGLang."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from core.backends.kv_method import EngineError
+from core.engines.sglang.helper import HELPER, maybe_remap_kv_scale_name
+from core.engines.sglang.steps import (
+    Add,
+    Call,
+    Experts,
+    Layers,
+    One,
+    Regex,
+    Remap,
+    Replace,
+    Skip,
+    Stacked,
+    Take,
+)
+from core.engines.sglang.steps import Step as LoopStep
+from core.naming.mapper import Rule, RuleKind, Step
+
+_LAYER = re.compile(r"layers\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """One class's loop. ``by`` is the class's name, ``source`` the file it was read from."""
+
+    by: str
+    source: str
+    steps: tuple[LoopStep, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """Where a name ended.
+
+    ``parameter`` is the parameter it reached. Without one: ``warned`` says that the engine says so in its log,
+    ``error`` is the exception it raises, ``name`` the last full name it looked for. ``reason`` is for people.
+    """
+
+    parameter: str | None = None
+    name: str | None = None
+    steps: tuple[Step, ...] = ()
+    warned: bool = False
+    error: EngineError | None = None
+    reason: str = ""
+
+
+class _End(Exception):
+    """The name ends without a parameter."""
+
+    def __init__(self, reason: str, *, warned: bool = False, name: str | None = None) -> None:
+        self.reason, self.warned, self.name = reason, warned, name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """A loop and the parameters it sees. ``exists`` answers for full names; ``experts`` gives the number of experts a
+    config field holds; ``layers`` is the number of decoder layers (None: not known, nothing is cut off).
+    """
+
+    loops: Mapping[str, Loop]
+    root: str
+    exists: Callable[[str], bool]
+    layers: int | None
+    experts: Callable[[Sequence[str]], int | None]
+
+    def follow(self, name: str, values: tuple[float, ...] = ()) -> Arrival:
+        """Where ``name`` ends; ``values`` are the tensor's, which one kind of step looks at."""
+        path = _Path(self, name, values)
+        try:
+            parameter = path.run(self.loops[self.root], "")
+        except _End as end:
+            return Arrival(name=end.name, steps=tuple(path.steps), warned=end.warned, reason=end.reason)
+        except EngineError as error:
+            return Arrival(name=path.full, steps=tuple(path.steps), error=error, reason=path.why or str(error))
+        return Arrival(parameter=parameter, name=parameter, steps=tuple(path.steps))
+
+
+class _Path:
+    """One name on its way. ``below`` is the submodule whose loop runs, with its dot; names are relative to it."""
+
+    def __init__(self, walk: Walk, name: str, values: tuple[float, ...]) -> None:
+        self.walk = walk
+        self.name = name
+        self.values = values
+        self.below = ""
+        self.steps: list[Step] = []
+        self.why = ""
+
+    @property
+    def full(self) -> str:
+        return self.below + self.name
+
+    def exists(self, name: str) -> bool:
+        return self.walk.exists(self.below + name)
+
+    def run(self, loop: Loop, below: str) -> str:
+        """The full name of the parameter the loop writes. Raises _End or EngineError."""
+        self.below += below
+        for step in loop.steps:
+            found = self._step(step, loop)
+            if found is not None:
+                return found
+        raise _End(f"{loop.by} has no use for it", name=self.full)
+
+    def _step(self, step: LoopStep, loop: Loop) -> str | None:
+        match step:
+            case Skip(where):
+                if where.fits(self.name, self.exists):
+                    raise _End(f"{loop.by}'s load_weights passes over such names", name=self.full)
+            case Replace() | Regex() | Add():
+                self._spell(step, loop)
+            case Layers(below):
+                self._layers(below, loop)
+            case Remap():
+                return self._remap(step, loop)
+            case Stacked():
+                return self._stacked(step, loop)
+            case Experts():
+                return self._experts(step, loop)
+            case One(where):
+                self._one(where.fits(self.name, self.exists))
+            case Call():
+                return self._call(step)
+            case Take(absent):
+                return self._take(absent, loop)
+        return None
+
+    def _spell(self, step: Replace | Regex | Add, loop: Loop) -> None:
+        """The steps that only change the name."""
+        match step:
+            case Replace():
+                self._replace(step, loop)
+            case Regex(pattern, new):
+                self._rename(re.sub(pattern, new, self.name), RuleKind.REGEX, pattern, new, loop)
+            case Add(prefix, where):
+                if where.fits(self.name, self.exists):
+                    self._rename(prefix + self.name, RuleKind.PREFIX, "", prefix, loop)
+
+    def _rename(self, after: str, kind: RuleKind, old: str, new: str, loop: Loop) -> None:
+        if after != self.name:
+            self.steps.append(Step(Rule(kind, old, new, source=loop.source), self.name, after, loop.by))
+            self.name = after
+
+    def _replace(self, step: Replace, loop: Loop) -> None:
+        if not step.where.fits(self.name, self.exists):
+            return
+        match step.at:
+            case "anywhere":
+                self._rename(self.name.replace(step.old, step.new), RuleKind.SUBSTR, step.old, step.new, loop)
+            case "start" if self.name.startswith(step.old):
+                rest = self.name.removeprefix(step.old)
+                self._rename(step.new + rest, RuleKind.PREFIX, step.old, step.new, loop)
+            case "end" if self.name.endswith(step.old):
+                rest = self.name.removesuffix(step.old)
+                self._rename(rest + step.new, RuleKind.SUFFIX, step.old, step.new, loop)
+
+    def _layers(self, below: str | None, loop: Loop) -> None:
+        count = self.walk.layers
+        if count is None:
+            return
+        if below is not None:
+            parts = self.name.split(".")
+            number = parts[below.count(".") + 1] if self.name.startswith(below) and below else ""
+            outside = number.isdigit() and int(number) >= count
+        else:
+            found = _LAYER.search(self.name)
+            outside = found is not None and int(found.group(1)) >= count
+        if outside:
+            raise _End(f"{loop.by} passes over layers behind the model's {count}", name=self.full)
+
+    def _remap(self, step: Remap, loop: Loop) -> str | None:
+        if not step.where.fits(self.name, self.exists):
+            return None
+        remapped = maybe_remap_kv_scale_name(self.name, self.exists, by=loop.by)
+        if remapped.step is not None:
+            self.steps.append(remapped.step)
+        if remapped.name is None:
+            wanted = remapped.step.after if remapped.step is not None else self.name
+            raise _End(
+                f"{HELPER} looks for {self.below}{wanted}, which is no parameter: left out with one warning",
+                warned=True,
+                name=f"{self.below}{wanted}",
+            )
+        changed = remapped.name != self.name
+        self.name = remapped.name
+        if not changed or step.changed == "go on":
+            return None
+        if step.changed == "end":
+            raise _End(f"{loop.by} asks {HELPER} and then leaves the tensor out", name=self.full)
+        return self._look_up(loop)
+
+    def _stacked(self, step: Stacked, loop: Loop) -> str | None:
+        for part, fused in step.names:
+            if part not in self.name:
+                continue
+            if step.unless is not None and step.unless.fits(self.name, self.exists):
+                continue
+            before = self.name
+            kept = len(self.steps)
+            self._rename(self.name.replace(part, fused), RuleKind.STACKED, part, fused, loop)
+            if self.exists(self.name):
+                return self.full
+            match step.absent:
+                case "raise":
+                    return self._look_up(loop)
+                case "skip":
+                    raise _End(f"{loop.by} finds no {self.full} and leaves the tensor out", name=self.full)
+                case "go on" if step.keeps:
+                    self.name = before
+                    del self.steps[kept:]
+        return None
+
+    def _experts(self, step: Experts, loop: Loop) -> str | None:
+        parts = "|".join(re.escape(part) for part in (step.gate, step.down, step.up) if part)
+        found = re.search(rf"experts\.(\d+)\.({parts})\.", self.name)
+        if found is None:
+            return None
+        count = self.walk.experts(step.count)
+        if count is not None and int(found.group(1)) >= count:
+            return None
+        fused = "experts.w2_" if found.group(2) == step.down else "experts.w13_"
+        old = found.group(0)
+        self._rename(self.name.replace(old, fused), RuleKind.STACKED, old, fused, loop)
+        if self.exists(self.name):
+            return self.full
+        if step.absent == "raise":
+            return self._look_up(loop)
+        if step.absent == "skip":
+            raise _End(f"{loop.by} leaves out expert tensors it has no parameter for", name=self.full)
+        return None
+
+    def _one(self, fits: bool) -> None:
+        if not fits:
+            return
+        if len(self.values) != 1:
+            self.why = f"{self.full} does not exist, and a scale left out must be one number"
+            raise EngineError("RuntimeError", "a Tensor with several elements cannot be converted to Scalar")
+        if not abs(self.values[0] - 1.0) < 1e-6:
+            self.why = f"{self.full} does not exist, and a scale left out must be 1.0"
+            raise EngineError("AssertionError", f"Expected 1.0, got {self.values[0]} in skipped {self.name}")
+        raise _End("it is 1.0, and nothing of that name exists: left out", name=self.full)
+
+    def _call(self, step: Call) -> str | None:
+        if not step.where.fits(self.name, self.exists):
+            return None
+        if step.strip:
+            self.name = self.name.removeprefix(step.strip)
+        return self.run(self.walk.loops[step.loop], step.below)
+
+    def _look_up(self, loop: Loop) -> str:
+        if self.exists(self.name):
+            return self.full
+        self.why = f"{loop.by} looks up {self.full}, which is no parameter"
+        raise EngineError("KeyError", repr(self.name))
+
+    def _take(self, absent: str, loop: Loop) -> str:
+        if absent == "raise" or self.exists(self.name):
+            return self._look_up(loop)
+        if absent == "warn":
+            raise _End(f"{loop.by} has no parameter {self.full}: left out with a warning", warned=True, name=self.full)
+        raise _End(f"{loop.by} has no parameter {self.full}: left out without a word", name=self.full)
