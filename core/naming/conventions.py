@@ -286,11 +286,9 @@ def find_scales(checkpoint: Checkpoint) -> tuple[KVScale, ...]:
 
 
 def _with_values(checkpoint: Checkpoint, rows: Sequence[tuple[int, Recognised]]) -> tuple[KVScale, ...]:
-    entries = [(checkpoint.catalog.entry(index), found) for index, found in rows]
-    values = checkpoint.read([entry.key for entry, _ in entries])
     scales = []
-    for entry, found in entries:
-        read = values.get(entry.key)
+    for (index, found), read in zip(rows, checkpoint.read_rows([index for index, _ in rows]), strict=True):
+        entry = checkpoint.catalog.entry(index)
         scales.append(
             KVScale(
                 key=entry.key,
@@ -302,9 +300,9 @@ def _with_values(checkpoint: Checkpoint, rows: Sequence[tuple[int, Recognised]])
                 convention=found.convention.id,
                 dtype=entry.dtype,
                 shape=entry.shape,
-                values=read.values if read is not None else (),
+                values=read.values,
                 quantity=found.quantity,
-                fault=read.fault if read is not None else "its shard could not be read",
+                fault=read.fault,
             )
         )
     return tuple(scales)

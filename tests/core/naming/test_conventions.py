@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from core.checkpoint import open_checkpoint
 from core.naming.conventions import CONVENTIONS, companions, find_scales, is_companion, recognise
@@ -109,3 +111,10 @@ def test_scales_of_a_real_checkpoint_come_with_their_values(samples: Path) -> No
     assert all(scale.convention == "portable" and scale.fault is None for scale in scales)
     assert all(len(scale.values) == scale.numel > 1 for scale in keys)
     assert all(0 < value < 1 for scale in keys for value in scale.values)
+
+
+def test_a_key_in_two_shards_has_each_shards_own_value(tmp_path: Path) -> None:
+    key = f"{LAYER}.k_scale"
+    for number, value in ((1, 0.5), (2, 0.25)):
+        save_file({key: torch.tensor(value)}, tmp_path / f"model-0000{number}-of-00002.safetensors")
+    assert [scale.values for scale in find_scales(open_checkpoint(tmp_path))] == [(0.5,), (0.25,)]
