@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from core.inspection import Inspection
     from core.naming.mapper import WeightsMapper
 
+DEFAULT_ENGINE = "vllm-0.33.0"  # as core.engines has it; importing that here would slow `--help` down
 EXIT_FINE, EXIT_PROBLEMS, EXIT_UNUSABLE = 0, 1, 2
 
 
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show a traceback instead of one sentence")
     engine = argparse.ArgumentParser(add_help=False)
-    engine.add_argument("--engine", default="vllm-0.33.0", help="engine profile (default: %(default)s)")
+    engine.add_argument("--engine", default=DEFAULT_ENGINE, help="engine profile (default: %(default)s)")
     engine.add_argument("--method", help="quantization method instead of the declared one")
     engine.add_argument("--architecture", help="architecture instead of the declared one")
     engine.add_argument("--kv-cache-dtype", default="auto", help="as given to the engine (default: %(default)s)")
@@ -80,7 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     window.add_argument("paths", nargs="*", metavar="PATH")
     window.add_argument("--select", metavar="KEY", help="select this tensor")
 
-    check = commands.add_parser("check", parents=[common, engine], help="say whether the scales arrive")
+    check = commands.add_parser(
+        "check", parents=[common, engine], conflict_handler="resolve", help="say whether the scales arrive"
+    )
+    check.add_argument(
+        "--engine",
+        action="append",
+        help=f'engine profile, several times to compare, or "all" (default: {DEFAULT_ENGINE})',
+    )
     check.add_argument("paths", nargs="+", metavar="PATH")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
     check.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML file")
@@ -131,13 +139,13 @@ def _wish(options: argparse.Namespace) -> Wish:
     )
 
 
-def _inspect(path: str, options: argparse.Namespace) -> Inspection:
+def _inspect(path: str, options: argparse.Namespace, engine: str | None = None) -> Inspection:
     from core.inspection import inspect
 
     wish = _wish(options)
     return inspect(
         path,
-        engine=options.engine,
+        engine=engine or options.engine,
         method=wish.method,
         architecture=wish.architecture,
         kv_cache_dtype=wish.kv_cache_dtype,
@@ -180,17 +188,17 @@ def _report_as_text(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from core.report import html_report, json_text, report, text_report
-    from core.report.text import one_line
+    from core.report import html_report, json_text, report
 
-    if options.html is not None and len(options.paths) > 1:
-        raise UsageError("--html takes one checkpoint", remedy="Run it once for each PATH")
-    status = EXIT_FINE
+    engines = _engine_ids(options.engine)
     several = len(options.paths) > 1
+    if options.html is not None and (several or len(engines) > 1):
+        raise UsageError("--html takes one checkpoint and one engine", remedy="Run it once for each")
+    status = EXIT_FINE
     reports: list[dict[str, Any]] = []
     for path in options.paths:
         try:
-            inspection = _inspect(path, options)
+            found = [_inspect(path, options, engines[0])]
         except UsageError:
             raise
         except KVScopeError as error:
@@ -200,16 +208,47 @@ def _check(options: argparse.Namespace) -> int:
             reports.append({"schema": "kvscope.report/1", "checkpoint": {"path": path}, "error": str(error)})
             status = EXIT_UNUSABLE
             continue
-        status = max(status, _status(inspection))
+        if len(engines) > 1:
+            found = _under_each(found[0], engines, as_text=not options.json)
+        elif not options.json:
+            _tell(found[0], one_line=several)
+        status = max([status, *map(_status, found)])
         if options.json:
-            reports.append(report(inspection))
-        else:
-            print(one_line(inspection) if several else text_report(inspection))
+            reports += map(report, found)
         if options.html is not None:
-            _write_text(Path(options.html), html_report(inspection))
+            _write_text(Path(options.html), html_report(found[0]))
     if options.json:
-        print(json_text(reports if several else reports[0]))
+        print(json_text(reports if several or len(engines) > 1 else reports[0]))
     return status
+
+
+def _engine_ids(asked: list[str] | None) -> list[str]:
+    from core.engines import ENGINES, get_engine
+
+    ids = list(dict.fromkeys(asked or [DEFAULT_ENGINE]))
+    if "all" in ids:
+        return list(ENGINES)
+    for engine in ids:
+        get_engine(engine)
+    return ids
+
+
+def _under_each(inspection: Inspection, engines: list[str], *, as_text: bool) -> list[Inspection]:
+    """The checkpoint under several engines: those that could answer; printed as a table where text is wanted."""
+    from core.matrix import matrix
+    from core.report.matrix import matrix_text
+
+    columns = matrix(inspection, engines)
+    if as_text:
+        print(f"{inspection.checkpoint.path}\n{matrix_text(columns)}")
+    return [column.inspection for column in columns if column.inspection is not None]
+
+
+def _tell(inspection: Inspection, *, one_line: bool) -> None:
+    from core.report.text import one_line as line
+    from core.report.text import text_report
+
+    print(line(inspection) if one_line else text_report(inspection))
 
 
 def _write_text(path: Path, text: str) -> None:

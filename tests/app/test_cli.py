@@ -111,7 +111,7 @@ def test_html_into_a_folder_that_is_not_there(samples: Path, capsys: pytest.Capt
 
 def test_html_takes_one_checkpoint(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(samples / QWEN), str(samples / GEMMA), "--html", "x.html"]) == 2
-    assert "--html takes one checkpoint. Run it once for each PATH" in capsys.readouterr().err
+    assert "--html takes one checkpoint and one engine. Run it once for each" in capsys.readouterr().err
 
 
 def test_map_from_arguments_and_from_stdin() -> None:
