@@ -15,8 +15,6 @@ from core.diagnosis.wording import are, capital, listed, of, plural, sentence, s
 from core.engines.outcome import AttentionLayer
 from core.naming.scales import KVScale
 
-_FP8 = "Start the engine with --kv-cache-dtype fp8"
-
 
 def v_without_k(facts: Facts) -> Iterator[Finding]:
     """Layers for which the checkpoint holds v alone."""
@@ -106,7 +104,7 @@ def cache_not_quantized(facts: Facts) -> Iterator[Finding]:
         evidence=f"{scheme.source.file} declares {scheme.label}; {facts.engine} keeps the cache in {facts.cache_dtype} "
         f"for --kv-cache-dtype {asked.value}{'' if chosen else f' and method {facts.method}'}.",
         consequence=of_layers(facts, facts.receivers),
-        fix=f"{_FP8}.",
+        fix=f"Start the engine with {facts.fp8_option}.",
     )
 
 
@@ -124,7 +122,7 @@ def undeclared(facts: Facts) -> Iterator[Finding]:
         layers=layers_of(facts.kv_scales),
         evidence=f"{told}; {plural(len(facts.kv_scales), 'k and v scale')} {are(len(facts.kv_scales))} stored.",
         consequence=of_layers(facts, facts.receivers),
-        fix=f"{_FP8}, or write the scheme into config.json on export.",
+        fix=f"Start the engine with {facts.fp8_option}, or write the scheme into config.json on export.",
         remedy="declare",
     )
 
@@ -145,7 +143,7 @@ def run_time_scales(facts: Facts) -> Iterator[Finding]:
             layers=layers_of(facts.kv_scales),
             evidence=f"The KV cache is {facts.cache_dtype}.",
             consequence=f"{facts.engine} computes a scale for each token and head; those stored are not used.",
-            fix=f"{_FP8} to use the stored scales.",
+            fix=f"Start the engine with {facts.fp8_option} to use the stored scales.",
         )
 
 
@@ -179,7 +177,7 @@ def q_applied(facts: Facts) -> Iterator[Finding]:
             layers=numbers_of(layers),
             evidence=f"The KV cache stays in {facts.cache_dtype}.",
             consequence=of_layers(facts, layers, ("q", "prob")),
-            fix=f"{_FP8}, or leave these scales out on export.",
+            fix=f"Start the engine with {facts.fp8_option}, or leave these scales out on export.",
             remedy="drop",
         )
 

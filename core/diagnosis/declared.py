@@ -43,7 +43,11 @@ def dynamic_scheme(facts: Facts) -> Iterator[Finding]:
 def declaration_note(facts: Facts) -> Iterator[Finding]:
     """What the reader of the config files found contradictory."""
     refused = facts.case.deliveries.load.outcome == "refused"
-    notes = [note for note in facts.case.declaration.notes if not (refused and _explains_refusal(note))]
+    notes = [
+        note
+        for note in facts.case.declaration.notes
+        if _concerns(facts.engine, note) and not (refused and _explains_refusal(note))
+    ]
     if notes:
         yield make(
             "declaration-note",
@@ -52,6 +56,12 @@ def declaration_note(facts: Facts) -> Iterator[Finding]:
             fix="Make the config files agree, or export again.",
             remedy="declare",
         )
+
+
+def _concerns(engine: str, note: str) -> bool:
+    """Whether a note speaks of this engine, or of none."""
+    name = engine.partition(" ")[0]
+    return name in note or not any(other in note for other in ("vLLM", "SGLang"))
 
 
 def _explains_refusal(note: str) -> bool:

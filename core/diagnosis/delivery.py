@@ -38,10 +38,12 @@ def load_refused(facts: Facts) -> Iterator[Finding]:
     """The engine does not build the model."""
     load = facts.case.deliveries.load
     if load.outcome == "refused":
+        message = (load.error or "").partition(": ")[2]
+        reason = f". {sentence(load.reason)}" if load.reason and message not in load.reason else ""
         fixes = (fix for sign, fix in _REFUSAL_FIXES if sign in (load.error or ""))
         yield make(
             "load-refused",
-            evidence=sentence(f"{short(load.error)}{f'. {sentence(load.reason)}' if load.reason else ''}"),
+            evidence=sentence(f"{short(load.error)}{reason}"),
             consequence=f"{facts.engine} does not build the model; no tensor is read.",
             fix=next(fixes, "Export again with a scheme that this engine takes, or choose another engine."),
         )

@@ -43,6 +43,12 @@ class Facts:
         return f"{profile.name} {profile.version}" if profile is not None else wanted or "the engine"
 
     @cached_property
+    def fp8_option(self) -> str:
+        """What asks this engine for an FP8 cache."""
+        spelled = "fp8_e4m3" if self.engine.startswith("SGLang") else "fp8"
+        return f"--kv-cache-dtype {spelled}"
+
+    @cached_property
     def method(self) -> str:
         """The quantization method that the engine uses, for people."""
         return self.case.settings.method.value or "no quantization"

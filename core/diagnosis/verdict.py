@@ -87,7 +87,8 @@ def _loaded(facts: Facts, findings: Sequence[Finding]) -> Verdict:
     if not receivers:
         return Verdict("ok", f"No attention layer of {facts.engine} needs scales of its own here.")
     faults = [text for text in (_unused(facts) or _lost(facts), _copied(facts)) if text]
-    doubtful = _doubtful(facts, findings)
+    roles = ("k", "v", "kv", "q", "prob") if facts.cache_quantized and not facts.run_time_scales else ("q", "prob")
+    doubtful = _doubtful(facts, findings, roles)
     if doubtful and not faults:
         return Verdict("degraded", f"{_all_reach(facts)}, but {doubtful}.")
     if doubtful:
@@ -100,7 +101,7 @@ def _loaded(facts: Facts, findings: Sequence[Finding]) -> Verdict:
 def _without_scales(facts: Facts, findings: Sequence[Finding]) -> Verdict:
     scheme = facts.case.declaration.kv_scheme
     count = len(facts.receivers)
-    doubtful = _doubtful(facts, findings)
+    doubtful = _doubtful(facts, findings, ("q", "prob"))
     if scheme is not None:
         runs = f": {of(count, count, 'attention layer')} of {facts.engine} {are(count, 'runs')} at 1.0" if count else ""
         declares = f"{scheme.source.file} declares a quantized KV cache ({scheme.label})"
@@ -185,11 +186,15 @@ def _copied(facts: Facts) -> str:
     return f"{one}, as v has none that can be used ({where(facts, copied)})"
 
 
-def _doubtful(facts: Facts, findings: Sequence[Finding]) -> str:
-    """Layers that run on values which a finding doubts."""
+def _doubtful(facts: Facts, findings: Sequence[Finding], of_interest: Sequence[str]) -> str:
+    """Layers that run on values of these roles which a finding doubts."""
     doubting = [finding for finding in findings if finding.code in DOUBTS]
     keys = {key for finding in doubting for key in finding.keys}
-    used = [scale for scale in facts.case.scales if scale.key in keys and _is_used(facts, scale)]
+    used = [
+        scale
+        for scale in facts.case.scales
+        if scale.key in keys and scale.role in of_interest and _is_used(facts, scale)
+    ]
     if not used:
         return ""
     layers = owners_of(facts, used)

@@ -162,6 +162,15 @@ def test_several_faults_are_all_told(tmp_path: Path) -> None:
     )
 
 
+def test_values_that_nobody_uses_are_not_doubted(tmp_path: Path) -> None:
+    tensors = scales([1.0, 1.0], [1.0, 1.0], q=[1e20, 0.01])
+    verdict = look(tmp_path, llama(COMPRESSED), tensors, kv_cache_dtype="bfloat16").verdict
+    assert verdict.text == (
+        f"All 4 k and v scales load, but {ENGINE} keeps the KV cache in bfloat16, so none is used. "
+        "1 of 2 layers (layer 0) runs on doubtful q values (uninitialised memory in place of scales)."
+    )
+
+
 def test_an_unknown_architecture_is_no_guess(tmp_path: Path) -> None:
     config = llama(MODELOPT) | {"architectures": ["BrandNewForCausalLM"], "model_type": "brand_new"}
     verdict = look(tmp_path, config, GOOD).verdict
