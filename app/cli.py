@@ -69,21 +69,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show a traceback instead of one sentence")
-    engine = argparse.ArgumentParser(add_help=False)
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--method", help="quantization method instead of the declared one")
+    options.add_argument("--architecture", help="architecture instead of the declared one")
+    options.add_argument("--kv-cache-dtype", default="auto", help="as given to the engine (default: %(default)s)")
+    options.add_argument("--dtype", help="the engine's model dtype (default: from the config)")
+    options.add_argument("--rules", metavar="FILE", help="TOML file with an out-of-tree backend's renaming rules")
+
+    engine = argparse.ArgumentParser(add_help=False, parents=[options])
     engine.add_argument("--engine", default=DEFAULT_ENGINE, help="engine profile (default: %(default)s)")
-    engine.add_argument("--method", help="quantization method instead of the declared one")
-    engine.add_argument("--architecture", help="architecture instead of the declared one")
-    engine.add_argument("--kv-cache-dtype", default="auto", help="as given to the engine (default: %(default)s)")
-    engine.add_argument("--dtype", help="the engine's model dtype (default: from the config)")
-    engine.add_argument("--rules", metavar="FILE", help="TOML file with an out-of-tree backend's renaming rules")
 
     window = commands.add_parser("open", parents=[common, engine], help="open the window (the default)")
     window.add_argument("paths", nargs="*", metavar="PATH")
     window.add_argument("--select", metavar="KEY", help="select this tensor")
 
-    check = commands.add_parser(
-        "check", parents=[common, engine], conflict_handler="resolve", help="say whether the scales arrive"
-    )
+    check = commands.add_parser("check", parents=[common, options], help="say whether the scales arrive")
     check.add_argument(
         "--engine",
         action="append",
