@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from core.diagnosis import DOUBTS
 from core.diagnosis.finding import Finding
 from core.engines.outcome import AttentionLayer, Delivery
 from core.inspection import Inspection
@@ -276,7 +277,7 @@ def _status(
         return Status(delivery.outcome)
     if attention is not None and attention.error is not None:
         return Status.RAISES
-    if any(finding.severity != "info" for finding in findings):
+    if any(finding.code in DOUBTS for finding in findings):
         return Status.SUSPICIOUS
     if attention is not None and scale.kind == "scale" and attention.source.get(scale.role) == "forced":
         return Status.OVERRIDDEN
