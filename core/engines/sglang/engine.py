@@ -11,7 +11,15 @@ from core.engines.profile import Fed, Wish
 from core.engines.sglang.helper import HELPER, maybe_remap_kv_scale_name
 from core.engines.sglang.models import Architecture, architectures, build_layers, is_registered, kinds_of, load_loops
 from core.engines.sglang.predict import Model, not_reached, predict
-from core.engines.sglang.quantization import ALIASES, KV_CACHE_DTYPES, METHODS, Quantization, resolve, suppose
+from core.engines.sglang.quantization import (
+    ALIASES,
+    KV_CACHE_DTYPES,
+    METHODS,
+    Quantization,
+    config_class,
+    resolve,
+    suppose,
+)
 from core.engines.sglang.walk import Walk
 from core.errors import UsageError
 from core.naming.mapper import Renaming, WeightsMapper
@@ -101,6 +109,7 @@ class Sglang:
             kinds=kinds,
             counted=bool(kinds_of(declaration.hf_config)),
             kv_method=reading.kv_method,
+            quantization=config_class(quantization.method),
             cache=CacheSetup(dtype=resolved, quantized=resolved not in ("auto", "bfloat16")),
         )
         return predict(model, tensors, notes=self._notes(quantization, wish))

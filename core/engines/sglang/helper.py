@@ -25,7 +25,7 @@ _OUTPUT_SCALES = (
 
 @dataclass(frozen=True, slots=True)
 class Remapped:
-    """``name`` None: the target does not exist and the tensor is left out with a warning; ``step`` is what was tried."""
+    """``name`` None: the target does not exist and the tensor is left out with a warning; ``step``: what was tried."""
 
     name: str | None
     step: Step | None

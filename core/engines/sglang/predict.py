@@ -21,7 +21,8 @@ _SHAPE = AttentionShape(num_heads=1, num_kv_heads=1, total_num_heads=1, total_nu
 class Model:
     """A model ready to load: its layers, the KV method of those that have one, and their parameters by full name.
 
-    ``kinds`` are the kinds of its decoder layers; ``counted`` says that the config gave their number.
+    ``kinds`` are the kinds of its decoder layers; ``counted`` says that the config gave their number; ``quantization`` is
+    the class of the quantization config.
     """
 
     architecture: Architecture
@@ -30,6 +31,7 @@ class Model:
     counted: bool
     kv_method: str | None
     cache: CacheSetup
+    quantization: str | None = None
     layers: tuple[Layer, ...] = field(init=False)
     parameters: Mapping[str, ScaleParameter] = field(init=False)
 
@@ -57,6 +59,7 @@ class Model:
             exists=self.parameters.__contains__,
             layers=len(self.kinds) if self.counted else None,
             experts=lambda fields: number_in(self.config, fields),
+            quantization=self.quantization,
         )
 
 

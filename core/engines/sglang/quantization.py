@@ -83,6 +83,29 @@ def resolve(declaration: Declaration, wanted: str | None = None) -> Quantization
     return Quantization(method=method, source=source, reading=reading)
 
 
+_CONFIG_CLASSES: Mapping[str, str] = {
+    "fp8": "Fp8Config",
+    "mxfp8": "Fp8Config",
+    "modelopt": "ModelOptFp8Config",
+    "modelopt_fp8": "ModelOptFp8Config",
+    "modelopt_fp4": "ModelOptFp4Config",
+    "modelopt_mixed": "ModelOptMixedPrecisionConfig",
+    "compressed-tensors": "CompressedTensorsConfig",
+    "quark": "QuarkConfig",
+    "awq": "AWQConfig",
+    "awq_marlin": "AWQMarlinConfig",
+    "gptq_marlin": "GPTQMarlinConfig",
+    "auto-round": "AutoRoundConfig",
+    "mxfp4": "Mxfp4Config",
+    "w4afp8": "W4AFp8Config",
+}
+
+
+def config_class(method: str | None) -> str | None:
+    """The class of a method's config, as SGLang's exceptions name it; None for a model that is not quantized."""
+    return None if method is None else _CONFIG_CLASSES.get(method, "QuantizationConfig")
+
+
 def suppose(declaration: Declaration, method: str) -> Quantization:
     """What another method would make of the checkpoint: with the checkpoint's own dict where the method can read it,
     else as it treats the dicts it is made for. ``note`` says what SGLang itself does with such a ``--quantization``.

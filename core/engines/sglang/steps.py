@@ -23,6 +23,9 @@ goes through them from the first to the last:
     looked up. ``keeps`` says that a name that is not found keeps its old form for the next entry.
 ``{"experts": [gate, down, up], "count": [fields], "absent": "raise" | "go on" | "skip"}``
     The loop over experts: ``experts.N.gate.`` becomes ``experts.w13_``, ``experts.N.down.`` becomes ``experts.w2_``.
+``{"cache scale": true}``
+    Asks the quantization config itself (``get_cache_scale``), which only compressed-tensors' can answer:
+    AttributeError with the others; ``k_proj.output_scale`` and ``v_proj.output_scale`` are looked up under ``.attn``.
 ``{"one": WHERE}``
     AssertionError unless the tensor holds one value of 1.0; then the name ends here.
 ``{"call": loop, "where": WHERE, "strip": prefix, "below": prefix}``
@@ -152,6 +155,11 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheScale:
+    """The quantization config is asked for the name of a cache scale."""
+
+
+@dataclass(frozen=True, slots=True)
 class One:
     """A scale that is left out must be 1.0."""
 
@@ -175,7 +183,7 @@ class Take:
     absent: Last
 
 
-Step = Skip | Replace | Regex | Add | Layers | Remap | Stacked | Experts | One | Call | Take
+Step = Skip | Replace | Regex | Add | Layers | Remap | Stacked | Experts | CacheScale | One | Call | Take
 
 
 def parse_steps(rows: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
@@ -241,6 +249,7 @@ _KINDS: Mapping[str, Callable[[Mapping[str, Any]], Step]] = {
     "remap": lambda row: Remap(_where(row["remap"]), _one_of(row.get("changed", "go on"), Changed)),
     "stacked": _stacked,
     "experts": _experts,
+    "cache scale": lambda row: CacheScale(),
     "one": lambda row: One(_where(row["one"])),
     "call": lambda row: Call(
         loop=row["call"], where=_where(row.get("where")), strip=row.get("strip", ""), below=row.get("below", "")

@@ -10,6 +10,7 @@ from core.backends.kv_method import EngineError
 from core.engines.sglang.helper import HELPER, maybe_remap_kv_scale_name
 from core.engines.sglang.steps import (
     Add,
+    CacheScale,
     Call,
     Experts,
     Layers,
@@ -62,7 +63,8 @@ class _End(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Walk:
     """A loop and the parameters it sees. ``exists`` answers for full names; ``experts`` gives the number of experts a
-    config field holds; ``layers`` is the number of decoder layers (None: not known, nothing is cut off).
+    config field holds; ``layers`` is the number of decoder layers (None: not known, nothing is cut off); ``quantization``
+    is the class of the quantization config (None: not quantized).
     """
 
     loops: Mapping[str, Loop]
@@ -70,6 +72,7 @@ class Walk:
     exists: Callable[[str], bool]
     layers: int | None
     experts: Callable[[Sequence[str]], int | None]
+    quantization: str | None = None
 
     def follow(self, name: str, values: tuple[float, ...] = ()) -> Arrival:
         """Where ``name`` ends; ``values`` are the tensor's, which one kind of step looks at."""
@@ -125,6 +128,8 @@ class _Path:
                 return self._stacked(step, loop)
             case Experts():
                 return self._experts(step, loop)
+            case CacheScale():
+                return self._cache_scale(loop)
             case One(where):
                 self._one(where.fits(self.name, self.exists))
             case Call():
@@ -235,6 +240,20 @@ class _Path:
             return self._look_up(loop)
         if step.absent == "skip":
             raise _End(f"{loop.by} leaves out expert tensors it has no parameter for", name=self.full)
+        return None
+
+    def _cache_scale(self, loop: Loop) -> str | None:
+        config = self.walk.quantization
+        if config is None:
+            return None
+        if config != "CompressedTensorsConfig":
+            self.why = f"{loop.by} asks {config} for cache scales, which only compressed-tensors' config can name"
+            raise EngineError("AttributeError", f"'{config}' object has no attribute 'get_cache_scale'")
+        for role in ("k", "v"):
+            if self.name.endswith(".output_scale") and f".{role}_proj" in self.name:
+                old, new = f".{role}_proj.output_scale", f".attn.{role}_scale"
+                self._rename(self.name.replace(old, new), RuleKind.SUFFIX, old, new, loop)
+                return self._look_up(loop)
         return None
 
     def _one(self, fits: bool) -> None:
