@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from core.checkpoint.columns import DTYPE_NAMES, Codes, HeaderColumns, Int64s
+from core.checkpoint.lookup import Lookup
+from core.checkpoint.spans import Words, hashes_of
 
 T = TypeVar("T")
 
-_NO_CODES = np.empty(0, dtype=np.int32)
-_NO_SIZES = np.empty(0, dtype=np.int64)
+N = TypeVar("N", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,24 +58,23 @@ class Catalog:
     dtype_names: tuple[str, ...]
     shape_table: tuple[tuple[int, ...], ...]
     duplicates: tuple[tuple[str, tuple[str, ...]], ...]
-    _first: dict[str, int] = field(repr=False)
-    _repeated: dict[str, tuple[int, ...]] = field(repr=False)
+    lookup: Lookup = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._first
+        return isinstance(name, str) and self.lookup.first(name) is not None
 
     def index_of(self, name: str) -> int | None:
         """The row of a key, the first one where several shards hold it; None where none does."""
-        return self._first.get(name)
+        return self.lookup.first(name)
 
     def rows_of(self, name: str) -> tuple[int, ...]:
         """All rows of a key, in order."""
-        if name in self._repeated:
-            return self._repeated[name]
-        row = self._first.get(name)
+        if name in self.lookup.repeated:
+            return self.lookup.repeated[name]
+        row = self.lookup.first(name)
         return () if row is None else (row,)
 
     def entry(self, row: int) -> TensorEntry:
@@ -96,61 +97,61 @@ class Catalog:
         return self.shape_table[int(self.shape_codes[row])]
 
 
-def build_catalog(
-    shard_names: Sequence[str], columns: Sequence[HeaderColumns | None], *, ranks: bool = False
-) -> Catalog:
-    """Join the columns of all shards; a shard that could not be read has None.
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Rows of one or several shards: ``numbers`` says of which shard each is, ``hashes`` are those of the names."""
+
+    columns: HeaderColumns
+    numbers: Codes
+    hashes: Words
+
+
+def block_of(columns: HeaderColumns, number: int) -> Block:
+    """The rows of one shard."""
+    return Block(columns, np.full(len(columns.names), number, dtype=np.int32), hashes_of(columns.names))
+
+
+def build_catalog(shard_names: Sequence[str], blocks: Sequence[Block], *, ranks: bool = False) -> Catalog:
+    """Join the rows of all shards, given in the order of the shards.
 
     ``ranks`` says that each shard is one rank's part of the model, so that a repeated key is no duplicate.
     """
     names: list[str] = []
     dtype_code_of = {name: code for code, name in enumerate(DTYPE_NAMES)}
     shape_code_of: dict[tuple[int, ...], int] = {}
-    numbers, dtypes, shapes = [_NO_CODES], [_NO_CODES], [_NO_CODES]
-    begins, ends = [_NO_SIZES], [_NO_SIZES]
-    for number, part in enumerate(columns):
-        if part is None:
-            continue
-        names += part.names
-        numbers.append(np.full(len(part.names), number, dtype=np.int32))
-        dtypes.append(_renumbered(part.dtype_codes, part.dtype_names, dtype_code_of))
-        shapes.append(_renumbered(part.shape_codes, part.shape_table, shape_code_of))
-        begins.append(part.begins)
-        ends.append(part.ends)
-    shard_numbers = np.concatenate(numbers)
-    first, repeated = _rows_by_name(names)
+    dtypes, shapes = [], []
+    for block in blocks:
+        names += block.columns.names
+        dtypes.append(_renumbered(block.columns.dtype_codes, block.columns.dtype_names, dtype_code_of))
+        shapes.append(_renumbered(block.columns.shape_codes, block.columns.shape_table, shape_code_of))
+    numbers = _joined([block.numbers for block in blocks], np.int32)
+    lookup = Lookup(names, _joined([block.hashes for block in blocks], np.uint64))
     return Catalog(
         names=names,
-        shard_numbers=shard_numbers,
-        dtype_codes=np.concatenate(dtypes),
-        shape_codes=np.concatenate(shapes),
-        begins=np.concatenate(begins),
-        ends=np.concatenate(ends),
+        shard_numbers=numbers,
+        dtype_codes=_joined(dtypes, np.int32),
+        shape_codes=_joined(shapes, np.int32),
+        begins=_joined([block.columns.begins for block in blocks], np.int64),
+        ends=_joined([block.columns.ends for block in blocks], np.int64),
         shard_names=tuple(shard_names),
         dtype_names=tuple(dtype_code_of),
         shape_table=tuple(shape_code_of),
-        duplicates=()
-        if ranks
-        else tuple((name, tuple(shard_names[shard_numbers[row]] for row in rows)) for name, rows in repeated.items()),
-        _first=first,
-        _repeated=repeated,
+        duplicates=() if ranks else _duplicates(lookup, numbers, shard_names),
+        lookup=lookup,
     )
+
+
+def _duplicates(lookup: Lookup, numbers: Codes, shard_names: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple(
+        (name, tuple(shard_names[int(numbers[row])] for row in rows)) for name, rows in lookup.repeated.items()
+    )
+
+
+def _joined(parts: list[npt.NDArray[N]], dtype: type[N]) -> npt.NDArray[N]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
 
 
 def _renumbered(codes: Codes, table: Sequence[T], code_of: dict[T, int]) -> Codes:
     """``codes`` into ``table`` as codes of the whole checkpoint, which take in what is new."""
     renumbering = np.array([code_of.setdefault(item, len(code_of)) for item in table], dtype=np.int32)
     return renumbering[codes] if len(table) else codes
-
-
-def _rows_by_name(names: list[str]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """The first row of each name, and all rows of those that have several."""
-    first = dict(zip(names, range(len(names)), strict=True))
-    if len(first) == len(names):
-        return first, {}
-    first = dict(zip(reversed(names), range(len(names) - 1, -1, -1), strict=True))
-    rows: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
-        if first[name] != row:
-            rows.setdefault(name, [first[name]]).append(row)
-    return first, {name: tuple(found) for name, found in rows.items()}

@@ -106,7 +106,8 @@ class Checkpoint:
         holds it, its type is raw, it is too large, its file changed) comes back with a fault. Of a key in several
         shards the first is read; :meth:`read_rows` reads the others.
         """
-        rows = {key: self.catalog.index_of(key) for key in keys}
+        wanted = list(dict.fromkeys(keys))
+        rows = dict(zip(wanted, self.catalog.lookup.first_of(wanted), strict=True))
         found = iter(self.read_rows([row for row in rows.values() if row is not None], limit=limit))
         return {key: self._absent(key) if row is None else next(found) for key, row in rows.items()}
 

@@ -25,13 +25,21 @@ _MEND = "Correct the file, or download it again."
 Hook = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 
 
-def load_json_object(path: Path, largest: int = LARGEST_CONFIG, hook: Hook | None = None) -> dict[str, Any]:
-    """The JSON object that a file holds. ``hook`` is the JSON reader's ``object_pairs_hook``.
+def load_json_object(path: Path, largest: int = LARGEST_CONFIG) -> dict[str, Any]:
+    """The JSON object that a file holds.
 
     Raises:
         BrokenFileError: it cannot be read, is larger than ``largest`` bytes, or is no JSON object.
     """
-    data = read_whole(path, largest)
+    return parse_json_object(read_whole(path, largest))
+
+
+def parse_json_object(data: bytes, hook: Hook | None = None) -> dict[str, Any]:
+    """The JSON object that ``data`` spells. ``hook`` is the JSON reader's ``object_pairs_hook``.
+
+    Raises:
+        BrokenFileError: it spells none.
+    """
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
         raise recognize(data[:512], len(data)) or BrokenFileError("is not JSON", offset=0, remedy=_MEND)
     try:

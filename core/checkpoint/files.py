@@ -24,12 +24,18 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
             I/O error inside the ``with`` block.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BrokenFileError("is not a regular file", remedy="Point KVScope at a file or a checkpoint folder.")
-        with path.open("rb", buffering=0) as file:
-            yield file, os.fstat(file.fileno()).st_size
+        with open(path, "rb", buffering=0, opener=_opener) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BrokenFileError("is not a regular file", remedy="Point KVScope at a file or a checkpoint folder.")
+            yield file, status.st_size
     except OSError as error:
         raise os_problem(error, path) from error
+
+
+def _opener(path: str, flags: int) -> int:
+    """Does not wait at a pipe until somebody writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_exactly(file: BinaryIO, offset: int, length: int) -> bytes:
@@ -84,6 +90,7 @@ _OS_PROBLEMS = (
     (errno.ENOENT, "does not exist", "Check the path."),
     (errno.EACCES, "may not be read by this user", "Change its permissions, or copy it."),
     (errno.EPERM, "may not be read by this user", "Change its permissions, or copy it."),
+    (errno.EISDIR, "is a folder, not a file", "Check the path."),
     (errno.ENOTDIR, "lies below a file, not a folder", "Check the path."),
     (errno.ELOOP, "is a link that leads back to itself", DOWNLOAD_AGAIN),
     (errno.ENAMETOOLONG, "has too long a name", "Check the path."),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from core.checkpoint.catalog import Catalog
-from core.checkpoint.configs import load_json_object
+from core.checkpoint.configs import parse_json_object
 from core.checkpoint.faults import BrokenFileError, Fault, count, quoted
+from core.checkpoint.files import read_whole
+from core.checkpoint.index_scan import ScannedIndex, scan_index
 
 LARGEST_INDEX = 256 << 20
 """Bytes; an index of a million tensors has about 100 MB."""
@@ -48,15 +50,24 @@ class IndexReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """An index as read: which shard it says holds each key."""
+    """An index as read. ``scanned`` is None where it is not in the usual form; then ``weight_map`` is there.
+
+    Attributes:
+        file: its name.
+        data: its text.
+        shard_names: the files that it names, each once.
+        total_size: bytes of all tensors as declared.
+        weight_map: the file of each key.
+        faults: what is odd about it.
+    """
 
     file: str
-    weight_map: Mapping[str, str]
+    data: bytes
+    shard_names: tuple[str, ...]
     total_size: int | None
-    faults: tuple[Fault, ...]
-
-    def shard_names(self) -> list[str]:
-        return list(dict.fromkeys(self.weight_map.values()))
+    scanned: ScannedIndex | None = None
+    weight_map: Mapping[str, str] | None = None
+    faults: tuple[Fault, ...] = ()
 
 
 def read_index(root: Path, file: str) -> Index:
@@ -65,6 +76,15 @@ def read_index(root: Path, file: str) -> Index:
     Raises:
         BrokenFileError: it cannot be read, has no ``weight_map`` from keys to files, or names a file outside ``root``.
     """
+    data = read_whole(root / file, LARGEST_INDEX)
+    scanned = scan_index(data)
+    if scanned is None or not all(map(is_inside, scanned.shard_names)):
+        return _read_strictly(file, data)
+    total_size = _total_size(scanned.rest)
+    return Index(file=file, data=data, shard_names=scanned.shard_names, total_size=total_size, scanned=scanned)
+
+
+def _read_strictly(file: str, data: bytes) -> Index:
     repeated: list[str] = []
 
     def note_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -74,49 +94,57 @@ def read_index(root: Path, file: str) -> Index:
             repeated.extend(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         return found
 
-    tree = load_json_object(root / file, LARGEST_INDEX, note_repeats)
+    tree = parse_json_object(data, note_repeats)
     weight_map = tree.get("weight_map")
     if not isinstance(weight_map, dict):
         raise BrokenFileError("has no weight_map that says which shard holds each tensor", remedy=_REMEDY)
     for key, shard in weight_map.items():
         if type(shard) is not str:
             raise BrokenFileError(f"names no file for {quoted(key)}", remedy=_REMEDY)
-    for shard in set(weight_map.values()):
+    shard_names = tuple(dict.fromkeys(weight_map.values()))
+    for shard in shard_names:
         if not is_inside(shard):
             raise BrokenFileError(f"names {quoted(shard)}, which is no file of this folder", remedy=_REMEDY)
     faults = []
     if repeated:
         problem = f"names {count(len(repeated), 'key')} twice, {quoted(repeated[0])} first; the last entry counts"
         faults.append(Fault(file, None, problem, _REMEDY))
-    return Index(file=file, weight_map=weight_map, total_size=_total_size(tree), faults=tuple(faults))
+    return Index(
+        file=file,
+        data=data,
+        shard_names=shard_names,
+        total_size=_total_size(tree),
+        weight_map=weight_map,
+        faults=tuple(faults),
+    )
 
 
 def is_inside(name: str) -> bool:
     """Whether a relative file name stays inside the folder and can be one at all."""
-    parts = PurePosixPath(name).parts
-    printable = name.isprintable() and len(name) <= 1024
-    return printable and bool(parts) and ".." not in parts and not PurePosixPath(name).is_absolute()
+    parts = name.split("/")  # an absolute name begins with an empty part
+    return name.isprintable() and len(name) <= 1024 and bool(parts[0]) and not {".", ".."}.intersection(parts)
 
 
 def compare(
     index: Index, catalog: Catalog, missing_shards: Collection[str], unindexed_files: Collection[str]
-) -> IndexReport:
-    """Compare an index with the catalog of the shards that could be read."""
-    weight_map = index.weight_map
-    shard_of = map(catalog.shard_names.__getitem__, catalog.shard_numbers.tolist())
-    found = dict(zip(catalog.names, shard_of, strict=True))
+) -> tuple[IndexReport, tuple[Fault, ...]]:
+    """Compare an index with the catalog of the shards that could be read; also what is odd about the index itself."""
     missing: list[tuple[str, str]] = []
     moved: list[tuple[str, str, str]] = []
     unindexed: list[str] = []
-    if found != weight_map or len(found) != len(catalog):
-        for key, shard in weight_map.items():
-            rows = catalog.rows_of(key)
-            if not rows:
+    if index.scanned is None or not index.scanned.agrees_with(catalog):
+        if index.weight_map is None:
+            index = _read_strictly(index.file, index.data)
+        weight_map = index.weight_map or {}
+        for key, shard, row in zip(
+            weight_map, weight_map.values(), catalog.lookup.first_of(list(weight_map)), strict=True
+        ):
+            if row is None:
                 missing.append((key, shard))
-            elif all(catalog.shard(row) != shard for row in rows):
-                moved.append((key, shard, catalog.shard(rows[0])))
-        unindexed = [key for key in found if key not in weight_map]
-    return IndexReport(
+            elif catalog.shard(row) != shard and all(catalog.shard(other) != shard for other in catalog.rows_of(key)):
+                moved.append((key, shard, catalog.shard(row)))
+        unindexed = [key for key in dict.fromkeys(catalog.names) if key not in weight_map]
+    report = IndexReport(
         file=index.file,
         missing_shards=tuple(missing_shards),
         missing_keys=tuple(missing),
@@ -125,6 +153,7 @@ def compare(
         unindexed_files=tuple(unindexed_files),
         total_size=index.total_size,
     )
+    return report, index.faults
 
 
 def _total_size(tree: Mapping[str, Any]) -> int | None:

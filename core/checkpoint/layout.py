@@ -137,7 +137,7 @@ def _with_index(root: Path, family: str, names: list[str], files: list[str], ind
                 f"holds an index without shards, and the index {error.problem}", path=root, remedy=error.remedy
             ) from error
         return _without_index(root, family, files, error.fault(index_name))
-    named, at_hand = sorted(index.shard_names(), key=natural), set(names)
+    named, at_hand = sorted(index.shard_names, key=natural), set(names)
     missing = [name for name in named if name not in at_hand and ("/" not in name or not _exists(root / name))]
     others = tuple(name for name in files if name not in set(named))
     if len(missing) == len(named):
@@ -160,7 +160,6 @@ def _with_index(root: Path, family: str, names: list[str], files: list[str], ind
         missing=frozenset(missing),
         unindexed=others,
         index=index,
-        faults=index.faults,
     )
 
 
@@ -187,7 +186,7 @@ def _without_index(
         missing=frozenset(missing or ()),
         unindexed=tuple(files) if index else (),
         index=index,
-        faults=(*faults, *(index.faults if index else ())),
+        faults=faults,
         notes=tuple(notes),
     )
 

@@ -94,7 +94,7 @@ def test_a_config_of_absurd_size_is_not_read(checkpoint: Checkpoint) -> None:
 
 def test_a_folder_in_place_of_a_config(checkpoint: Checkpoint) -> None:
     (checkpoint.root / "config.json").mkdir()
-    with pytest.raises(KVScopeError, match="is not a regular file"):
+    with pytest.raises(KVScopeError, match="is a folder, not a file"):
         checkpoint.config("config.json")
 
 

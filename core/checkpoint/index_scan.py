@@ -1,0 +1,102 @@
+"""The quick reader of an index: whether it names the keys of a catalog, each with its shard, by hash.
+
+Only the usual form is read, ``"key": "shard"`` with the same white space between any two entries; every other, and
+every disagreement, is left to :mod:`core.checkpoint.index`, which reads the JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.checkpoint.catalog import Catalog
+from core.checkpoint.columns import Codes, Int64s
+from core.checkpoint.configs import parse_json_object
+from core.checkpoint.faults import BrokenFileError
+from core.checkpoint.spans import FRONT, Text, Words, group
+
+_OPENING = re.compile(rb'"weight_map"[ \t\r\n]*:[ \t\r\n]*\{')
+_COLON, _SEPARATOR = re.compile(rb'"[ \t\r\n]*:[ \t\r\n]*"'), re.compile(rb'",[ \t\r\n]*"')
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ScannedIndex:
+    """``hashes`` of the keys; ``shards``, the number of each key's shard in ``shard_names``; ``rest``, other fields."""
+
+    hashes: Words
+    shards: Codes
+    shard_names: tuple[str, ...]
+    rest: Mapping[str, Any]
+
+    def agrees_with(self, catalog: Catalog) -> bool:
+        """Whether each key of the catalog is named once, with its shard, and no other key is."""
+        lookup = catalog.lookup
+        if len(self.hashes) != len(catalog) or lookup.repeated:
+            return False
+        order = np.argsort(self.hashes)
+        if not np.array_equal(self.hashes[order], lookup.sorted_hashes):
+            return False
+        number_of = {name: number for number, name in enumerate(catalog.shard_names)}
+        numbers = np.array([number_of.get(name, -1) for name in self.shard_names], dtype=np.int32)
+        return np.array_equal(numbers[self.shards][order], catalog.shard_numbers[lookup.order])
+
+
+def scan_index(data: bytes) -> ScannedIndex | None:
+    """What an index in the usual form names; None for every other."""
+    opening = _OPENING.search(data)
+    if opening is None or not data.isascii():
+        return None
+    begin, end = opening.end(), data.find(b"}", opening.end())
+    if data.find(b"\\", begin, end) >= 0:
+        return None
+    rest = _rest(data[:begin] + data[end:]) if end > begin else None
+    if rest is None:
+        return None
+    text = Text([data[begin:end]])
+    quotes = text.positions('"')
+    if len(quotes) < 4 or len(quotes) % 4:
+        return None
+    marks = np.ascontiguousarray(quotes.reshape(-1, 4).T)
+    around = data[begin : begin + int(marks[0][0]) - FRONT] + data[begin + int(marks[3][-1]) + 1 - FRONT : end]
+    if around.strip(b" \t\r\n"):
+        return None
+    for starts, stops, form in ((marks[1], marks[2], _COLON), (marks[3][:-1], marks[0][1:], _SEPARATOR)):
+        if not _alike(text, starts, stops + 1, form):
+            return None
+    groups = group(text.hashes(marks[2] + 1, marks[3])[np.newaxis])
+    if groups is None:
+        return None
+    shards, examples = groups
+    spans = zip((marks[2][examples] + 1).tolist(), marks[3][examples].tolist(), strict=True)
+    return ScannedIndex(
+        hashes=text.hashes(marks[0] + 1, marks[1]),
+        shards=shards.astype(np.int32),
+        shard_names=tuple(text.joined[start:stop].decode("ascii") for start, stop in spans),
+        rest=rest,
+    )
+
+
+def _rest(data: bytes) -> Mapping[str, Any] | None:
+    """The index without the entries of its weight_map."""
+    if data.count(b'"weight_map"') != 1:
+        return None
+    try:
+        found = parse_json_object(data)
+    except BrokenFileError:
+        return None
+    return found if found.get("weight_map") == {} else None
+
+
+def _alike(text: Text, starts: Int64s, stops: Int64s, form: re.Pattern[bytes]) -> bool:
+    """Whether all pieces are the same, at most sixteen characters, of a certain form."""
+    if not len(starts):
+        return True
+    first = text.joined[int(starts[0]) : int(stops[0])]
+    if len(first) > 16 or not form.fullmatch(first) or not (stops - starts == len(first)).all():
+        return False
+    halves = (starts, len(first)), (starts + 8, len(first) - 8)
+    return all(bool((text.beginnings(at, length) == text.beginnings(at[:1], length)).all()) for at, length in halves)

@@ -1,0 +1,73 @@
+"""Rows by name: by hash for a few names, which needs no dictionary of a million entries, and by dictionary for many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from core.checkpoint.columns import Int64s
+from core.checkpoint.spans import Words, hashes_of
+
+_FEW = 256
+
+
+class Lookup:
+    """Finds the rows of names in a list that never changes.
+
+    ``order`` sorts the rows by the hash of their name; ``sorted_hashes`` are the hashes in that order.
+    """
+
+    __slots__ = ("_asked", "_first", "_names", "_repeated", "order", "sorted_hashes")
+
+    def __init__(self, names: list[str], hashes: Words) -> None:
+        self._names = names
+        self.order: Int64s = np.argsort(hashes)
+        self.sorted_hashes = hashes[self.order]
+        self._repeated = self._find_repeated()
+        self._first: dict[str, int] | None = None
+        self._asked = 0
+
+    @property
+    def repeated(self) -> dict[str, tuple[int, ...]]:
+        """All rows of each name that has several."""
+        return self._repeated
+
+    def first(self, name: str) -> int | None:
+        """The first row of a name."""
+        self._asked += 1
+        if self._first is None and self._asked <= _FEW < len(self._names):
+            return self.first_of([name])[0]
+        return self._dictionary().get(name)
+
+    def first_of(self, names: Sequence[str]) -> list[int | None]:
+        """The first row of each name."""
+        if self._first is not None or len(names) > len(self._names) // 8:
+            return list(map(self._dictionary().get, names))
+        wanted = hashes_of(names)
+        found: list[int | None] = []
+        starts = np.searchsorted(self.sorted_hashes, wanted)
+        for name, start, hashed in zip(names, starts.tolist(), wanted.tolist(), strict=True):
+            rows = [row for row in self._rows_of_hash(start, hashed) if self._names[row] == name]
+            found.append(min(rows, default=None))
+        return found
+
+    def _rows_of_hash(self, start: int, hashed: int) -> Iterable[int]:
+        """The rows whose names have a hash; ``start`` is where they begin in ``order``."""
+        while start < len(self.order) and int(self.sorted_hashes[start]) == hashed:
+            yield int(self.order[start])
+            start += 1
+
+    def _dictionary(self) -> dict[str, int]:
+        if self._first is None:
+            self._first = dict(zip(self._names, range(len(self._names)), strict=True))
+            self._first.update((name, rows[0]) for name, rows in self._repeated.items())
+        return self._first
+
+    def _find_repeated(self) -> dict[str, tuple[int, ...]]:
+        again = np.flatnonzero(self.sorted_hashes[1:] == self.sorted_hashes[:-1])
+        rows = np.unique(np.concatenate((self.order[again], self.order[again + 1]))).tolist()
+        found: dict[str, list[int]] = {}
+        for row in rows:
+            found.setdefault(self._names[row], []).append(row)
+        return {name: tuple(same) for name, same in found.items() if len(same) > 1}
