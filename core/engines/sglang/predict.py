@@ -21,8 +21,8 @@ _SHAPE = AttentionShape(num_heads=1, num_kv_heads=1, total_num_heads=1, total_nu
 class Model:
     """A model ready to load: its layers, the KV method of those that have one, and their parameters by full name.
 
-    ``kinds`` are the kinds of its decoder layers; ``counted`` says that the config gave their number; ``quantization`` is
-    the class of the quantization config.
+    ``kinds`` are the kinds of its decoder layers; ``counted`` says that the config gave their number;
+    ``quantization`` is the class of the quantization config.
     """
 
     architecture: Architecture

@@ -28,6 +28,8 @@ goes through them from the first to the last:
     AttributeError with the others; ``k_proj.output_scale`` and ``v_proj.output_scale`` are looked up under ``.attn``.
 ``{"one": WHERE}``
     AssertionError unless the tensor holds one value of 1.0; then the name ends here.
+``{"raise": "Type: message", "where": WHERE}``
+    A name that fits makes the load fail.
 ``{"call": loop, "where": WHERE, "strip": prefix, "below": prefix}``
     Hands the name over to another class's loop; ``strip`` takes a prefix off first, ``below`` is the submodule whose
     parameters that loop sees.
@@ -166,6 +168,14 @@ class One:
     where: Where
 
 
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """A name that fits makes the load fail."""
+
+    error: str
+    where: Where
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """The name goes on in another class's loop."""
@@ -183,7 +193,7 @@ class Take:
     absent: Last
 
 
-Step = Skip | Replace | Regex | Add | Layers | Remap | Stacked | Experts | CacheScale | One | Call | Take
+Step = Skip | Replace | Regex | Add | Layers | Remap | Stacked | Experts | CacheScale | One | Raise | Call | Take
 
 
 def parse_steps(rows: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
@@ -249,8 +259,9 @@ _KINDS: Mapping[str, Callable[[Mapping[str, Any]], Step]] = {
     "remap": lambda row: Remap(_where(row["remap"]), _one_of(row.get("changed", "go on"), Changed)),
     "stacked": _stacked,
     "experts": _experts,
-    "cache scale": lambda row: CacheScale(),
+    "cache scale": lambda _row: CacheScale(),
     "one": lambda row: One(_where(row["one"])),
+    "raise": lambda row: Raise(row["raise"], _where(row.get("where"))),
     "call": lambda row: Call(
         loop=row["call"], where=_where(row.get("where")), strip=row.get("strip", ""), below=row.get("below", "")
     ),

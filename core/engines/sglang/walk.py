@@ -15,6 +15,7 @@ from core.engines.sglang.steps import (
     Experts,
     Layers,
     One,
+    Raise,
     Regex,
     Remap,
     Replace,
@@ -63,8 +64,8 @@ class _End(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Walk:
     """A loop and the parameters it sees. ``exists`` answers for full names; ``experts`` gives the number of experts a
-    config field holds; ``layers`` is the number of decoder layers (None: not known, nothing is cut off); ``quantization``
-    is the class of the quantization config (None: not quantized).
+    config field holds; ``layers`` is the number of decoder layers (None: not known, nothing is cut off);
+    ``quantization`` is the class of the quantization config (None: not quantized).
     """
 
     loops: Mapping[str, Loop]
@@ -114,14 +115,12 @@ class _Path:
         raise _End(f"{loop.by} has no use for it", name=self.full)
 
     def _step(self, step: LoopStep, loop: Loop) -> str | None:
+        """One step: the parameter's full name where the name is at its end, None where it goes on."""
         match step:
-            case Skip(where):
-                if where.fits(self.name, self.exists):
-                    raise _End(f"{loop.by}'s load_weights passes over such names", name=self.full)
+            case Skip() | Layers() | One() | Raise():
+                self._may_end(step, loop)
             case Replace() | Regex() | Add():
                 self._spell(step, loop)
-            case Layers(below):
-                self._layers(below, loop)
             case Remap():
                 return self._remap(step, loop)
             case Stacked():
@@ -130,13 +129,25 @@ class _Path:
                 return self._experts(step, loop)
             case CacheScale():
                 return self._cache_scale(loop)
-            case One(where):
-                self._one(where.fits(self.name, self.exists))
             case Call():
                 return self._call(step)
             case Take(absent):
                 return self._take(absent, loop)
         return None
+
+    def _may_end(self, step: Skip | Layers | One | Raise, loop: Loop) -> None:
+        """The steps at which some names end."""
+        if isinstance(step, Layers):
+            self._layers(step.below, loop)
+        elif step.where.fits(self.name, self.exists):
+            match step:
+                case Skip():
+                    raise _End(f"{loop.by}'s load_weights passes over such names", name=self.full)
+                case One():
+                    self._one()
+                case Raise(error):
+                    self.why = f"{loop.by} does not take a checkpoint with such names"
+                    raise EngineError(*error.split(": ", 1))
 
     def _spell(self, step: Replace | Regex | Add, loop: Loop) -> None:
         """The steps that only change the name."""
@@ -256,9 +267,7 @@ class _Path:
                 return self._look_up(loop)
         return None
 
-    def _one(self, fits: bool) -> None:
-        if not fits:
-            return
+    def _one(self) -> None:
         if len(self.values) != 1:
             self.why = f"{self.full} does not exist, and a scale left out must be one number"
             raise EngineError("RuntimeError", "a Tensor with several elements cannot be converted to Scalar")
