@@ -188,8 +188,8 @@ SPECS: tuple[Spec, ...] = (
         "",
         Needs.CHECKPOINT,
     ),
-    Spec("show_gpu", VIEW, QT_TRANSLATE_NOOP("Actions", "&GPU"), ("Ctrl+5",), "gpu", "", Needs.CHECKPOINT),
-    Spec("show_log", VIEW, QT_TRANSLATE_NOOP("Actions", "Lo&g"), ("Ctrl+6",), "log", "", Needs.CHECKPOINT),
+    Spec("show_gpu", VIEW, QT_TRANSLATE_NOOP("Actions", "GP&U"), ("Ctrl+5",), "gpu", "", Needs.CHECKPOINT),
+    Spec("show_log", VIEW, QT_TRANSLATE_NOOP("Actions", "L&og"), ("Ctrl+6",), "log", "", Needs.CHECKPOINT),
     _separator(VIEW),
     Spec("theme", VIEW, ""),
     Spec("theme_system", "theme", QT_TRANSLATE_NOOP("Actions", "Follow the &System"), choice="theme"),
@@ -215,7 +215,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         "stop",
         CHECKPOINT,
-        QT_TRANSLATE_NOOP("Actions", "&Stop Jobs"),
+        QT_TRANSLATE_NOOP("Actions", "S&top Jobs"),
         ("Ctrl+.",),
         "cancel",
         QT_TRANSLATE_NOOP("Actions", "Cancel whatever is running"),
@@ -262,7 +262,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         "save_report",
         CHECKPOINT,
-        QT_TRANSLATE_NOOP("Actions", "Save Re&port…"),
+        QT_TRANSLATE_NOOP("Actions", "&Save Report…"),
         ("Ctrl+S",),
         "save",
         QT_TRANSLATE_NOOP("Actions", "Save the report as JSON or text, to attach to an issue"),
@@ -283,7 +283,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         "reset_choices",
         ENGINE,
-        QT_TRANSLATE_NOOP("Actions", "&Back to Detected Values"),
+        QT_TRANSLATE_NOOP("Actions", "Back to &Detected Values"),
         (),
         "reload",
         QT_TRANSLATE_NOOP("Actions", "Let engine, backend, architecture and dtypes follow the checkpoint again"),

@@ -33,6 +33,10 @@ _log = logging.getLogger(__name__)
 _all: weakref.WeakSet[Jobs] = weakref.WeakSet()
 
 
+class UnexpectedError(KVScopeError):
+    """A job met an exception that is a fault of this program; it is the ``__cause__``."""
+
+
 class Job:
     """One piece of work that was started: its title, progress and lane, and the line of code that started it."""
 
@@ -186,7 +190,7 @@ def _for_people(job: Job, error: BaseException) -> KVScopeError:
     problem = QCoreApplication.translate("Jobs", "{job} stopped on an unexpected {error}: {text}").format(
         job=job.title, error=type(error).__name__, text=error
     )
-    found = KVScopeError(problem, remedy=QCoreApplication.translate("Jobs", "Its details belong into a report."))
+    found = UnexpectedError(problem, remedy=QCoreApplication.translate("Jobs", "Its details belong into a report."))
     found.__cause__ = error
     return found
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QModelIndex, Qt, Signal
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QFileDialog, QGridLayout, QLineEdit, QScrollArea, QWidget
+from PySide6.QtWidgets import QFileDialog, QGridLayout, QLineEdit, QWidget
 
 from app import text
 from app.digest import Digest
 from app.models.records import Record, RecordTable
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
-from app.panels.parts import Button, Chip, ElidedBox, Note, Passage, clear, label
+from app.panels.parts import Button, Chip, ElidedBox, Note, Page, Passage, clear, label
 from app.panels.tables import Table
 from app.selection import Selection
 from app.session import Session, cancelled
@@ -118,14 +118,9 @@ class ExportPanel(QWidget):
         self._verdicts.setVerticalSpacing(5)
         self._verdicts.setColumnStretch(2, 1)
         self._details = vertical(spacing=5)
-        page = QWidget()
-        page.setObjectName("page")
+        area = Page()
         parts = (form, line, self._verdicts, self._message, horizontal(self.open_button, 1), self._details, 1)
-        vertical(*parts, parent=page, margins=(14, 10, 14, 10), spacing=8)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(page)
+        vertical(*parts, parent=area.page, margins=(14, 10, 8, 10), spacing=8)
         return area
 
     # --- content
@@ -133,6 +128,16 @@ class ExportPanel(QWidget):
     @property
     def current_plan(self) -> ExportPlan | None:
         return self._plan
+
+    @property
+    def message(self) -> str:
+        """What became of writing."""
+        return self._message.toPlainText()
+
+    @property
+    def note(self) -> str:
+        """What stands in place of a plan."""
+        return self._note.text
 
     @property
     def result(self) -> ExportResult | None:

@@ -48,7 +48,7 @@ class GpuPanel(QWidget):
         self._make_controls()
         self._make_tables()
         self._note = Note("gpu")
-        command = horizontal(self._command, self._copy)
+        command = horizontal(self._command, self.copy_button)
         grow(command, self._command)
         command.setAlignment(self._command, Qt.AlignmentFlag.AlignVCenter)
         result = horizontal(self._chip, self._text, spacing=8)
@@ -97,8 +97,8 @@ class GpuPanel(QWidget):
         self._reason.setAccessibleName(self.tr("Why CUDA cannot be used here"))
         self._command = Passage("", fixed=True)
         self._command.setAccessibleName(self.tr("Command for a machine with a GPU"))
-        self._copy = Button(self.tr("Copy command"), "copy", flat=True)
-        self._copy.clicked.connect(self._on_copy_clicked)
+        self.copy_button = Button(self.tr("Copy command"), "copy", flat=True)
+        self.copy_button.clicked.connect(self._on_copy_clicked)
         self._chip = Chip()
         self._text = Passage()
 
@@ -131,6 +131,16 @@ class GpuPanel(QWidget):
         self._show_result()
         self._show_reason()
         self._enable()
+
+    @property
+    def note(self) -> str:
+        """What stands in place of the table of values."""
+        return self._note.text
+
+    @property
+    def reason(self) -> str:
+        """Why CUDA cannot be used, "" where it can."""
+        return self._reason.toPlainText()
 
     def observation(self) -> Observation:
         """Whether the loader has confirmed the prediction, contradicted it, or has not run to a result."""
@@ -198,6 +208,13 @@ class GpuPanel(QWidget):
 
     def _on_listed(self, devices: tuple[Device, ...]) -> None:
         self._listing = False
+        self.show_devices(devices)
+        if self._run_when_listed:
+            self._run_when_listed = False
+            self.run()
+
+    def show_devices(self, devices: tuple[Device, ...]) -> None:
+        """Offer the devices that work; say why the others do not."""
         self._devices = devices
         self.device.clear()
         for device in devices:
@@ -209,9 +226,6 @@ class GpuPanel(QWidget):
         self._show_reason()
         self._enable()
         self.devices_listed.emit()
-        if self._run_when_listed:
-            self._run_when_listed = False
-            self.run()
 
     def _on_listing_failed(self, error: KVScopeError) -> None:
         self._listing = False
@@ -236,8 +250,10 @@ class GpuPanel(QWidget):
         reasons = [device.reason for device in self.devices() if device.reason is not None]
         self._reason.setVisible(bool(reasons))
         self._command.setVisible(bool(reasons))
-        self._copy.setVisible(bool(reasons))
-        if reasons:
+        self.copy_button.setVisible(bool(reasons))
+        if not reasons:
+            self._reason.clear()
+        else:
             self._reason.setPlainText(
                 self.tr("CUDA cannot be used here: {reason}. On a machine with a GPU, run:").format(reason=reasons[0])
             )

@@ -14,6 +14,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QLayout,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QStyle,
     QStyleOptionComboBox,
@@ -131,6 +132,27 @@ class ElidedBox(QComboBox):
         option.currentText = shown
         painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
         painter.end()
+
+
+class Page(QScrollArea):
+    """A page of text that scrolls up and down.
+
+    Its bar is always there: one that comes and goes changes the width, with it the height of wrapped text, with it
+    the need for the bar, and Qt resizes in circles until the stack is used up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.page = QWidget()
+        self.page.setObjectName("page")
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
+        self.setWidget(self.page)
+
+    def to_top(self) -> None:
+        """Show the page's beginning."""
+        self.verticalScrollBar().setValue(0)
 
 
 class IconLabel(QLabel):

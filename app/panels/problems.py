@@ -8,7 +8,6 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
-    QScrollArea,
     QSplitter,
     QStackedLayout,
     QVBoxLayout,
@@ -19,7 +18,7 @@ from app import text
 from app.digest import Digest
 from app.models.problems import ProblemColumn, ProblemTable, ranges, severity_tone, severity_word
 from app.models.query import quoted
-from app.panels.parts import Button, Chip, Note, Passage, label
+from app.panels.parts import Button, Chip, Note, Page, Passage, label
 from app.panels.tables import Table
 from app.selection import Selection
 from app.theme.theme import theme
@@ -36,14 +35,9 @@ class Detail(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._finding: Finding | None = None
-        page = QWidget()
-        page.setObjectName("page")
-        self._scroll = QScrollArea()
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._scroll.setWidget(page)
-        rows = QVBoxLayout(page)
-        rows.setContentsMargins(14, 10, 14, 6)
+        self._page = Page()
+        rows = QVBoxLayout(self._page.page)
+        rows.setContentsMargins(14, 10, 8, 6)
         rows.setSpacing(8)
         head = QHBoxLayout()
         self._severity = Chip()
@@ -87,7 +81,7 @@ class Detail(QWidget):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(0)
-        whole.addWidget(self._scroll, 1)
+        whole.addWidget(self._page, 1)
         whole.addLayout(buttons)
 
     @property
@@ -125,7 +119,7 @@ class Detail(QWidget):
         self.filter_button.setEnabled(ids > 0)
         self.select_button.setEnabled(ids > 0)
         self.fix_button.setVisible(bool(finding.remedy))
-        self._scroll.verticalScrollBar().setValue(0)
+        self._page.to_top()
 
     def _on_filter_clicked(self) -> None:
         if self._finding is not None:

@@ -8,6 +8,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction, QGuiApplication
 from PySide6.QtWidgets import QWidget
 
+from app.jobs import UnexpectedError
 from app.panels.layouts import horizontal, vertical
 from app.panels.parts import Button, Note
 from core.errors import KVScopeError
@@ -46,7 +47,7 @@ class Waiting(QWidget):
 
     def show_failure(self, error: KVScopeError) -> None:
         """It did not open: the sentence, ways on, and for a fault of this program its details to copy."""
-        cause = error.__cause__
+        cause = error.__cause__ if isinstance(error, UnexpectedError) else None
         self._details = "".join(traceback.format_exception(cause)) if cause is not None else ""
         self._show(str(error), icon="error", failed=True)
         self.details_button.setVisible(bool(self._details))

@@ -8,12 +8,12 @@ from html import escape
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QColor, QGuiApplication, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from app import text
 from app.digest import Digest
 from app.panels.layouts import grow, horizontal, stacked, vertical
-from app.panels.parts import Chip, Head, Note, Passage, clear, label, tool_button
+from app.panels.parts import Chip, Head, Note, Page, Passage, clear, label, tool_button
 from app.selection import Selection
 from app.story import Beat, Story, tell
 from app.theme.status import tone, word
@@ -117,16 +117,11 @@ class WhyPanel(QWidget):
         top = horizontal(self._status, self._also, margins=(12, 10, 12, 6))
         grow(top, self._also)
         self._beats = vertical(margins=(4, 0, 0, 0))
-        self._page = QWidget()
-        self._page.setObjectName("page")
-        vertical(top, self._beats, 1, parent=self._page)
-        self._scroll = QScrollArea()
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._scroll.setWidget(self._page)
+        self._page = Page()
+        vertical(top, self._beats, 1, parent=self._page.page)
         self._note = Note("why")
         body = QWidget()
-        self._stack = stacked(body, self._note, self._scroll)
+        self._stack = stacked(body, self._note, self._page)
         grow(vertical(self._head, body, parent=self), body)
 
         self._delay = QTimer(self)  # a held arrow key passes many rows; only the one it rests on is told
@@ -182,8 +177,8 @@ class WhyPanel(QWidget):
         self._show_also()
         for number, beat in enumerate(story.beats, 1):
             self._beats.addWidget(BeatView(number, beat, last=number == len(story.beats)))
-        self._stack.setCurrentWidget(self._scroll)
-        self._scroll.verticalScrollBar().setValue(0)
+        self._stack.setCurrentWidget(self._page)
+        self._page.to_top()
 
     def _show_also(self) -> None:
         others = len(self._selection.ids) - 1

@@ -110,9 +110,7 @@ def test_cells_of_a_scale(qtbot: QtBot, digested: Digested) -> None:
 
 @pytest.mark.parametrize("column", list(Column))
 @pytest.mark.parametrize("everything", [False, True], ids=["scales", "tensors"])
-def test_sorting_orders_and_keeps_every_row(
-    qtbot: QtBot, digested: Digested, column: Column, everything: bool
-) -> None:
+def test_sorting_orders_and_keeps_every_row(qtbot: QtBot, digested: Digested, column: Column, everything: bool) -> None:
     found = digested(LLAMA)
     table = KeyTable()
     table.set_source(TensorSource(found.inspection.checkpoint.catalog, found) if everything else ScaleSource(found))

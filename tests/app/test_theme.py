@@ -91,7 +91,9 @@ def test_every_bundled_icon_can_be_drawn(qtbot: QtBot) -> None:
 
 def test_icons_take_the_colour_asked_for(qtbot: QtBot) -> None:
     image = icons.pixmap("ok", "#ff0000", 32).toImage()
-    shown = {image.pixelColor(x, y).name() for x in range(32) for y in range(32) if image.pixelColor(x, y).alpha() > 250}
+    shown = {
+        image.pixelColor(x, y).name() for x in range(32) for y in range(32) if image.pixelColor(x, y).alpha() > 250
+    }
     assert shown == {"#ff0000"}
 
 
