@@ -56,7 +56,7 @@ def scan_index(data: bytes) -> ScannedIndex | None:
     rest = _rest(data[:begin] + data[end:]) if end > begin else None
     if rest is None:
         return None
-    text = Text([data[begin:end]])
+    text = Text([memoryview(data)[begin:end]])
     quotes = text.positions('"')
     if len(quotes) < 4 or len(quotes) % 4:
         return None

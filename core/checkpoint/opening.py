@@ -118,9 +118,8 @@ class _Reading:
             with collector_paused():
                 scanned = scan_headers(headers, [self.shards[number].size for number in numbers])
         if scanned is not None:
-            self.blocks.append(
-                Block(scanned.columns, np.repeat(np.array(numbers, dtype=np.int32), scanned.counts), scanned.hashes)
-            )
+            of_rows = np.repeat(np.array(numbers, dtype=np.int32), scanned.counts)
+            self.blocks.append(Block(scanned.columns, of_rows, scanned.hashes, scanned.tails))
             for number, tensors, metadata in zip(numbers, scanned.counts.tolist(), scanned.metadata, strict=True):
                 self.shards[number] = replace(self.shards[number], tensors=tensors, metadata=metadata)
             return

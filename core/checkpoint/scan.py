@@ -53,13 +53,14 @@ class Scanned:
     """Several headers' rows in one: header by header, inside a header by name.
 
     ``columns.metadata`` is empty; each header's own is in ``metadata``, the number of its rows in ``counts``.
-    ``hashes`` are those of the names, by :meth:`core.checkpoint.spans.Text.hashes`.
+    ``hashes`` and ``tails`` are those of the names (:class:`core.checkpoint.spans.Text`).
     """
 
     columns: HeaderColumns
     counts: Codes
     metadata: tuple[Mapping[str, str], ...]
     hashes: Words
+    tails: Words
 
 
 def scan_header(data: bytes | memoryview, file_size: int) -> HeaderColumns | None:
@@ -121,7 +122,11 @@ def scan_headers(headers: Sequence[bytes], file_sizes: Sequence[int]) -> Scanned
         metadata={},
     )
     return Scanned(
-        columns=columns, counts=marks.counts.astype(np.int32), metadata=regions.metadata, hashes=hashes[order]
+        columns=columns,
+        counts=marks.counts.astype(np.int32),
+        metadata=regions.metadata,
+        hashes=hashes[order],
+        tails=text.tails(marks.quotes[0] + 1, marks.quotes[1])[order],
     )
 
 

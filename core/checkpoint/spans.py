@@ -42,7 +42,7 @@ class Text:
 
     __slots__ = ("_chunks", "_words", "data", "joined")
 
-    def __init__(self, parts: Iterable[bytes]) -> None:
+    def __init__(self, parts: Iterable[bytes | memoryview]) -> None:
         joined = b"".join((bytes(FRONT), *parts, bytes(BACK)))
         self.joined = joined
         self.data = np.frombuffer(joined, dtype=np.uint8)
@@ -63,6 +63,11 @@ class Text:
         """The first eight bytes of each piece, zeros behind shorter ones (empty where a length is negative)."""
         kept: Words = _FIRST[np.clip(lengths, 0, 8)]
         return self.words(begins) & kept
+
+    def tails(self, begins: Int64s, ends: Int64s) -> Words:
+        """The last eight bytes of each piece, zeros before shorter ones."""
+        kept: Words = _LAST[np.minimum(ends - begins, 8)]
+        return self.words(ends - 8) & kept
 
     def hashes(self, begins: Int64s, ends: Int64s) -> Words:
         """A 64-bit hash of each piece: equal pieces have equal hashes, within this process.
@@ -114,12 +119,26 @@ class Text:
         return values.astype(np.int64)
 
 
-def hashes_of(names: Sequence[str]) -> Words:
-    """:meth:`Text.hashes` of whole strings."""
+def pieces_of(names: Sequence[str]) -> tuple[Text, Int64s, Int64s]:
+    """A text of these names, and where each begins and ends."""
     encoded = [name.encode("utf-8", "surrogatepass") for name in names]
     ends = FRONT + np.fromiter(accumulate(map(len, encoded)), dtype=np.int64, count=len(encoded))
     begins = np.concatenate((np.full(1, FRONT, dtype=np.int64), ends[:-1]))[: len(ends)]
-    return Text(encoded).hashes(begins, ends)
+    return Text(encoded), begins, ends
+
+
+def hashes_of(names: Sequence[str]) -> Words:
+    """:meth:`Text.hashes` of whole strings."""
+    text, begins, ends = pieces_of(names)
+    return text.hashes(begins, ends)
+
+
+def ending_in(tails: Words, suffix: str) -> npt.NDArray[np.bool_]:
+    """Which of the pieces with these :meth:`Text.tails` end in the last eight bytes of ``suffix``."""
+    last = suffix.encode("utf-8", "surrogatepass")[-8:]
+    expected = np.uint64(int.from_bytes(last.rjust(8, b"\0"), "little"))
+    found: npt.NDArray[np.bool_] = (tails & _LAST[len(last)]) == expected
+    return found
 
 
 def group(keys: Words) -> tuple[Int64s, Int64s] | None:

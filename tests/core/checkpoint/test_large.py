@@ -64,6 +64,22 @@ def test_the_listing_is_that_of_the_safetensors_package(large: Path) -> None:
     assert checkpoint.read([scale])[scale].values == pytest.approx([0.01 + len(scale) / 4096])
 
 
+def test_rows_by_the_ending_of_their_keys(large: Path) -> None:
+    catalog = open_checkpoint(large).catalog
+    for suffixes in (
+        [".k_scale", ".v_scale"],
+        ["_scale"],
+        ["k_proj.weight_scale", "lm_head.weight"],
+        ["t"],
+        ["none"],
+        [],
+        [""],
+    ):
+        expected = [row for row, name in enumerate(catalog.names) if name.endswith(tuple(suffixes))]
+        assert catalog.rows_ending(suffixes) == expected
+    assert len(catalog.rows_ending([".k_scale", ".v_scale"])) == 160
+
+
 def test_one_damaged_shard_among_many_is_the_only_fault(tmp_path: Path) -> None:
     weight_map = three_shards(tmp_path)
     write_index(tmp_path, weight_map)

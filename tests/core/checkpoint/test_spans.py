@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.checkpoint.lookup import Lookup
-from core.checkpoint.spans import FRONT, Text, Words, group, hashes_of, word
+from core.checkpoint.spans import FRONT, Text, Words, ending_in, group, hashes_of, pieces_of, word
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 
@@ -106,3 +106,11 @@ def test_lookup_among_many_before_and_after_it_makes_a_dictionary() -> None:
     assert lookup.first("\ud800") is None
     assert lookup.first_of(["n5", "none", "n3999"]) == [5, None, 3999]
     assert lookup.repeated["n7"] == (7, 4007)
+
+
+@given(st.lists(words, max_size=20), st.text("abé.", max_size=12))
+def test_what_ends_in_a_suffix(names: list[str], suffix: str) -> None:
+    names = [*names, suffix, f"{suffix}!", f"x{suffix}", f"a long name with{suffix}"]
+    text, begins, ends = pieces_of(names)
+    found = ending_in(text.tails(begins, ends), suffix).tolist()
+    assert found == [name.encode().endswith(suffix.encode()[-8:]) for name in names]
