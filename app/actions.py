@@ -332,8 +332,8 @@ class Actions(QObject):
                 group.addAction(action)
             action.triggered.connect(handler(spec.id))
             self._actions[spec.id] = action
-        self.refresh_icons()
-        theme().changed.connect(self.refresh_icons)
+        self._drawn = False
+        theme().changed.connect(self._on_theme_changed)
 
     def __getitem__(self, name: str) -> QAction:
         return self._actions[name]
@@ -344,11 +344,19 @@ class Actions(QObject):
     def all(self) -> Iterable[tuple[Spec, QAction]]:
         return tuple((self._specs[name], action) for name, action in self._actions.items())
 
-    def refresh_icons(self) -> None:
-        """Draw the icons in the theme's colour."""
+    def draw_icons(self) -> None:
+        """Draw the icons, when they are first about to be seen: the first window is shown without that work."""
+        if self._drawn:
+            return
+        self._drawn = True
         for name, action in self._actions.items():
             if self._specs[name].icon:
                 action.setIcon(theme().icon(self._specs[name].icon))
+
+    def _on_theme_changed(self) -> None:
+        if self._drawn:
+            self._drawn = False
+            self.draw_icons()
 
     def enable(self, given: Needs) -> None:
         """Enable what can work with what is ``given``, disable the rest."""
@@ -363,6 +371,7 @@ class Actions(QObject):
             title = QCoreApplication.translate("Actions", text)
             if name not in SUBMENUS:
                 menus[name] = bar.addMenu(title)
+                menus[name].aboutToShow.connect(self.draw_icons)
             else:
                 menus[name] = QMenu(title, bar)
                 menus[name].setToolTipsVisible(True)

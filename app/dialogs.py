@@ -20,7 +20,8 @@ from PySide6.QtWidgets import (
 )
 
 from app.actions import MENUS, SUBMENUS, Actions
-from app.panels.parts import Passage, label
+from app.panels.parts import label
+from app.panels.reading import Passage
 from app.theme.theme import fixed_font
 from core import __version__
 from resources import resource

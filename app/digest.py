@@ -10,42 +10,20 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
+from app.status import Status
 from core.diagnosis import DOUBTS
-from core.diagnosis.finding import Finding
-from core.engines.outcome import AttentionLayer, Delivery
-from core.inspection import Inspection
-from core.naming.scales import KVScale
+
+if TYPE_CHECKING:
+    from core.diagnosis.finding import Finding
+    from core.engines.outcome import AttentionLayer, Delivery
+    from core.inspection import Inspection
+    from core.naming.scales import KVScale
 
 COVERED_ROLES = ("k", "v", "q", "prob")
 _EXPECTED_ROLES = ("k", "v")
 _SIDES = frozenset({"encoder", "decoder"})
-
-
-class Status(StrEnum):
-    """What became of one scale, or of one layer's role; the worst first."""
-
-    RAISES = "raises"
-    UNREADABLE = "unreadable"
-    DROPPED = "dropped"
-    IGNORED = "ignored"
-    MISSING = "missing"
-    SUSPICIOUS = "suspicious"
-    OVERRIDDEN = "overridden"
-    NOT_REACHED = "not_reached"
-    COPIED = "copied"
-    LOADED = "loaded"
-    NONE = "none"
-
-    @property
-    def rank(self) -> int:
-        """0 for the worst."""
-        return _RANKS[self]
-
-
-_RANKS = {status: rank for rank, status in enumerate(Status)}
-LOST = frozenset({Status.RAISES, Status.UNREADABLE, Status.DROPPED, Status.IGNORED, Status.MISSING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import text
-from app.digest import Digest, Row, Status
+from app.digest import Digest, Row
+from app.status import Status
 from app.text import translate
 from app.theme.palettes import Tone
 from app.theme.status import meaning, tone, word

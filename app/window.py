@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QUrl
+from PySide6.QtCore import QTimer, QUrl
 from PySide6.QtGui import (
     QAction,
     QActionGroup,
@@ -89,6 +89,7 @@ class Window(QMainWindow):
         if self._workspace is None:
             from app.workspace import Workspace
 
+            self.actions_table.draw_icons()
             made = Workspace(self.session, self.actions_table, self.log)
             made.header.set_open_menu(self._open_menu())
             made.message.connect(self.say)
@@ -118,6 +119,7 @@ class Window(QMainWindow):
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         if not self._restored:
+            QTimer.singleShot(0, self.status, self.status.show_driver)
             # Sizes only, and after the first show: a geometry saved on another screen must not decide where this goes.
             self._restored = True
             sizes = self.settings.sizes("window/size")

@@ -16,8 +16,9 @@ from PySide6.QtCore import QAbstractTableModel, QCoreApplication, QModelIndex, Q
 from PySide6.QtGui import QBrush, QColor, QFont, QIcon
 
 from app import text
-from app.digest import COVERED_ROLES, Digest, Row, Status, natural
+from app.digest import COVERED_ROLES, Digest, Row, natural
 from app.models.query import Query
+from app.status import Status
 from app.text import QT_TRANSLATE_NOOP
 from app.theme.status import meaning, tone, word
 from app.theme.theme import theme

@@ -10,9 +10,10 @@ from PySide6.QtGui import QColor, QFontMetricsF, QHelpEvent, QKeyEvent, QMouseEv
 from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSizePolicy, QToolButton, QToolTip, QVBoxLayout, QWidget
 
 from app import text
-from app.digest import Cell, Column, Digest, Status
+from app.digest import Cell, Column, Digest
 from app.panels.parts import Head, label
 from app.selection import Selection
+from app.status import Status
 from app.theme.palettes import Colours
 from app.theme.status import meaning, paint, tone, word
 from app.theme.theme import colours, theme

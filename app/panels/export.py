@@ -15,7 +15,8 @@ from app import text
 from app.digest import Digest
 from app.models.records import Record, RecordTable
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
-from app.panels.parts import Button, Chip, ElidedBox, Note, Page, Passage, clear, label
+from app.panels.parts import Button, Chip, Note, clear, label
+from app.panels.reading import ElidedBox, Page, Passage
 from app.panels.tables import Table
 from app.selection import Selection
 from app.session import Session, cancelled

@@ -14,7 +14,8 @@ from app.digest import Digest
 from app.models.records import Record, RecordTable
 from app.observation import Observation, observation_of
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
-from app.panels.parts import Button, Chip, ElidedBox, Note, Passage, label
+from app.panels.parts import Button, Chip, Note, label
+from app.panels.reading import ElidedBox, Passage
 from app.panels.tables import Table
 from app.selection import Selection
 from app.session import Session, cancelled

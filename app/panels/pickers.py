@@ -8,7 +8,7 @@ from PySide6.QtCore import QCoreApplication, Signal
 from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
-from app.panels.parts import ElidedBox, ElidedLabel
+from app.panels.reading import ElidedBox, ElidedLabel
 from core.settings import Choice, Origin
 
 AUTOMATIC = ""

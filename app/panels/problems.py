@@ -18,7 +18,8 @@ from app import text
 from app.digest import Digest
 from app.models.problems import ProblemColumn, ProblemTable, ranges, severity_tone, severity_word
 from app.models.query import quoted
-from app.panels.parts import Button, Chip, Note, Page, Passage, label
+from app.panels.parts import Button, Chip, Note, label
+from app.panels.reading import Page, Passage
 from app.panels.tables import Table
 from app.selection import Selection
 from app.theme.theme import theme

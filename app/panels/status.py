@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING
 
 from PySide6.QtWidgets import QProgressBar, QStatusBar, QWidget
@@ -42,7 +41,6 @@ class StatusBar(QStatusBar):
             widget.hide()
         jobs.progressed.connect(self._on_progressed)
         jobs.job_ended.connect(self._on_job_ended)
-        self.show_driver()
 
     def show_digest(self, digest: Digest | None) -> None:
         """Say what is open."""
@@ -132,6 +130,8 @@ class StatusBar(QStatusBar):
 
 def cuda_driver_present() -> bool:
     """Whether the CUDA driver's library can be loaded."""
+    import ctypes
+
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -13,7 +13,8 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWi
 from app import text
 from app.digest import Digest
 from app.panels.layouts import grow, horizontal, stacked, vertical
-from app.panels.parts import Chip, Head, Note, Page, Passage, clear, label, tool_button
+from app.panels.parts import Chip, Head, Note, clear, label, tool_button
+from app.panels.reading import Page, Passage
 from app.selection import Selection
 from app.story import Beat, Story, tell
 from app.theme.status import tone, word

@@ -13,8 +13,8 @@ from PySide6.QtGui import QColor, QPainter
 from PySide6.QtWidgets import QGraphicsRectItem, QWidget
 
 from app import text
-from app.digest import Status
 from app.plots.series import LEAST, MOST, PlotData, Point, Series
+from app.status import Status
 from app.theme.palettes import Colours
 from app.theme.status import shape, tone, word
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-from app.digest import COVERED_ROLES, Digest, Status
+from app.digest import COVERED_ROLES, Digest
+from app.status import Status
 
 LEAST, MOST = 1e-8, 1e4
 """Values outside are drawn at the edge: an uninitialised 4.5e34 would flatten all others."""

@@ -30,10 +30,9 @@ def pixmap(name: str, colour: str, side: int, ratio: float = 1.0) -> QPixmap:
 
 @cache
 def icon(name: str, colour: str, disabled: str) -> QIcon:
-    """A cached QIcon at one and two times 16 and 24 pixels."""
+    """A cached QIcon at one and two times 16 pixels."""
     built = QIcon()
-    for side in (16, 24):
-        for ratio in (1.0, 2.0):
-            built.addPixmap(pixmap(name, colour, side, ratio))
-            built.addPixmap(pixmap(name, disabled, side, ratio), QIcon.Mode.Disabled)
+    for ratio in (1.0, 2.0):
+        built.addPixmap(pixmap(name, colour, 16, ratio))
+        built.addPixmap(pixmap(name, disabled, 16, ratio), QIcon.Mode.Disabled)
     return built

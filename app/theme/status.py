@@ -12,7 +12,7 @@ from functools import cache
 from PySide6.QtCore import QCoreApplication, QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QIcon, QPainter, QPainterPath, QPixmap, QPolygonF, QTransform
 
-from app.digest import Status
+from app.status import Status
 from app.text import QT_TRANSLATE_NOOP
 from app.theme.palettes import Colours, Tone
 

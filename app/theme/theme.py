@@ -8,7 +8,7 @@ from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QIcon, QPalette
 from PySide6.QtWidgets import QApplication
 
-from app.digest import Status
+from app.status import Status
 from app.theme import icons, status
 from app.theme.palettes import DARK, LIGHT, Colours
 from app.theme.style import style_sheet

@@ -1,0 +1,135 @@
+"""Draws the real window's pictures: ``python -m app.screenshots OUT_DIR``.
+
+Every sample in the light theme, one in the dark; each panel with the sample that has most to show in it, in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PySide6.QtCore import QSettings
+from PySide6.QtWidgets import QApplication, QWidget
+
+from app.gui import make_application
+from app.theme.theme import Mode, theme
+from app.window import Window
+from core.errors import KVScopeError, UsageError
+from resources import resource
+
+SIZE = (1440, 900)
+_PATIENCE_S = 120.0
+_GEMMA = "quark/gemma3-26layers-fp8-kvfp8"
+_HEADS = "llmcompressor/llama-32layers-kv_attn_head"
+_DEEPSEEK = "modelopt/deepseekv3-30layers-fp8-kvfp8"
+_LLAMA = "llmcompressor/llama-attn_fp8_tensor"
+_QWEN = "modelopt/qwen3-36layers-fp8-kvfp8"
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One picture: the file's name, the sample (``tool/name``, "" for the start page), the tab and the part shown.
+
+    ``part`` names an attribute of the workspace, "" is the whole window; ``run`` presses the tab's main button first.
+    """
+
+    name: str
+    sample: str
+    tab: str = "problems"
+    part: str = ""
+    run: bool = False
+
+
+SHOTS = (
+    Shot("start", ""),
+    Shot("loads", _QWEN),
+    Shot("loads-per-head", _HEADS, "plot"),
+    Shot("dropped", _DEEPSEEK),
+    Shot("raises", _GEMMA, "export"),
+    Shot("doubtful", _LLAMA),
+    Shot("panel-why", _DEEPSEEK, part="why"),
+    Shot("panel-coverage", _GEMMA, part="coverage"),
+    Shot("panel-problems", _LLAMA, "problems", "tabs"),
+    Shot("panel-backends", _LLAMA, "backends", "tabs"),
+    Shot("panel-plot", _HEADS, "plot", "tabs"),
+    Shot("panel-export", _GEMMA, "export", "tabs"),
+    Shot("panel-gpu", _QWEN, "gpu", "tabs", run=True),
+)
+
+
+def draw(out: Path, *, size: tuple[int, int] = SIZE) -> Iterator[Path]:
+    """Draw every picture in both themes into ``out``; yields each file as it is written."""
+    out.mkdir(parents=True, exist_ok=True)
+    application = make_application(sys.argv[:1])
+    modes: tuple[Mode, ...] = ("light", "dark")
+    for mode in modes:
+        for shot in SHOTS:
+            theme().set_mode(mode)
+            window = Window()
+            path = out / f"{shot.name}-{mode}.png"
+            if not _arrange(application, window, shot, size).grab().save(str(path)):
+                raise KVScopeError("could not be written", path=path, remedy="Choose another folder.")
+            window.close()
+            yield path
+
+
+def _arrange(application: QApplication, window: Window, shot: Shot, size: tuple[int, int]) -> QWidget:
+    """Bring the window to the state to be shown; returns the part of it to draw."""
+    window.show()
+    window.resize(*size)
+    if not shot.sample:
+        _settle(application, window)
+        return window
+    window.open_path(str(resource("samples", *shot.sample.split("/"))))
+    _settle(application, window)
+    workspace = window.workspace
+    workspace.show_tab(shot.tab)
+    _settle(application, window)
+    if workspace.problem_ids():
+        workspace.go_to_problem(1)
+    else:
+        workspace.keys.view.selectRow(0)
+    if shot.run:
+        workspace.gpu.run()
+    _settle(application, window)
+    if not shot.part:
+        return window
+    part: QWidget = getattr(workspace, shot.part)
+    if shot.part == "why":  # all of the story, not the part that fits
+        window.resize(size[0], size[1] * 2)
+        workspace.halves.setSizes([size[1] * 2 - 400, 200])
+        _settle(application, window)
+    return part
+
+
+def _settle(application: QApplication, window: Window) -> None:
+    """Wait until nothing runs and everything is drawn."""
+    deadline = time.monotonic() + _PATIENCE_S
+    quiet = 0
+    while quiet < 5:
+        application.processEvents()
+        time.sleep(0.02)
+        quiet = 0 if window.jobs.running() else quiet + 1
+        if time.monotonic() > deadline:
+            raise UsageError(f"the window did not come to rest within {_PATIENCE_S:.0f} seconds")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw the pictures into the folder named on the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m app.screenshots", description="Draw the window's pictures.")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR")
+    out: Path = parser.parse_args(arguments).out
+    with tempfile.TemporaryDirectory() as settings:  # the user's recent list is nobody's business
+        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, settings)
+        for path in draw(out):
+            sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
