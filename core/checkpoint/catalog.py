@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -34,7 +34,7 @@ class TensorEntry:
         return self.end - self.begin
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class Catalog:
     """All tensors of all readable shards, one row each.
 
@@ -58,8 +58,11 @@ class Catalog:
     dtype_names: tuple[str, ...]
     shape_table: tuple[tuple[int, ...], ...]
     duplicates: tuple[tuple[str, tuple[str, ...]], ...]
-    lookup: Lookup = field(repr=False)
-    tails: Words = field(repr=False)
+    lookup: Lookup
+    tails: Words
+
+    def __repr__(self) -> str:
+        return f"<Catalog of {len(self.names)} tensors in {len(self.shard_names)} shards>"
 
     def __len__(self) -> int:
         return len(self.names)

@@ -52,6 +52,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def shown(name: str) -> str:
+    """A file's name as text that can be written anywhere: bytes that are no UTF-8 are replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def quoted(text: str, longest: int = 120) -> str:
     """``text`` for use inside a message: quoted, control characters escaped, cut in the middle when it is long."""
     if len(text) > longest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,16 +48,19 @@ def find_layout(path: Path) -> Layout:
         UnreadableCheckpointError: there is nothing at ``path``, or nothing that could be a checkpoint.
     """
     try:
-        if not path.is_dir():
-            path.stat()
-            if path.name.endswith(INDEX):
-                return _folder(path.parent, path.name)
-            return Layout(root=path.parent, family=_family(path), sharded=False, shards=(path.name,))
-        return _folder(_snapshot(path))
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except ValueError as error:  # a zero byte, or half a character
+        raise UnreadableCheckpointError("is no name that a file can have", path=repr(path)) from error
     except OSError as error:
         raise os_problem(error, path).unreadable(path) from error
-    except ValueError as error:  # a zero byte, or half a character, in the name
-        raise UnreadableCheckpointError("is no name that a file can have", path=repr(path)) from error
+    try:
+        if is_folder:
+            return _folder(_snapshot(path))
+        if path.name.endswith(INDEX):
+            return _folder(path.parent, path.name)
+    except OSError as error:
+        raise os_problem(error, path).unreadable(path) from error
+    return Layout(root=path.parent, family=_family(path), sharded=False, shards=(path.name,))
 
 
 def natural(name: str) -> list[tuple[int, str]]:

@@ -10,7 +10,7 @@ import numpy as np
 from core.checkpoint.catalog import Block, block_of, build_catalog
 from core.checkpoint.checkpoint import Checkpoint, Shard
 from core.checkpoint.columns import collector_paused
-from core.checkpoint.faults import BrokenFileError, Fault, with_offset
+from core.checkpoint.faults import BrokenFileError, Fault, shown, with_offset
 from core.checkpoint.files import open_regular
 from core.checkpoint.header import WORTH_SCANNING, parse_header, read_header_bytes
 from core.checkpoint.index import IndexReport, compare
@@ -47,7 +47,7 @@ def open_checkpoint(path: Path | str, *, progress: Progress | None = None) -> Ch
     if len(broken) == len(shards):
         raise _nothing_readable(path, layout, broken)
     with collector_paused():
-        catalog = build_catalog(layout.shards, reading.blocks, ranks=layout.family == "tensorrt-llm")
+        catalog = build_catalog([shard.name for shard in shards], reading.blocks, ranks=layout.family == "tensorrt-llm")
         report: IndexReport | None = None
         odd: tuple[Fault, ...] = ()
         if layout.index is not None:
@@ -81,9 +81,10 @@ class _Reading:
 
     def add(self, name: str) -> None:
         """Read the next shard."""
-        path, number, header = self.layout.root / name, len(self.shards), b""
+        path, missing, name = self.layout.root / name, name in self.layout.missing, shown(name)
+        number, header = len(self.shards), b""
         fault, columns, size = None, None, 0
-        if name in self.layout.missing:
+        if missing:
             fault = Fault(name, None, "is named by the index, but is not there", "Download it into this folder.")
         else:
             try:
@@ -136,7 +137,7 @@ class _Reading:
 
 def _nothing_readable(path: Path, layout: Layout, broken: list[Fault]) -> UnreadableCheckpointError:
     first = broken[0]
-    if path.name == first.file:
+    if shown(path.name) == first.file:
         return UnreadableCheckpointError(with_offset(first.problem, first.offset), path=path, remedy=first.remedy)
     what = "its only tensor file cannot" if len(broken) == 1 else f"none of its {len(broken):,} tensor files can"
     return UnreadableCheckpointError(

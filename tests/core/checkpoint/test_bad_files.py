@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import tempfile
 import tracemalloc
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.checkpoint import open_checkpoint
+from core.checkpoint import BrokenFileError, open_checkpoint
+from core.checkpoint.files import os_problem, read_exactly
 from core.errors import UnreadableCheckpointError
 from tests.core.checkpoint.writing import entry, pack, write
 
@@ -221,3 +224,36 @@ def test_a_folder_of_broken_shards_only(tmp_path: Path) -> None:
     assert sentence(tmp_path) == (
         f"none of its 2 tensor files can be read: model-1.safetensors is empty (at byte 0). {AGAIN}"
     )
+
+
+def test_a_name_that_is_no_utf_8_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path / "model.safetensors", {"a": ("U8", (1,))})
+    (tmp_path / os.fsdecode(b"m\xff.safetensors")).write_bytes(b"")
+    checkpoint = open_checkpoint(tmp_path)
+    assert [fault.file for fault in checkpoint.faults] == ["m\ufffd.safetensors"]
+    assert checkpoint.catalog.shard_names == tuple(shard.name for shard in checkpoint.shards)
+
+
+def test_a_file_that_shrinks_while_it_is_read() -> None:
+    with pytest.raises(BrokenFileError, match=r"ended while it was being read \(at byte 10\). Wait until"):
+        read_exactly(io.BytesIO(bytes(10)), 4, 20)
+
+
+def test_a_file_that_is_handed_out_in_small_parts() -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(3, size if size is not None and size >= 0 else 3))
+
+    assert read_exactly(Slow(b"0123456789"), 1, 8) == b"12345678"
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.EIO, "could not be read: Input/output error. Check the disk or network share, then try again."),
+        (errno.EPERM, "may not be read by this user. Change its permissions, or copy it."),
+        (errno.EISDIR, "is a folder, not a file. Check the path."),
+    ],
+)
+def test_what_the_operating_system_may_answer_besides(tmp_path: Path, number: int, expected: str) -> None:
+    assert str(os_problem(OSError(number, os.strerror(number)), tmp_path)) == expected

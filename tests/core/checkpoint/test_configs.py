@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,18 @@ def test_a_folder_in_place_of_a_config(checkpoint: Checkpoint) -> None:
     (checkpoint.root / "config.json").mkdir()
     with pytest.raises(KVScopeError, match="is a folder, not a file"):
         checkpoint.config("config.json")
+
+
+def test_a_config_name_that_no_file_can_have(checkpoint: Checkpoint) -> None:
+    fault = checkpoint.config_fault("x" * 300)
+    assert fault is not None
+    assert fault.problem == "has too long a name"
+
+
+def test_a_folder_that_is_gone_has_no_configs(checkpoint: Checkpoint) -> None:
+    shutil.rmtree(checkpoint.root)
+    assert checkpoint.config_names() == ()
+    assert checkpoint.config("config.json") is None
 
 
 def test_the_names_of_configs(checkpoint: Checkpoint) -> None:

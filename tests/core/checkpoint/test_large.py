@@ -64,6 +64,27 @@ def test_the_listing_is_that_of_the_safetensors_package(large: Path) -> None:
     assert checkpoint.read([scale])[scale].values == pytest.approx([0.01 + len(scale) / 4096])
 
 
+def test_headers_of_more_than_one_batch(tmp_path: Path) -> None:
+    weight_map = three_shards(tmp_path, (6000, 7000, 3000))
+    write(tmp_path / "other.safetensors", {"é": ("U8", (1,))})  # left to the exact reader, in a batch with the last
+    write_index(tmp_path, weight_map | {"é": "other.safetensors"})
+    checkpoint = open_checkpoint(tmp_path)
+    assert sum(shard.header_size for shard in checkpoint.shards) > 1 << 20
+    assert [shard.tensors for shard in checkpoint.shards] == [6000, 7000, 3000, 1]
+    assert checkpoint.faults == ()
+    assert checkpoint.index is not None
+    assert checkpoint.index.agrees
+    expected = []
+    for shard in checkpoint.shards:
+        with safe_open(shard.path, "np") as file:
+            expected += [(shard.name, key) for key in file.keys()]  # noqa: SIM118 - no mapping
+    assert [row[:2] for row in listed(checkpoint)] == expected
+    assert repr(checkpoint.catalog) == "<Catalog of 16001 tensors in 4 shards>"
+    begin = checkpoint.shards[1].header_size
+    last = checkpoint.catalog.entry(checkpoint.catalog.index_of("model.layers.6999.part1.weight") or 0)
+    assert (last.begin, last.end) == (begin + 6999 * 12, begin + 7000 * 12)
+
+
 def test_rows_by_the_ending_of_their_keys(large: Path) -> None:
     catalog = open_checkpoint(large).catalog
     for suffixes in (

@@ -63,10 +63,11 @@ def test_an_index_decides_which_files_are_read(tmp_path: Path) -> None:
 
 def test_shards_may_lie_in_a_folder_below(tmp_path: Path) -> None:
     write(tmp_path / "part" / "one.safetensors", A)
-    write_index(tmp_path, {"a": "part/one.safetensors", "b": "part/two.safetensors"})
+    impossible = f"{'x' * 300}/three.safetensors"
+    write_index(tmp_path, {"a": "part/one.safetensors", "b": "part/two.safetensors", "c": impossible})
     checkpoint = open_checkpoint(tmp_path)
-    assert shard_names(checkpoint) == ["part/one.safetensors", "part/two.safetensors"]
-    assert [shard.fault is None for shard in checkpoint.shards] == [True, False]
+    assert shard_names(checkpoint) == ["part/one.safetensors", "part/two.safetensors", impossible]
+    assert [shard.fault is None for shard in checkpoint.shards] == [True, False, False]
 
 
 def test_of_two_indexes_the_usual_one_counts(tmp_path: Path) -> None:
@@ -180,6 +181,8 @@ def test_a_snapshot_of_links_into_blobs(tmp_path: Path) -> None:
     assert refusal.value.remedy == "Open one of them, for example snapshots/aaaa."
 
     shutil.rmtree(cache / "snapshots" / "bbbb")
+    assert open_checkpoint(cache).root == cache / "snapshots" / "aaaa"
+    (cache / "refs" / "main").unlink()
     assert open_checkpoint(cache).root == cache / "snapshots" / "aaaa"
     shutil.rmtree(cache / "snapshots" / "aaaa")
     with pytest.raises(UnreadableCheckpointError, match="cache folder without a snapshot"):

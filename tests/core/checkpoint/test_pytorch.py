@@ -97,7 +97,8 @@ def test_a_wrapped_state_dict_is_entered_once(tmp_path: Path, wrapper: str) -> N
 
 
 def test_what_is_no_tensor_is_ignored(tmp_path: Path) -> None:
-    torch.save({"w": torch.ones(2), "epoch": 1, 7: torch.ones(1), "model": {"note": "none"}}, tmp_path / "x.pt")
+    content = {"w": torch.ones(2), "epoch": 1, 7: torch.ones(1), "model": {"note": "none"}, "\ud800": torch.ones(1)}
+    torch.save(content, tmp_path / "x.pt")
     assert open_checkpoint(tmp_path / "x.pt").catalog.names == ["w"]
 
 
@@ -332,3 +333,9 @@ def test_safetensors_are_opened_without_importing_torch(tmp_path: Path) -> None:
         f"found = open_checkpoint({str(path)!r}); found.read(found.catalog.names); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_without_pytorch_the_remedy_is_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"w": torch.ones(1)}, tmp_path / "x.pt")
+    monkeypatch.setitem(sys.modules, "torch", None)  # what import finds where it is not installed
+    assert refusal(tmp_path / "x.pt") == "is a PyTorch file, and PyTorch is not installed. `pip install torch`."
