@@ -29,6 +29,7 @@ from core.settings import Choice, Settings
 
 _CACHE_NAMES = {"fp8": "fp8_e4m3", "bf16": "bfloat16"}
 """Names of KV-cache dtypes that mean the same here: vLLM's fp8, and SGLang's two words for bfloat16."""
+_NO_MODEL_TYPE = "ValueError: Unrecognized model. Should have a `model_type` key in its config.json."
 
 
 class Sglang:
@@ -87,6 +88,11 @@ class Sglang:
 
     # ----------------------------------------------------------------------------------------------------- prediction
     def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
+        if declaration.dialect == "tensorrt-llm":
+            return _refused(_NO_MODEL_TYPE, "config.json: model_type", tensors)
+        if declaration.dialect == "mistral":
+            reason = f"how {self.title} reads Mistral's own format (params.json) is not described here"
+            return _nothing(LoadResult("unknown", reason=reason), tensors, reason)
         name = settings.architecture.value
         quantization = self._quantization(declaration, wish)
         architecture = _built(name, quantization)
@@ -112,7 +118,7 @@ class Sglang:
             quantization=config_class(quantization.method),
             cache=CacheSetup(dtype=resolved, quantized=resolved not in ("auto", "bfloat16")),
         )
-        return predict(model, tensors, notes=self._notes(quantization, wish))
+        return predict(model, tensors, notes=self._notes(architecture, quantization, wish))
 
     def _why_unknown(self, name: str | None) -> str:
         if name is None:
@@ -121,8 +127,12 @@ class Sglang:
             return f"{self.title} has a model class for {name}, but its load loop is not described here"
         return f"{self.title} has no model class of its own for {name}: it would fall back to Transformers, or refuse"
 
-    def _notes(self, quantization: Quantization, wish: Wish) -> tuple[str, ...]:
+    def _notes(self, architecture: Architecture, quantization: Quantization, wish: Wish) -> tuple[str, ...]:
         notes = [note for note in (quantization.note, quantization.reading.note) if note]
+        if not architecture.compared:
+            notes.append(
+                f"the load loop of {architecture.name} was read from {self.title}'s source, but not compared with a run"
+            )
         if wish.rules is not None:
             notes.append(f"{self.title} takes no rules of an out-of-tree backend: its models rename in their own code")
         return tuple(notes)

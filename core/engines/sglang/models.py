@@ -9,6 +9,7 @@ The facts are data in ``resources/architectures/sglang-0.5.23.json`` (schema ``k
     number), ``quantized`` false where the layer is built without a quantization config, ``scaled`` false where its
     scales are of no use to the KV cache;
     ``auto_cache`` false where the model keeps no ``quant_config``, so that ``--kv-cache-dtype auto`` never sees one;
+    ``compared`` false where the loop was read from the source but not compared with the real model;
     ``becomes`` (``name``, ``unless``): the class that is built instead, unless the method is one of these.
 ``registered``: the other architectures SGLang has a class for, which are not described.
 """
@@ -51,6 +52,7 @@ class Architecture:
     loop: str
     attention: tuple[AttentionAt, ...]
     auto_cache: bool = True
+    compared: bool = True
     becomes: str | None = None
     becomes_unless: tuple[str, ...] = ()
 
@@ -109,6 +111,7 @@ def _architecture(name: str, row: Mapping[str, Any]) -> Architecture:
             for at in row["attention"]
         ),
         auto_cache=row.get("auto_cache", True),
+        compared=row.get("compared", True),
         becomes=becomes.get("name"),
         becomes_unless=tuple(becomes.get("unless", ())),
     )

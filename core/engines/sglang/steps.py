@@ -21,7 +21,7 @@ goes through them from the first to the last:
 ``{"stacked": [[part, fused], ...], "absent": "raise" | "go on" | "skip", "keeps": bool, "unless": WHERE}``
     The loop over fused projections: for each entry whose part is in the name, the name with the part replaced is
     looked up. ``keeps`` says that a name that is not found keeps its old form for the next entry.
-``{"experts": [gate, down, up], "count": [fields], "absent": "raise" | "go on" | "skip"}``
+``{"experts": [gate, down, up], "count": [fields], "absent": "raise" | "go on" | "skip", "unless": WHERE}``
     The loop over experts: ``experts.N.gate.`` becomes ``experts.w13_``, ``experts.N.down.`` becomes ``experts.w2_``.
 ``{"cache scale": true}``
     Asks the quantization config itself (``get_cache_scale``), which only compressed-tensors' can answer:
@@ -154,6 +154,7 @@ class Experts:
     up: str
     count: tuple[str, ...]
     absent: Absent
+    unless: Where | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +248,7 @@ def _experts(row: Mapping[str, Any]) -> Experts:
         up=up,
         count=tuple(row["count"]),
         absent=cast("Absent", _one_of(row["absent"], Absent)),
+        unless=_where(row["unless"]) if "unless" in row else None,
     )
 
 

@@ -237,7 +237,7 @@ class _Path:
     def _experts(self, step: Experts, loop: Loop) -> str | None:
         parts = "|".join(re.escape(part) for part in (step.gate, step.down, step.up) if part)
         found = re.search(rf"experts\.(\d+)\.({parts})\.", self.name)
-        if found is None:
+        if found is None or (step.unless is not None and step.unless.fits(self.name, self.exists)):
             return None
         count = self.walk.experts(step.count)
         if count is not None and int(found.group(1)) >= count:

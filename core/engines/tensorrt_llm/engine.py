@@ -1,0 +1,301 @@
+"""The engine profile of TensorRT-LLM (PyTorch backend, and checkpoints its converter wrote)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from core.architectures.layers import layer_kinds
+from core.backends.kv_method import EngineError
+from core.engines.outcome import AttentionLayer, Deliveries, Delivery, DeliveryOutcome, LoadResult, ValueSource
+from core.engines.profile import Fed, Wish
+from core.engines.tensorrt_llm.rules import (
+    ARCHITECTURES,
+    CONVERTED,
+    UNDER_PROJECTIONS,
+    Algorithm,
+    scales_of_layer,
+)
+from core.errors import UsageError
+from core.naming.mapper import Renaming, Rule, RuleKind, Step, WeightsMapper
+from core.numerics import FLOAT_TYPES
+from core.quantization import Declaration
+from core.settings import Choice, Settings
+
+KV_CACHE_DTYPES = ("auto", "fp8", "nvfp4", "int8", "float16", "bfloat16")
+_ALGORITHMS: Mapping[str, Algorithm] = {"fp8": "FP8", "fp8_e4m3": "FP8", "nvfp4": "NVFP4", "int8": "INT8"}
+_SOURCE = "TensorRT-LLM, _torch/modules/linear.py (fused QKV projection)"
+_UNQUANTIZED = (None, "", "NONE", "None")
+_TAKES: Mapping[Algorithm, Mapping[str, tuple[int, ...]]] = {
+    "NVFP4": {"qkv_proj.kv_scales": (3,)},
+    "INT8": {"qkv_proj.kv_cache_scaling_factor": (1,)},
+}
+_ATTENTION = ("full_attention", "sliding_attention", "chunked_attention", "indexed_attention")
+
+
+class TensorrtLlm:
+    """TensorRT-LLM's PyTorch backend: settles the assumptions and says which scales reach the attention kernels."""
+
+    id = "tensorrt-llm"
+    name = "TensorRT-LLM"
+    version = "(PyTorch backend)"
+    title = "TensorRT-LLM (PyTorch backend)"
+    source = "TensorRT-LLM's public documentation, sources and tests"
+    how_checked = "from documentation and public sources, not run: no prediction was compared with the engine"
+
+    def known_architectures(self) -> tuple[str, ...]:
+        """The models of the PyTorch backend whose layout is described, sorted."""
+        return tuple(sorted(ARCHITECTURES))
+
+    # ---------------------------------------------------------------------------------------------------- assumptions
+    def settle(self, declaration: Declaration, wish: Wish) -> Settings:
+        checks = (
+            ("KV-cache dtype", wish.kv_cache_dtype, (*KV_CACHE_DTYPES, *_ALGORITHMS), KV_CACHE_DTYPES),
+            ("model dtype", wish.dtype, FLOAT_TYPES, FLOAT_TYPES),
+            ("description of the architecture", wish.architecture, ARCHITECTURES, ARCHITECTURES),
+        )
+        for what, value, known, offered in checks:
+            if value is not None and value not in known:
+                raise UsageError(f"{self.title} has no {what} {value!r}", remedy=f"Choose one of {', '.join(offered)}")
+        algorithm, why = _algorithm(declaration, wish)
+        return Settings(
+            engine=Choice(self.id, "chosen"),
+            method=_method(declaration, wish),
+            architecture=_architecture(declaration, wish),
+            kv_cache_dtype=Choice(wish.kv_cache_dtype, "default" if wish.kv_cache_dtype == "auto" else "chosen", why),
+            kv_cache_dtype_resolved="auto" if algorithm == "none" else algorithm.lower(),
+            dtype=_dtype(declaration, wish),
+        )
+
+    # ----------------------------------------------------------------------------------------------------- prediction
+    def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
+        algorithm, _ = _algorithm(declaration, wish)
+        if declaration.dialect == "tensorrt-llm":
+            return _converted(tensors, algorithm, self.how_checked)
+        name = settings.architecture.value
+        count = len(layer_kinds(declaration.hf_config))
+        if name not in ARCHITECTURES or not count:
+            reason = (
+                f"the layout of {name} in {self.title} is not described here"
+                if name not in ARCHITECTURES
+                else "config.json does not say how many layers the model has"
+            )
+            load = LoadResult("unknown", reason=reason)
+            return Deliveries(
+                load=load, deliveries=tuple(_lost(fed, "not_reached", reason) for fed in tensors), attention=()
+            )
+        refused = _refusal(declaration, algorithm)
+        if refused is not None:
+            reason = "the engine refuses to build the model"
+            return Deliveries(
+                load=LoadResult("refused", refused, None, f"{reason}: {refused.partition(': ')[2]}"),
+                deliveries=tuple(_lost(fed, "not_reached", reason) for fed in tensors),
+                attention=(),
+            )
+        kinds = layer_kinds(declaration.hf_config)
+        paths = {
+            index: f"model.layers.{index}.self_attn"
+            for index, kind in enumerate(kinds)
+            if kind.partition("+")[0] in _ATTENTION
+        }
+        return _native(paths, tensors, algorithm, (self.how_checked,))
+
+    # -------------------------------------------------------------------------------------------------------- mapping
+    def map_names(
+        self, names: Sequence[str], *, method: str | None, architecture: str | None, rules: WeightsMapper | None = None
+    ) -> list[Renaming]:
+        """Each scale beside a projection becomes an entry of the fused projection's ``kv_scales``."""
+        return [Renaming(name, _target(name) or name, None, _steps(name)) for name in names]
+
+
+def _target(name: str) -> str | None:
+    found = UNDER_PROJECTIONS.match(name)
+    return f"{found['module']}.qkv_proj.kv_scales" if found else None
+
+
+def _steps(name: str) -> tuple[Step, ...]:
+    target = _target(name)
+    if target is None:
+        return ()
+    rule = Rule(RuleKind.REGEX, r"\.[kv]_proj\.([kv])_scale$", ".qkv_proj.kv_scales", source=_SOURCE)
+    return (Step(rule, name, target, "Linear"),)
+
+
+def _algorithm(declaration: Declaration, wish: Wish) -> tuple[Algorithm, str]:
+    """How the cache is stored: as asked for, else as the checkpoint declares it."""
+    if wish.kv_cache_dtype != "auto":
+        return _ALGORITHMS.get(wish.kv_cache_dtype, "none"), ""
+    scheme = declaration.kv_scheme
+    named = (scheme.algorithm or "").upper() if scheme is not None else ""
+    if named in ("FP8", "NVFP4", "INT8"):
+        return _ALGORITHMS[named.lower()], f"the checkpoint declares {named}"
+    return (
+        "none",
+        f"no cache is kept in {named}: model dtype" if named else "no KV-cache algorithm declared: model dtype",
+    )
+
+
+def _refusal(declaration: Declaration, algorithm: Algorithm) -> str | None:
+    if (
+        algorithm == "INT8"
+        and declaration.method is not None
+        and declaration.config.get("quant_algo") not in _UNQUANTIZED
+    ):
+        return "ValueError: INT8 KV cache requires unquantized FP16/BF16 projections"
+    return None
+
+
+def _native(
+    paths: Mapping[int, str], tensors: Sequence[Fed], algorithm: Algorithm, notes: tuple[str, ...]
+) -> Deliveries:
+    """The PyTorch backend: the scales beside the projections of each layer, taken together."""
+    beside: dict[int, list[tuple[str, str, tuple[float, ...]]]] = {index: [] for index in paths}
+    for fed in tensors:
+        found = UNDER_PROJECTIONS.match(fed.key)
+        if found is not None and int(found["layer"]) in beside and not _TOWER.search(fed.key):
+            beside[int(found["layer"])].append((fed.key, found["role"], fed.values))
+    attention, used, failure = [], set[str](), None
+    for index, path in paths.items():
+        try:
+            cached = scales_of_layer(algorithm, beside[index])
+        except EngineError as error:
+            failure = failure or (str(error), beside[index][0][0] if beside[index] else None)
+            attention.append(_layer(path, index, {}, {}, takes=_TAKES.get(algorithm, {})))
+            continue
+        used |= cached.used
+        source: ValueSource = "checkpoint" if cached.used else "default"
+        if not cached.used and beside[index]:
+            source = "forced"
+        final = {"k": cached.k, "v": cached.v, "q": 1.0, "prob": 1.0}
+        sources: dict[str, ValueSource] = {"k": source, "v": source, "q": "default", "prob": "default"}
+        attention.append(_layer(path, index, final, sources, takes=_TAKES.get(algorithm, {})))
+    if failure is not None:
+        reason = failure[0].partition(": ")[2]
+        deliveries = tuple(
+            _lost(fed, "raises" if fed.key == failure[1] else "not_reached", reason, failure[0]) for fed in tensors
+        )
+        return Deliveries(
+            load=LoadResult("raises", *failure, reason), deliveries=deliveries, attention=tuple(attention), notes=notes
+        )
+    return Deliveries(
+        load=LoadResult("loads"),
+        deliveries=tuple(_delivery(fed, used, algorithm) for fed in tensors),
+        attention=tuple(attention),
+        notes=notes,
+    )
+
+
+_TOWER = re.compile(r"vision|audio|visual")
+
+
+def _delivery(fed: Fed, used: set[str], algorithm: Algorithm) -> Delivery:
+    if fed.key in used:
+        return Delivery(
+            key=fed.key,
+            scale=fed.scale,
+            name=_target(fed.key),
+            target=_target(fed.key),
+            outcome="loaded",
+            steps=_steps(fed.key),
+            reason="the fused QKV projection takes it",
+            loaded=fed.values,
+        )
+    if algorithm == "FP8":
+        return _lost(fed, "ignored", "an FP8 cache runs at 1.0: TensorRT-LLM never uses a checkpoint's scales for it")
+    if algorithm == "none":
+        return _lost(fed, "ignored", "the cache is not quantized, and no scales are used")
+    return _lost(fed, "ignored", "only k_proj.k_scale and v_proj.v_scale of the decoder's layers are read")
+
+
+def _lost(fed: Fed, outcome: DeliveryOutcome, reason: str, error: str | None = None) -> Delivery:
+    return Delivery(
+        key=fed.key,
+        scale=fed.scale,
+        name=None,
+        target=None,
+        outcome=outcome,
+        steps=(),
+        reason=reason,
+        error=error if outcome == "raises" else None,
+    )
+
+
+def _layer(
+    path: str,
+    index: int,
+    final: Mapping[str, float],
+    source: Mapping[str, ValueSource],
+    *,
+    takes: Mapping[str, tuple[int, ...]],
+) -> AttentionLayer:
+    return AttentionLayer(
+        path=path,
+        cls="Attention",
+        layer=index,
+        kv_method="fused QKV projection" if takes else None,
+        parameters=takes,
+        final=final,
+        source=source,
+        per_head={},
+    )
+
+
+def _converted(tensors: Sequence[Fed], algorithm: Algorithm, how_checked: str) -> Deliveries:
+    """Checkpoints of TensorRT-LLM's own converter: one factor for k and v, under the parameter's own name."""
+    deliveries, factors = [], dict[str, tuple[int, float | None]]()
+    for fed in tensors:
+        found = CONVERTED.match(fed.key)
+        if found is None or algorithm == "none":
+            reason = "only kv_cache_scaling_factor is a parameter" if found is None else "the cache is not quantized"
+            deliveries.append(_lost(fed, "ignored", reason))
+            continue
+        if not found["reciprocal"] and len(fed.values) == 1:
+            factors[found["module"]] = (int(found["layer"]), fed.values[0])
+        deliveries.append(
+            Delivery(
+                key=fed.key,
+                scale=fed.scale,
+                name=fed.key,
+                target=fed.key,
+                outcome="loaded",
+                steps=(),
+                reason="the parameter has the same name",
+                loaded=fed.values,
+            )
+        )
+    attention = tuple(
+        _layer(
+            module,
+            layer,
+            {"k": factor or 1.0, "v": factor or 1.0, "q": 1.0, "prob": 1.0},
+            {"k": "checkpoint", "v": "checkpoint", "q": "default", "prob": "default"},
+            takes={"kv_cache_scaling_factor": (1,), "kv_cache_rcp_scaling_factor": (1,)},
+        )
+        for module, (layer, factor) in factors.items()
+    )
+    return Deliveries(load=LoadResult("loads"), deliveries=tuple(deliveries), attention=attention, notes=(how_checked,))
+
+
+def _method(declaration: Declaration, wish: Wish) -> Choice:
+    if wish.method is not None:
+        return Choice(wish.method, "chosen")
+    if declaration.method is None:
+        return Choice(None, "config", "no quantization is declared")
+    return Choice(declaration.method, "config", str(declaration.config_source or ""))
+
+
+def _architecture(declaration: Declaration, wish: Wish) -> Choice:
+    if wish.architecture is not None:
+        return Choice(wish.architecture, "chosen")
+    for name in declaration.architectures:
+        return Choice(name, "config", "config.json: architectures")
+    return Choice(None, "unknown", "config.json names no architecture")
+
+
+def _dtype(declaration: Declaration, wish: Wish) -> Choice:
+    if wish.dtype is not None:
+        return Choice(wish.dtype, "chosen")
+    named = re.sub(r"^torch\.", "", declaration.torch_dtype or "")
+    if named in FLOAT_TYPES:
+        return Choice(named, "config", "config.json: torch_dtype")
+    return Choice("bfloat16", "default", "no dtype is declared")

@@ -1,0 +1,187 @@
+"""TensorRT-LLM: every documented rule. Nothing here was compared with the engine, and the profile says so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.backends.kv_method import EngineError
+from core.engines import Fed, Wish, get_engine
+from core.engines.outcome import Deliveries
+from core.engines.tensorrt_llm.rules import Algorithm, scales_of_layer
+from core.errors import UsageError
+from core.inspection import inspect
+from core.quantization.declaration import Declaration, KVScheme, Source
+
+ENGINE = "tensorrt-llm"
+LLAMA = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2}
+
+
+def scheme(algorithm: str) -> KVScheme:
+    return KVScheme(
+        num_bits=8,
+        type="float",
+        strategy="tensor",
+        dynamic=False,
+        symmetric=True,
+        algorithm=algorithm,
+        raw=algorithm,
+        source=Source("hf_quant_config.json", "quantization.kv_cache_quant_algo", algorithm),
+    )
+
+
+def deliver(
+    algorithm: str | None, tensors: Mapping[str, Any], config: Mapping[str, Any] | None = None, **wish: Any
+) -> tuple[Deliveries, Any]:
+    hf_config = LLAMA if config is None else config
+    quantization = hf_config.get("quantization_config", {})
+    declaration = Declaration(
+        kv_scheme=scheme(algorithm) if algorithm else None,
+        method=quantization.get("quant_method"),
+        config=quantization,
+        hf_config=hf_config,
+        architectures=tuple(hf_config.get("architectures", ())),
+        dialect=hf_config.get("dialect", "huggingface"),
+    )
+    fed = [Fed(key, (), value if isinstance(value, tuple) else (value,)) for key, value in tensors.items()]
+    engine = get_engine(ENGINE)
+    asked = Wish(**wish)
+    settings = engine.settle(declaration, asked)
+    return engine.deliver(declaration, settings, fed, asked), settings
+
+
+def beside(layer: int, role: str) -> str:
+    return f"model.layers.{layer}.self_attn.{role}_proj.{role}_scale"
+
+
+def test_it_says_that_it_was_not_run() -> None:
+    engine = get_engine(ENGINE)
+    assert "not run" in engine.how_checked
+    result, _ = deliver("FP8", {})
+    assert any("not run" in note for note in result.notes)
+
+
+def test_an_fp8_cache_runs_at_one_whatever_is_stored() -> None:
+    result, settings = deliver("FP8", {beside(0, "k"): 0.5, beside(0, "v"): 0.25})
+    assert settings.kv_cache_dtype_resolved == "fp8"
+    assert [delivery.outcome for delivery in result.deliveries] == ["ignored", "ignored"]
+    assert "never uses a checkpoint's scales" in result.deliveries[0].reason
+    assert [layer.final["k"] for layer in result.attention] == [1.0, 1.0]
+    assert [layer.source["k"] for layer in result.attention] == ["forced", "default"]
+
+
+def test_an_nvfp4_cache_takes_what_stands_beside_the_projections() -> None:
+    portable = "model.layers.1.self_attn.k_scale"
+    tower = "model.vision_tower.layers.0.self_attn.k_proj.k_scale"
+    result, _ = deliver("NVFP4", {beside(0, "k"): 0.5, beside(0, "v"): 0.25, portable: 0.5, tower: 4.0})
+    first, second, third, fourth = result.deliveries
+    assert first.target == "model.layers.0.self_attn.qkv_proj.kv_scales"
+    assert (second.outcome, third.outcome, fourth.outcome) == ("loaded", "ignored", "ignored")
+    assert (result.attention[0].final["k"], result.attention[0].final["v"]) == (0.5, 0.25)
+    assert result.attention[1].final["k"] == 1.0
+
+
+def test_a_cache_in_the_model_dtype_takes_nothing() -> None:
+    result, settings = deliver(None, {beside(0, "k"): 0.5})
+    assert settings.kv_cache_dtype_resolved == "auto"
+    assert result.deliveries[0].reason == "the cache is not quantized, and no scales are used"
+
+
+def test_the_chosen_dtype_wins() -> None:
+    tensors = {beside(layer, role): 0.5 for layer in (0, 1) for role in ("k", "v")}
+    result, _ = deliver("FP8", tensors, kv_cache_dtype="nvfp4")
+    assert [layer.final["v"] for layer in result.attention] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "found", "k", "v"),
+    [
+        ("FP8", [("a", "k", (0.5,))], 1.0, 1.0),
+        ("NVFP4", [], 1.0, 1.0),
+        ("NVFP4", [("a", "k", (0.5,)), ("b", "k", (0.75,)), ("c", "v", (0.25,))], 0.75, 0.25),
+        ("INT8", [("a", "k", (0.03125,)), ("c", "v", (0.0625,))], 0.0625, 0.0625),
+    ],
+)
+def test_scales_of_one_layer(algorithm: Algorithm, found: list[Any], k: float, v: float) -> None:
+    cached = scales_of_layer(algorithm, found)
+    assert (cached.k, cached.v) == (k, v)
+
+
+def test_loading_scales_can_be_switched_off() -> None:
+    found = [("a", "k", (0.5,)), ("b", "v", (0.5,))]
+    assert scales_of_layer("NVFP4", found, load_scales=False).k == 1.0
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "found", "error"),
+    [
+        ("NVFP4", [("a", "k", (0.5,))], "AssertionError: NVFP4 KV cache: both scales must be loaded together"),
+        ("NVFP4", [("a", "k", (0.5, 0.5)), ("b", "v", (0.5,))], "RuntimeError: NVFP4 KV cache: a scale must be one"),
+        ("INT8", [], "ValueError: INT8 KV cache: both scales must be loaded together"),
+        ("INT8", [("a", "v", (0.5,))], "ValueError: INT8 KV cache: both scales must be loaded together"),
+        *(
+            ("INT8", [("a", "k", (bad,)), ("b", "v", (bad,))], "ValueError: INT8 KV cache: the scale must be finite")
+            for bad in (0.0, -1.0, math.inf, math.nan, 1e-45)
+        ),
+    ],
+)
+def test_what_is_rejected(algorithm: Algorithm, found: list[Any], error: str) -> None:
+    with pytest.raises(EngineError, match=error):
+        scales_of_layer(algorithm, found)
+
+
+def test_a_rejected_scale_fails_the_load() -> None:
+    result, _ = deliver("NVFP4", {beside(0, "k"): 0.5, beside(1, "k"): 0.5})
+    assert result.load.outcome == "raises"
+    assert result.load.key == beside(0, "k")
+    assert [delivery.outcome for delivery in result.deliveries] == ["raises", "not_reached"]
+
+
+def test_int8_wants_unquantized_projections() -> None:
+    quantized = {**LLAMA, "quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8"}}
+    result, _ = deliver("INT8", {}, quantized)
+    assert result.load.error == "ValueError: INT8 KV cache requires unquantized FP16/BF16 projections"
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"architectures": ["DeepseekV3ForCausalLM"], "num_hidden_layers": 2}, "layout of DeepseekV3ForCausalLM"),
+        ({"architectures": ["LlamaForCausalLM"]}, "does not say how many layers"),
+        ({}, "layout of None"),
+    ],
+)
+def test_what_is_not_described_is_unknown(config: dict[str, Any], reason: str) -> None:
+    result, _ = deliver("FP8", {beside(0, "k"): 0.5}, config)
+    assert result.load.outcome == "unknown"
+    assert reason in result.load.reason
+    assert result.deliveries[0].outcome == "not_reached"
+
+
+def test_converted_checkpoints_hold_the_parameters_themselves(shared: Path) -> None:
+    found = inspect(shared / "checkpoints" / "modelopt" / "trtllm-llama-fp8-kvfp8", engine=ENGINE)
+    loaded = [delivery for delivery in found.deliveries.deliveries if delivery.outcome == "loaded"]
+    assert len(found.deliveries.attention) == 2
+    assert all(delivery.target == delivery.key for delivery in loaded)
+    stored = {delivery.key: delivery.loaded[0] for delivery in loaded}
+    for layer in found.deliveries.attention:
+        assert layer.final["k"] == layer.final["v"] == stored[f"{layer.path}.kv_cache_scaling_factor"]
+
+
+def test_names_and_choices() -> None:
+    engine = get_engine(ENGINE)
+    first, second = engine.map_names(
+        [beside(0, "k"), "model.layers.0.self_attn.k_scale"], method=None, architecture=None
+    )
+    assert first.result == "model.layers.0.self_attn.qkv_proj.kv_scales"
+    assert second.result == second.name
+    with pytest.raises(UsageError, match="has no KV-cache dtype 'fp8_e5m2'"):
+        deliver("FP8", {}, kv_cache_dtype="fp8_e5m2")
+    with pytest.raises(UsageError, match="has no model dtype 'int4'"):
+        deliver("FP8", {}, dtype="int4")
+    with pytest.raises(UsageError, match="has no description of the architecture 'Nope'"):
+        deliver("FP8", {}, architecture="Nope")
