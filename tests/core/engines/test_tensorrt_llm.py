@@ -18,7 +18,7 @@ from core.inspection import inspect
 from core.quantization.declaration import Declaration, KVScheme, Source
 
 ENGINE = "tensorrt-llm"
-LLAMA = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2}
+LLAMA: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2}
 
 
 def scheme(algorithm: str) -> KVScheme:
