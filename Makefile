@@ -30,7 +30,7 @@ bench: setup ## measure what the performance targets are about
 	@$(BIN)/python -m tests.bench
 
 screenshots: setup ## draw the window's pictures again, under resources/screenshots
-	@xvfb-run -a $(BIN)/python -m tests.screenshots
+	@QT_QPA_PLATFORM=offscreen $(BIN)/python -m app.screenshots resources/screenshots
 
 clean: ## remove caches and build outputs (.venv stays)
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench .screenshots

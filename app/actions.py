@@ -75,7 +75,7 @@ SPECS: tuple[Spec, ...] = (
         QT_TRANSLATE_NOOP("Actions", "&Open File…"),
         ("Ctrl+O",),
         "open-file",
-        QT_TRANSLATE_NOOP("Actions", "Open a safetensors, PyTorch or scale side file"),
+        QT_TRANSLATE_NOOP("Actions", "Open a safetensors or PyTorch file"),
     ),
     Spec(
         "open_folder",

@@ -87,7 +87,7 @@ class DropZone(QFrame):
         title = label(self.tr("Drop a checkpoint here"), strong=True)
         rows.addWidget(title, 0, Qt.AlignmentFlag.AlignHCenter)
         kinds = label(
-            self.tr("a model folder, a .safetensors shard or its index, a PyTorch file, a scale side file"), dim=True
+            self.tr("a model folder, a .safetensors shard or its index, a PyTorch file"), dim=True
         )
         rows.addWidget(kinds, 0, Qt.AlignmentFlag.AlignHCenter)
         buttons = QHBoxLayout()
