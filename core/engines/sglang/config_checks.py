@@ -211,8 +211,8 @@ def _first_group_size(config: Mapping[str, Any]) -> int | None:
 def _common_group_size(config: Mapping[str, Any]) -> int | None:
     """The one group size a nested dict names anywhere; None when it names none or several."""
     section = config.get("quantization")
-    found = {holder.get("group_size") for holder in (config, section) if isinstance(holder, Mapping)}
-    sizes = {size for size in found if isinstance(size, int)}
+    holders = [holder for holder in (config, section) if isinstance(holder, Mapping)]
+    sizes = {size for holder in holders if isinstance(size := holder.get("group_size"), int)}
     return next(iter(sizes)) if len(sizes) == 1 else None
 
 

@@ -33,7 +33,10 @@ _NO_MODEL_TYPE = "ValueError: Unrecognized model. Should have a `model_type` key
 
 
 class Sglang:
-    """SGLang in one version: settles the assumptions, refuses what the engine refuses, predicts the load."""
+    """SGLang in one version: settles the assumptions, refuses what the engine refuses, predicts the load.
+
+    It follows the load loops that run by default; ``SGLANG_ENABLE_WEIGHT_LOADER_V2`` switches others on.
+    """
 
     name = "SGLang"
 

@@ -294,6 +294,6 @@ def _from_side_file(declaration: Declaration, method: str, side: Mapping[str, An
             )
         if algorithm == "FP8" or method == "modelopt_fp8":
             return read_config("modelopt_fp8", side)
-        if "FP4" in algorithm:
+        if isinstance(algorithm, str) and "FP4" in algorithm:
             return read_config("modelopt_fp4", side)
     return read_config(method, side)

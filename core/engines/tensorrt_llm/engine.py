@@ -281,7 +281,8 @@ def _method(declaration: Declaration, wish: Wish) -> Choice:
         return Choice(wish.method, "chosen")
     if declaration.method is None:
         return Choice(None, "config", "no quantization is declared")
-    return Choice(declaration.method, "config", str(declaration.config_source or ""))
+    source = declaration.config_source
+    return Choice(declaration.method, "config", f"{source.file}: {source.field}" if source is not None else "")
 
 
 def _architecture(declaration: Declaration, wish: Wish) -> Choice:
