@@ -65,10 +65,18 @@ SHOTS = (
 def draw(out: Path, *, size: tuple[int, int] = SIZE) -> Iterator[Path]:
     """Draw every picture in both themes into ``out``; yields each file as it is written."""
     out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as settings:
+        yield from _draw_all(out, size, Path(settings))
+
+
+def _draw_all(out: Path, size: tuple[int, int], settings: Path) -> Iterator[Path]:
     application = make_application(sys.argv[:1])
     modes: tuple[Mode, ...] = ("light", "dark")
     for mode in modes:
         for shot in SHOTS:
+            # Each window begins as on a machine that never ran one: no recent list, no sizes.
+            folder = str(settings / f"{mode}-{shot.name}")
+            QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
             theme().set_mode(mode)
             window = Window()
             path = out / f"{shot.name}-{mode}.png"
@@ -124,10 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m app.screenshots", description="Draw the window's pictures.")
     parser.add_argument("out", type=Path, metavar="OUT_DIR")
     out: Path = parser.parse_args(arguments).out
-    with tempfile.TemporaryDirectory() as settings:  # the user's recent list is nobody's business
-        QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, settings)
-        for path in draw(out):
-            sys.stdout.write(f"{path}\n")
+    for path in draw(out):
+        sys.stdout.write(f"{path}\n")
     return 0
 
 

@@ -171,7 +171,7 @@ def _target(row: Row) -> Beat:
 
 def _outcome(row: Row, engine: str) -> Beat:
     facts = []
-    if row.delivery is not None and row.delivery.error:
+    if row.delivery is not None and row.delivery.error and row.delivery.error not in row.reason:
         facts.append((translate("Story", "exception"), row.delivery.error))
     return Beat(
         title=translate("Story", "What {engine} does").format(engine=engine),

@@ -35,6 +35,7 @@ from core.errors import KVScopeError
 if TYPE_CHECKING:
     from app.digest import Digest
     from app.workspace import Workspace
+    from core.progress import Progress
 
 _SIZE = (1280, 800)
 
@@ -51,6 +52,8 @@ class Window(QMainWindow):
         self._workspace: Workspace | None = None
         self._samples: tuple[Sample, ...] = bundled_samples()
         self._restored = False
+        self._ready = self._getting_ready = False
+        self._wanted: tuple[str, Choices | None, str | None] | None = None
         self.setWindowTitle("KVScope")
         self.setAcceptDrops(True)
         self.resize(*_SIZE)
@@ -106,9 +109,32 @@ class Window(QMainWindow):
 
     def open_path(self, path: str, *, choices: Choices | None = None, select: str | None = None) -> None:
         """Open a checkpoint; whatever was being opened is dropped."""
+        if not self._ready:
+            self._wanted = (path, choices, select)
+            self.get_ready()
+            return
         workspace = self.workspace
         workspace.select_when_open(select)
         self.session.open(path, choices)
+
+    def get_ready(self) -> None:
+        """Import, in a job, what opening a checkpoint needs: numpy alone takes longer than a frame may."""
+        if self._ready or self._getting_ready:
+            return
+        self._getting_ready = True
+        self.jobs.start(self.tr("Getting ready"), _import_core, done=self._on_ready, failed=self._on_not_ready)
+
+    def _on_ready(self, _modules: object) -> None:
+        self._ready = True
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None:
+            path, choices, select = wanted
+            self.open_path(path, choices=choices, select=select)
+
+    def _on_not_ready(self, error: KVScopeError) -> None:
+        self._getting_ready = False
+        self._wanted = None
+        self.say(str(error))
 
     def say(self, words: str) -> None:
         """A passing remark in the status bar."""
@@ -119,7 +145,7 @@ class Window(QMainWindow):
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         if not self._restored:
-            QTimer.singleShot(0, self.status, self.status.show_driver)
+            QTimer.singleShot(0, self, self._on_first_shown)
             # Sizes only, and after the first show: a geometry saved on another screen must not decide where this goes.
             self._restored = True
             sizes = self.settings.sizes("window/size")
@@ -128,6 +154,10 @@ class Window(QMainWindow):
                 self.resize(min(sizes[0], screen.width()), min(sizes[1], screen.height()))
             if self.settings.text("window/maximized") == "yes":
                 self.showMaximized()
+
+    def _on_first_shown(self) -> None:
+        self.status.show_driver()
+        self.get_ready()
 
     def closeEvent(self, event: QCloseEvent) -> None:
         if not self.isMaximized():
@@ -460,6 +490,15 @@ class Window(QMainWindow):
         from app.dialogs import About
 
         About(self).open()
+
+
+def _import_core(progress: Progress) -> object:
+    progress.start("importing")
+    import app.workspace
+    from core.architectures import known_architectures
+
+    known_architectures()  # reads the survey that the architecture picker lists
+    return app.workspace
 
 
 def _local_path(urls: list[QUrl]) -> str | None:

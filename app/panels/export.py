@@ -12,7 +12,7 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QFileDialog, QGridLayout, QLineEdit, QWidget
 
 from app import text
-from app.digest import Digest
+from app.digest import Digest, natural
 from app.models.records import Record, RecordTable
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
 from app.panels.parts import Button, Chip, Note, clear, label
@@ -216,7 +216,10 @@ class ExportPanel(QWidget):
         for name in spellings:
             self.names.addItem(name, name)
         self._plan = plan
-        self.table.set_records([_record(edit) for edit in plan.edits])
+        edits = sorted(plan.edits, key=lambda edit: natural(edit.key or edit.new_key or ""))
+        self.table.set_records([_record(edit) for edit in edits])
+        stored = any(edit.new_shape is not None or edit.new_dtype is not None for edit in edits)
+        self.view.setColumnHidden(3, not stored)
         self._show_plan(plan)
         self._tell("", "neutral")
         self.open_button.hide()

@@ -15,7 +15,7 @@ from app.models.records import Record, RecordTable
 from app.observation import Observation, observation_of
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
 from app.panels.parts import Button, Chip, Note, label
-from app.panels.reading import ElidedBox, Passage
+from app.panels.reading import ElidedBox, Page, Passage
 from app.panels.tables import Table
 from app.selection import Selection
 from app.session import Session, cancelled
@@ -57,20 +57,9 @@ class GpuPanel(QWidget):
         result.setAlignment(self._chip, Qt.AlignmentFlag.AlignTop)
         run = horizontal(self.device, self.run_button, self.cancel_button)
         grow(run, self.device)
-        left, right, self._table_page = QWidget(), QWidget(), QWidget()
-        controls = vertical(
-            run,
-            self.all_weights,
-            self._reason,
-            command,
-            result,
-            self.steps_view,
-            parent=left,
-            margins=(12, 10, 12, 8),
-            spacing=7,
-        )
-        controls.addStretch(1)
-        controls.setStretchFactor(self.steps_view, 100)
+        left, right, self._table_page = Page(), QWidget(), QWidget()
+        parts = (run, self.all_weights, result, self.steps_view, self._reason, command, 1)
+        vertical(*parts, parent=left.page, margins=(12, 10, 6, 8), spacing=8)
         top = horizontal(self._counted, self.only_differences, margins=(12, 6, 12, 6))
         grow(top, self._counted)
         grow(vertical(top, self.held_view, parent=self._table_page), self.held_view)
@@ -297,6 +286,7 @@ class GpuPanel(QWidget):
                 for step in done.steps
             ]
         )
+        self._fit_steps()
         self._fill_held()
         if done.layers:
             self._right.setCurrentWidget(self._table_page)
@@ -304,6 +294,12 @@ class GpuPanel(QWidget):
             self._say(
                 done.text, "error" if self.observation() == "contradicted" else "info", words[self.observation()][1]
             )
+
+    def _fit_steps(self) -> None:
+        """As high as its rows: the page around it scrolls."""
+        rows = self.steps.rowCount() * self.steps_view.verticalHeader().defaultSectionSize()
+        bar = self.steps_view.horizontalScrollBar().sizeHint().height()
+        self.steps_view.setFixedHeight(rows + self.steps_view.horizontalHeader().sizeHint().height() + bar)
 
     def _fill_held(self) -> None:
         done: Verification | None = self._session.verification
@@ -316,7 +312,7 @@ class GpuPanel(QWidget):
         )
 
     def _record(self, value: HeldValue) -> Record:
-        against = self.tr("the file's tensor") if value.against == "file" else self.tr("the prediction")
+        against = self.tr("file") if value.against == "file" else self.tr("prediction")
         return Record(
             (
                 value.layer_path,

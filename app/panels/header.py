@@ -16,10 +16,10 @@ from app.session import Session
 from app.theme.theme import theme
 from core.architectures import known_architectures
 from core.backends import BACKENDS
-from core.engines import DEFAULT_ENGINE, ENGINES
+from core.engines import DEFAULT_ENGINE, ENGINES, get_engine
 from core.errors import KVScopeError
 from core.quantization import KV_CACHE_DTYPES
-from core.settings import Choice
+from core.settings import Choice, Origin
 
 _DTYPES = ("bfloat16", "float16", "float32")
 
@@ -87,8 +87,10 @@ class Header(QWidget):
                 picker.show_nothing()
             return
         settings = inspection.settings
+        checked = get_engine(str(settings.engine.value)).how_checked
         # The core is always told an engine; whether the user chose it is known here.
-        self.engine.show_choice(settings.engine if choices.engine else replace(settings.engine, origin="default"))
+        origin: Origin = "chosen" if choices.engine else "default"
+        self.engine.show_choice(replace(settings.engine, origin=origin, detail=checked))
         self.method.show_choice(settings.method)
         self.architecture.show_choice(settings.architecture)
         self.kv_cache_dtype.show_choice(settings.kv_cache_dtype, becomes=settings.kv_cache_dtype_resolved)

@@ -19,7 +19,7 @@ from app.models.query import FIELDS, parse
 from app.models.tensors import TensorSource
 from app.panels.layouts import grow, horizontal, stacked, vertical
 from app.panels.parts import Button, Head, Note, label
-from app.panels.tables import Table
+from app.panels.tables import PADDING, Table
 from app.selection import Selection
 from app.theme.theme import theme
 from core.errors import KVScopeError
@@ -30,7 +30,7 @@ _SAMPLES: dict[int, str] = {
     Column.STATUS: "not reached",
     Column.LAYER: "Layer",
     Column.ROLE: "k bias",
-    Column.VALUE: "0.0117 – 0.043",
+    Column.VALUE: "-1.3432e29",
     Column.KEY: "…12.self_attn.k_proj.output_scale",
     Column.TARGET: "…12.self_attn.attn.k_scale__",
     Column.DTYPE: "BF16_",
@@ -117,7 +117,14 @@ class KeysPanel(QWidget):
         self._tensors = None
         if not same:
             self.clear_filter()
+            self._fit_values()
         self._show_source()
+
+    def _fit_values(self) -> None:
+        """Scalars need less room than the ranges of scales per head, and names need all they can get."""
+        rows = self._digest.rows if self._digest is not None else ()
+        sample = "0.0117 – 0.043" if any(len(row.values) > 1 for row in rows) else "-1.3432e29"
+        self.view.setColumnWidth(Column.VALUE, self.view.fontMetrics().horizontalAdvance(sample) + PADDING)
 
     @property
     def all_tensors(self) -> bool:

@@ -70,6 +70,7 @@ class Detail(QWidget):
         rows.addStretch(1)
         buttons = QHBoxLayout()
         buttons.setContentsMargins(14, 4, 14, 8)
+        buttons.setSpacing(6)
         self.filter_button = Button(self.tr("Apply as filter"), "filter")
         self.filter_button.clicked.connect(self._on_filter_clicked)
         self.select_button = Button(self.tr("Select its rows"), "tensors")

@@ -8,7 +8,7 @@ from PySide6.QtCore import QAbstractItemModel, QModelIndex, QPersistentModelInde
 from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QStyledItemDelegate, QStyleOptionViewItem, QTableView
 
-_PADDING = 22
+PADDING = 22
 _ICON = 20
 
 
@@ -58,7 +58,7 @@ class Table(QTableView):
         header.setStretchLastSection(True)
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         for column, sample in samples.items():
-            self.setColumnWidth(column, metrics.horizontalAdvance(sample) + _PADDING + (0 if column else _ICON))
+            self.setColumnWidth(column, metrics.horizontalAdvance(sample) + PADDING + (0 if column else _ICON))
         delegate = NameDelegate(self)
         for column in names:
             self.setItemDelegateForColumn(column, delegate)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.digest import Digest, Status, digest, natural
+from app.digest import Digest, digest, natural
+from app.status import Status
 from core.inspection import inspect
 from tests.app.conftest import SAMPLES
 

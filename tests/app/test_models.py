@@ -8,7 +8,7 @@ from PySide6.QtCore import QAbstractItemModel, QModelIndex, Qt
 from PySide6.QtTest import QAbstractItemModelTester
 from pytestqt.qtbot import QtBot
 
-from app.digest import Digest, Status
+from app.digest import Digest
 from app.models.backends import BackendTable, compare_backends
 from app.models.groups import GroupTree, by_module, by_pattern, by_shard, pattern_of
 from app.models.keys import Column, KeyTable, ScaleSource, cells_of
@@ -16,6 +16,7 @@ from app.models.problems import ProblemTable, ranges
 from app.models.query import parse
 from app.models.records import Record, RecordTable
 from app.models.tensors import TensorSource
+from app.status import Status
 from core.backends import BACKENDS
 from core.progress import Progress
 from tests.app.conftest import SAMPLES

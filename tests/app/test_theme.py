@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.actions import specs
-from app.digest import Status
+from app.status import Status
 from app.theme import icons, status
 from app.theme.palettes import DARK, LIGHT, Colours, Tone, contrast
 from app.theme.theme import palette, theme

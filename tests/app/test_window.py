@@ -14,9 +14,9 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QComboBox, QFileDialog, QLabel, QLineEdit, QTabWidget
 from pytestqt.qtbot import QtBot
 
-from app.digest import Status
 from app.panels.pickers import Picker
 from app.session import Choices
+from app.status import Status
 from app.theme.theme import theme
 from app.window import Window
 from app.workspace import TABS
