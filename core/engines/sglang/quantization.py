@@ -44,7 +44,17 @@ _COMPATIBLE: Mapping[str, tuple[str, ...]] = {
     "auto-round-int8": ("compressed-tensors", "compressed_tensors"),
 }
 _REQUANTIZING = ("quark_mxfp4",)
-_ONLINE = ("fp8", "mxfp8", "w8a8_fp8", "w8a8_int8", "quark_int4fp8_moe", "nvfp4_online", "gguf", "bitsandbytes")
+_ONLINE = (
+    "fp8",
+    "mxfp8",
+    "w4afp8",
+    "w8a8_fp8",
+    "w8a8_int8",
+    "quark_int4fp8_moe",
+    "nvfp4_online",
+    "gguf",
+    "bitsandbytes",
+)
 _HF_QUANT_CONFIG = "hf_quant_config.json"
 
 

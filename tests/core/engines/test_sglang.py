@@ -124,6 +124,28 @@ def test_load_loops_of_the_real_models(record: Record) -> None:
     assert misses == []
 
 
+def test_methods_of_the_real_engine(record: Record) -> None:
+    """Made-up quantization dicts: the method, the attention layers' KV method, what auto becomes, or the refusal."""
+    misses, rows = [], golden(ENGINE, "methods")["rows"]
+    for number, row in enumerate(rows):
+        declaration = Declaration(
+            hf_config=row["config"], hf_quant_config=row["hf_quant_config"], architectures=("LlamaForCausalLM",)
+        )
+        found = resolve(declaration)
+        error = found.refused or found.reading.refuses
+        if "refused" in row or error is not None:
+            wanted: object = row.get("refused")
+            predicted: object = error.partition(":")[0] if error is not None else None
+        else:
+            wanted = (row["method"], row["kv"], "fp8_e4m3" if str(row["algo"]).upper() == "FP8" else "auto")
+            predicted = (found.method, found.reading.kv_method, found.auto_dtype)
+        if predicted != wanted:
+            misses.append(f"{number}: {wanted}, predicted {predicted}")
+    record("quantization dicts", len(rows) - len(misses), len(rows))
+    assert len(rows) > 200
+    assert misses == []
+
+
 # ---------------------------------------------------------------------------------------------------------- the data
 def test_every_loop_is_whole() -> None:
     """Each loop ends, each call leads somewhere, and each architecture's class has a loop."""
