@@ -206,6 +206,7 @@ class Window(QMainWindow):
         if self._workspace is not None:
             self._workspace.selection.clear()
         self.pages.setCurrentWidget(self.welcome)
+        self.welcome.show_recent(self.settings.recent())
         self._enable_actions()
 
     def _on_devices_listed(self) -> None:
@@ -258,7 +259,8 @@ class Window(QMainWindow):
             action.setData(path)
             action.triggered.connect(self._on_path_action)
         menu.setEnabled(bool(paths))
-        self.welcome.show_recent(paths)
+        if self.pages.currentWidget() is self.welcome:
+            self.welcome.show_recent(paths)
 
     def _on_path_action(self) -> None:
         action = self.sender()

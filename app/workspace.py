@@ -210,7 +210,9 @@ class Workspace(QWidget):
         self.message.emit(str(error))
 
     def _on_checkpoint_inspected(self, digest: Digest) -> None:
-        self._pages.setCurrentWidget(self._found)
+        if self._pages.currentWidget() is not self._found:
+            self._pages.setCurrentWidget(self._found)
+            self.keys.view.setFocus(Qt.FocusReason.OtherFocusReason)
         self._show_digest(digest)
         wanted, self._pending = self._pending, None
         if wanted is not None and wanted in digest.by_id:

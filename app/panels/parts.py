@@ -49,7 +49,7 @@ class IconLabel(QLabel):
 
     def _draw(self) -> None:
         ink = colours().tone(self._tone).ink
-        self.setPixmap(icons.pixmap(self._name, ink, self._side, self.devicePixelRatioF()))
+        self.setPixmap(icons.pixmap(self._name, ink, self._side, 2.0))  # drawn down where the screen is coarser
 
 
 class Chip(QLabel):

@@ -86,9 +86,7 @@ class DropZone(QFrame):
         rows.addWidget(IconLabel("drop", side=32), 0, Qt.AlignmentFlag.AlignHCenter)
         title = label(self.tr("Drop a checkpoint here"), strong=True)
         rows.addWidget(title, 0, Qt.AlignmentFlag.AlignHCenter)
-        kinds = label(
-            self.tr("a model folder, a .safetensors shard or its index, a PyTorch file"), dim=True
-        )
+        kinds = label(self.tr("a model folder, a .safetensors shard or its index, a PyTorch file"), dim=True)
         rows.addWidget(kinds, 0, Qt.AlignmentFlag.AlignHCenter)
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 8, 0, 0)
