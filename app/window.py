@@ -57,7 +57,7 @@ class Window(QMainWindow):
         self.setWindowTitle("KVScope")
         self.setAcceptDrops(True)
         self.resize(*_SIZE)
-        self.setMinimumSize(860, 560)
+        self.setMinimumSize(960, 600)
 
         self.actions_table = Actions(self, self._handler)
         self.menus = self.actions_table.fill(self.menuBar())

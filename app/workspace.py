@@ -71,6 +71,10 @@ class Workspace(QWidget):
             (_on_surface(self.keys), 690, 3),
             (_on_surface(self.why), 380, 2),
         )
+        for place, least in enumerate((120, 300, 260)):
+            part = self.body.widget(place)
+            if part is not None:
+                part.setMinimumWidth(least)
         self.halves = split(Qt.Orientation.Vertical, (self.body, 360, 3), (self.tabs, 270, 2))
         self._found = QWidget()
         grow(vertical(self.coverage, self.halves, parent=self._found), self.halves)

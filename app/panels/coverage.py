@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QPoint, QRect, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QFontMetricsF, QHelpEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSizePolicy, QToolButton, QToolTip, QVBoxLayout, QWidget
 
 from app import text
@@ -59,7 +59,12 @@ class Strip(QWidget):
         self._top = _RULER + (_STACKS if len(self._stacks) > 1 else 0)
         if digest is not None:
             self.setFixedHeight(self._top + _ROW * len(digest.roles) + 4)
-            self.setMinimumWidth(int(_LABELS + _LEAST * len(digest.columns) + _GAP * len(self._stacks) + 8))
+            several = len(self._stacks) > 1
+            wide = sum(
+                max(_LEAST * (end - start), self._name_width(name) if several else 0)
+                for name, start, end in self._stacks
+            )
+            self.setMinimumWidth(int(_LABELS + wide + _GAP * len(self._stacks) + 8))
         self._place()
         self.updateGeometry()
         self.update()
@@ -92,16 +97,24 @@ class Strip(QWidget):
         return QSize(int(_LABELS + _MOST * count + 8), self.minimumHeight())
 
     def _place(self) -> None:
+        """Lay out the columns; a stack is at least as wide as its name, where there is more than one."""
         columns: tuple[Column, ...] = self._digest.columns if self._digest is not None else ()
         room = self.width() - _LABELS - 8 - _GAP * max(0, len(self._stacks) - 1)
         self._width = min(float(_MOST), max(float(_LEAST), room / len(columns))) if columns else float(_MOST)
         self._lefts = []
         left = float(_LABELS)
-        for number, column in enumerate(columns):
-            if number and column.group != columns[number - 1].group:
-                left += _GAP
-            self._lefts.append(left)
-            left += self._width
+        for name, start, end in self._stacks:
+            self._lefts += [left + self._width * number for number in range(end - start)]
+            wide = max(self._width * (end - start), self._name_width(name) if len(self._stacks) > 1 else 0.0)
+            left += wide + _GAP
+
+    def _name_width(self, name: str) -> float:
+        return QFontMetricsF(self._small_font()).horizontalAdvance(name)
+
+    def _small_font(self) -> QFont:
+        font = self.font()
+        font.setPointSizeF(font.pointSizeF() * 0.82)
+        return font
 
     def resizeEvent(self, event: QEvent) -> None:
         self._place()
@@ -151,17 +164,15 @@ class Strip(QWidget):
         )
 
     def _paint_ruler(self, painter: QPainter, now: Colours, digest: Digest) -> None:
-        font = self.font()
-        font.setPointSizeF(font.pointSizeF() * 0.82)
-        painter.setFont(font)
+        painter.setFont(self._small_font())
         painter.setPen(QColor(now.muted))
-        metrics = QFontMetricsF(font)
+        metrics = QFontMetricsF(self._small_font())
         top = self._top - _RULER
         for name, start, end in self._stacks:
-            left, right = self._lefts[start], self._lefts[end - 1] + self._width
+            left = self._lefts[start]
             if len(self._stacks) > 1:
-                shown = metrics.elidedText(name, Qt.TextElideMode.ElideMiddle, max(right - left, 60))
-                painter.drawText(QRectF(left, 1, max(right - left, 60), _STACKS), Qt.AlignmentFlag.AlignVCenter, shown)
+                place = QRectF(left, 1, metrics.horizontalAdvance(name) + 4, _STACKS)
+                painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, name)
                 if start:
                     painter.fillRect(QRectF(left - _GAP / 2, 4, 1, self.height() - 8), QColor(now.border))
             steps = (1, 2, 5, 10, 20, 50)

@@ -105,7 +105,7 @@ class Button(QPushButton):
         if tip:
             self.setToolTip(tip)
         self.setIconSize(QSize(15, 15))
-        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self._draw()
         if icon:
             theme().changed.connect(self._draw)

@@ -14,7 +14,7 @@ from app import text
 from app.digest import Digest
 from app.panels.layouts import grow, horizontal, stacked, vertical
 from app.panels.parts import Chip, Head, Note, clear, label, tool_button
-from app.panels.reading import Page, Passage
+from app.panels.reading import ElidedLabel, Page, Passage
 from app.selection import Selection
 from app.story import Beat, Story, tell
 from app.theme.status import tone, word
@@ -114,7 +114,7 @@ class WhyPanel(QWidget):
         self._head.add(self._json_button)
 
         self._status = Chip()
-        self._also = label(dim=True)
+        self._also = ElidedLabel()
         top = horizontal(self._status, self._also, margins=(12, 10, 12, 6))
         grow(top, self._also)
         self._beats = vertical(margins=(4, 0, 0, 0))

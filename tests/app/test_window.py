@@ -538,7 +538,7 @@ def test_sizes_are_remembered(qtbot: QtBot, samples: Path) -> None:
     first = Window()
     qtbot.addWidget(first)
     first.show()
-    first.resize(860, 640)  # the offscreen screen is 800 pixels wide, and a window is not restored beyond its screen
+    first.resize(960, 640)  # the offscreen screen is 800 pixels wide, and a window is not restored beyond its screen
     first.open_path(str(samples / LLAMA))
     qtbot.waitUntil(lambda: first.session.digest is not None)
     first.workspace.body.setSizes([140, 420, 300])
@@ -547,7 +547,7 @@ def test_sizes_are_remembered(qtbot: QtBot, samples: Path) -> None:
     second = Window()
     qtbot.addWidget(second)
     second.show()
-    assert (second.width(), second.height()) == (860, 640)
+    assert (second.width(), second.height()) == (960, 640)
     second.open_path(str(samples / LLAMA))
     qtbot.waitUntil(lambda: second.session.digest is not None)
     assert second.workspace.body.sizes() == sizes
