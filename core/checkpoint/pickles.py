@@ -62,9 +62,10 @@ def _check_archive(file: BinaryIO, size: int) -> None:
             raise BrokenFileError("is a TorchScript program, not a set of tensors", remedy=CONVERT)
         if "data.pkl" not in by_name:
             raise BrokenFileError("is a zip archive, but none that PyTorch wrote", offset=0, remedy=DAMAGED)
-        packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-        if packed or sum(record.file_size for record in records) > size:
-            raise BrokenFileError("is an archive that unpacks to more than it holds", remedy=CONVERT)
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise BrokenFileError("is a compressed archive, which PyTorch never writes", remedy=CONVERT)
+        if sum(record.file_size for record in records) > size:
+            raise BrokenFileError("is an archive that claims to hold more than it does", remedy=CONVERT)
     pickled = by_name["data.pkl"]
     at = pickled.header_offset
     local = read_exactly(file, at, 30) if 0 <= at <= size - 30 else b""

@@ -273,6 +273,16 @@ WRONG: dict[str, tuple[Any, str, str | None]] = {
         "its __metadata__ entry 'shape' is no string",
         '"shape"',
     ),
+    "metadata as a later tensor": (
+        {"a": entry("U8", [4], 0, 4), "__metadata__": entry("U8", [4], 4, 8)},
+        "its __metadata__ entry 'shape' is no string",
+        '"shape"',
+    ),
+    "no comma behind the metadata": (
+        b'{"__metadata__":{}."a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}',
+        "its header is not JSON: Expecting ',' delimiter",
+        ".",
+    ),
     "half a character in a name": (
         b'{"\\ud800":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}',
         "tensor '\\ud800' has a name that is not valid text",

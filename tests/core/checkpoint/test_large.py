@@ -144,6 +144,23 @@ def test_a_name_twice_in_a_large_header_is_a_fault(tmp_path: Path) -> None:
     assert fault.problem == "its header names 'n0007' twice"
 
 
+def test_headers_without_tensors_among_large_ones(tmp_path: Path) -> None:
+    three_shards(tmp_path)
+    for number, tree in enumerate([{}, {"__metadata__": {"n": "empty"}}]):
+        (tmp_path / f"model-1-{number}.safetensors").write_bytes(pack(tree))
+    checkpoint = open_checkpoint(tmp_path)
+    assert [(shard.tensors, dict(shard.metadata)) for shard in checkpoint.shards] == [
+        (100, {"n": "0"}),
+        (0, {}),
+        (0, {"n": "empty"}),
+        (100, {"n": "1"}),
+        (100, {"n": "2"}),
+    ]
+    (tmp_path / "model-1-1.safetensors").write_bytes(pack({"__metadata__": {"n": "empty"}}, b"data"))
+    [fault] = open_checkpoint(tmp_path).faults
+    assert (fault.file, fault.problem) == ("model-1-1.safetensors", "4 bytes of data belong to no tensor")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "missing", "moved", "unindexed"),
     [

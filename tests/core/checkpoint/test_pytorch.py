@@ -246,8 +246,14 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     assert refusal(path).startswith("is a zip archive, but none that PyTorch wrote (at byte 0).")
     archive(path, {"archive/constants.pkl": b"x", "archive/data.pkl": b"x", "archive/code/x.py": b"x"})
     assert refusal(path) == f"is a TorchScript program, not a set of tensors. {CONVERT}"
-    archive(path, {"archive/data.pkl": b"\0" * 10_000_000, "archive/version": b"3"}, zipfile.ZIP_DEFLATED)
-    assert refusal(path) == f"is an archive that unpacks to more than it holds. {CONVERT}"
+    for pickled in (b"\x80\x02}.", bytes(10_000_000)):
+        archive(path, {"archive/data.pkl": pickled, "archive/version": b"3"}, zipfile.ZIP_DEFLATED)
+        assert refusal(path) == f"is a compressed archive, which PyTorch never writes. {CONVERT}"
+    archive(path, {"archive/data.pkl": b"\x80\x02}.", "archive/version": b"3"})
+    content = path.read_bytes()
+    sizes = content.index(b"PK\x01\x02") + 20  # in the directory: stored and original size of the first record
+    path.write_bytes(content[:sizes] + b"\xff\xff\xff\x00" * 2 + content[sizes + 8 :])
+    assert refusal(path) == f"is an archive that claims to hold more than it does. {CONVERT}"
     archive(path, {"archive/data.pkl": b"\x80\x02garbage", "archive/version": b"3"})
     assert refusal(path) == (
         f"is damaged: its pickle is cut short or holds what no pickle can. Download or copy it again; {damaged}"
