@@ -11,18 +11,23 @@ models of ``configs.json``:
     ``attention`` ("Attention" or "MLAAttention": it has a KV cache), ``quantized`` false where it gets no quant config;
     ``quant_config`` (true: the attribute holds the config, false: the attribute is None, absent: no attribute);
     ``loader``: how the class loads its own weights: ``auto`` (AutoWeightsLoader with ``mapper``, ``ignore_prefixes``,
-    ``ignore_suffixes``, and ``before``: where it changes names, or chooses its mapper by them), ``fused_linear``, or
-    ``own`` (``of``: where it is written). A rule with ``{"kind": ...}`` holds for each layer of that kind ("draft": the
-    layers after the last, which belong to the draft model).
+    ``ignore_suffixes``, before vLLM 0.33 also ``skip_prefixes`` and ``skip_containing``, and ``before``: where it
+    changes names, or chooses its mapper by them), ``fused_linear``, or ``own`` (``of``: where it is written). A rule
+    with ``{"kind": ...}`` holds for each layer of that kind ("draft": the layers after the last, which belong to the
+    draft model).
 
 ``own_loaders.json`` (schema ``kvscope.own-loaders/2``), read from the source by hand
     ``before``: the changes to names as regular expressions, applied ahead of the mapper or instead of it.
     ``loaders``: for ``own`` loaders, the stacked names in order, where ``maybe_remap_kv_scale_name`` runs ("first",
     "stacked", "others", "both" of these, "never"), and whether an absent name raises or is skipped.
+
+``loops-vllm-<version>.json`` (schema ``kvscope.loops/1``), for older versions instead of ``own_loaders.json``: the same
+    two things, the loaders as steps that :mod:`core.architectures.loops` describes.
 """
 
 from __future__ import annotations
 
+from core.architectures.loops import LoopLoader
 from core.architectures.modules import (
     AutoLoader,
     FusedLinearLoader,
@@ -39,6 +44,7 @@ __all__ = [
     "AutoLoader",
     "FusedLinearLoader",
     "Loader",
+    "LoopLoader",
     "ModuleNode",
     "OwnLoader",
     "build_model",

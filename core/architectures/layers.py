@@ -9,7 +9,7 @@ function. Names are those of transformers' ``layer_types``; older names are tran
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 KV_SHARED = "+kv_shared"
 """Appended to the kind of a layer that reads another layer's KV cache (Gemma 3n, Gemma 4)."""
@@ -39,6 +39,9 @@ def text_config_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
         nested = config.get(name)
         if isinstance(nested, Mapping):
             return text_config_of(nested) if name in _NESTING else nested
+    nested = config.get("config")  # Moondream keeps everything one level down
+    if isinstance(nested, Mapping) and isinstance(nested.get("text"), Mapping):
+        return cast("Mapping[str, Any]", nested["text"])
     return config
 
 

@@ -12,7 +12,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
-from core.architectures.layers import FULL, layer_kinds, positive, text_config_of
+from core.architectures.layers import FULL, LINEAR, NONE, layer_kinds, positive, text_config_of
+from core.architectures.loops import LoopLoader
 from core.backends.base import AttentionKind
 from core.naming.mapper import Rule, RuleKind, WeightsMapper
 from resources import resource
@@ -23,11 +24,15 @@ UNCOUNTED = 128
 
 @dataclass(frozen=True, slots=True)
 class AutoLoader:
-    """The module loads itself through AutoWeightsLoader."""
+    """The module loads itself through AutoWeightsLoader. Before vLLM 0.33 it could leave names out by itself
+    (``skip_prefixes``, ``skip_containing``); since then rules of the mapper do.
+    """
 
     mapper: WeightsMapper
     ignore_prefixes: tuple[str, ...] = ()
     ignore_suffixes: tuple[str, ...] = ()
+    skip_prefixes: tuple[str, ...] = ()
+    skip_containing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +54,19 @@ class OwnLoader:
     """A hand-written loop over names; see ``own_loaders.json``."""
 
     source: str
+    mapper: WeightsMapper = field(default_factory=WeightsMapper)
+    hands_to: str = ""
     stacked: tuple[StackedName, ...] = ()
     stacked_skips_containing: tuple[str, ...] = ()
     keep_scale_names_in: str = ""
     skip_containing: tuple[str, ...] = ()
     skip_draft_layers: bool = False
     remap: Literal["first", "stacked", "others", "both", "never"] = "never"
+    remap_if: tuple[str, ...] = ("scale", "zero_point")
     absent: Literal["raise", "skip"] = "raise"
 
 
-Loader = AutoLoader | FusedLinearLoader | OwnLoader
+Loader = AutoLoader | FusedLinearLoader | OwnLoader | LoopLoader
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -102,6 +110,13 @@ def _own_loaders() -> Mapping[str, Any]:
     return MappingProxyType(_read("own_loaders.json"))
 
 
+@cache
+def _loops(engine: str) -> Mapping[str, Any] | None:
+    """The loops of an older version; None for one whose hand-written loaders stand in ``own_loaders.json``."""
+    name = f"loops-{engine}.json"
+    return MappingProxyType(_read(name)) if (resource("architectures") / name).is_file() else None
+
+
 def _read(name: str) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(resource("architectures", name).read_text(encoding="utf-8"))
     return data
@@ -113,8 +128,9 @@ def known_architectures(engine: str = "vllm-0.33.0") -> tuple[str, ...]:
 
 
 def how_surveyed(architecture: str, engine: str = "vllm-0.33.0") -> str:
-    """Where the module tree of that architecture comes from: "executed" (the engine really built the model), "alias of
-    X" (the engine registers the same class under both names), or "" for one that is not known.
+    """Where the module tree of that architecture comes from: "executed" (the engine really built the model),
+    "executed: the engine's implementation for CPUs" (it has another one for GPUs), "alias of X" (the engine registers
+    the same class under both names), or "" for one that is not known.
     """
     return str(_survey(engine)["architectures"].get(architecture, {}).get("surveyed", ""))
 
@@ -142,15 +158,24 @@ def build_model(
     if known is None:
         return None
     kinds = layer_kinds(config) or (FULL,) * (layers or 0)
-    builder = _Builder(_survey(engine)["modules"], config, kinds, method)
+    builder = _Builder(engine, config, kinds, method)
     return builder.build(known["root"])
 
 
+def _stand_in(kind: str, each: Mapping[str, str]) -> str:
+    """A module for a kind of layer that the surveyed model did not have: an attention layer for a kind of attention
+    that has a KV cache, any other layer for the rest (experts where only dense layers were seen).
+    """
+    attends = kind.partition("+")[0] not in (LINEAR, NONE) and "attention" in kind
+    others = [key for name, key in each.items() if ("attention" in name and name not in (LINEAR, NONE)) == attends]
+    return (each.get(FULL) if attends else None) or next(iter(others or each.values()))
+
+
 class _Builder:
-    def __init__(
-        self, modules: Mapping[str, Any], config: Mapping[str, Any], kinds: tuple[str, ...], method: str | None
-    ) -> None:
-        self._modules = modules
+    def __init__(self, engine: str, config: Mapping[str, Any], kinds: tuple[str, ...], method: str | None) -> None:
+        self._title = engine.replace("vllm-", "vLLM ")
+        self._modules = _survey(engine)["modules"]
+        self._loops = _loops(engine)
         self._config = config
         self._kinds = kinds
         self._method = method
@@ -179,7 +204,7 @@ class _Builder:
             for index, kind in enumerate(self._kinds):
                 key = each.get(kind) or each.get(kind.partition("+")[0]) or each.get("*")
                 if key is None:
-                    key = each.get(FULL) or next(iter(each.values()))
+                    key = _stand_in(kind, each)
                 found[str(index)] = self.build(key)
             return found
         if isinstance(entry["count"], int):
@@ -206,22 +231,22 @@ class _Builder:
                     mapper=self._mapper(loader, entry["class"]),
                     ignore_prefixes=tuple(loader.get("ignore_prefixes", ())),
                     ignore_suffixes=tuple(loader.get("ignore_suffixes", ())),
+                    skip_prefixes=tuple(loader.get("skip_prefixes", ())),
+                    skip_containing=tuple(loader.get("skip_containing", ())),
                 )
             case "fused_linear":
                 return FusedLinearLoader()
             case _:
-                return self._own(loader["of"])
+                return self._own(loader, entry["class"])
 
     def _mapper(self, loader: Mapping[str, Any], cls: str) -> WeightsMapper:
         """The loader's rules. What it does to names before AutoWeightsLoader sees them stands first, as regexes: those
         are the first that a mapper applies.
         """
-        by_hand = _own_loaders()["before"].get(loader.get("before"), {})
-        before = (
-            Rule(RuleKind.REGEX, pattern, new, source=by_hand["source"]) for pattern, new in by_hand.get("regex", ())
-        )
+        before_by_hand = {**_own_loaders()["before"], **(self._loops or {}).get("before", {})}
+        by_hand = before_by_hand.get(loader.get("before"), {})
         rules = () if by_hand.get("replaces_mapper") else self._rules(loader.get("mapper", {}), cls)
-        return WeightsMapper((*before, *rules))
+        return WeightsMapper((*_regexes(by_hand), *rules))
 
     def _rules(self, mapper: Mapping[str, Any], cls: str) -> Iterator[Rule]:
         for kind, rows in mapper.items():
@@ -243,7 +268,7 @@ class _Builder:
                         pattern,
                         new,
                         shard=str(part) if isinstance(part, list) else part,
-                        source=f"vLLM 0.33.0, {cls}'s own mapper",
+                        source=f"{self._title}, {cls}'s own mapper",
                     )
 
     def _layers_of(self, kind: str) -> list[int | None]:
@@ -252,13 +277,21 @@ class _Builder:
             return list(range(first, first + (positive(text_config_of(self._config), "num_nextn_predict_layers") or 0)))
         return [index for index, name in enumerate(self._kinds) if name == kind]
 
-    def _own(self, of: str) -> OwnLoader:
+    def _own(self, loader: Mapping[str, Any], cls: str) -> OwnLoader | LoopLoader:
+        of = loader["of"]
+        if self._loops is not None and of in self._loops["loops"]:
+            file, _, written = of.rpartition(".")
+            source = f"{self._title}, {file.replace('.', '/')}.py, {written}.load_weights"
+            return LoopLoader(source=source, steps=self._loops["loops"][of])
         entry = _own_loaders()["loaders"].get(of)
         if entry is None:
             return OwnLoader(source=f"{of}.load_weights, not surveyed by hand")
         entry = {**entry, **entry.get("by_method", {}).get(self._method, {})}
+        own_rules = self._rules(loader.get("mapper", {}), cls) if entry.get("maps") else ()
         return OwnLoader(
             source=entry["source"],
+            mapper=WeightsMapper((*_regexes(entry), *own_rules)),
+            hands_to=entry.get("hands_to", ""),
             stacked=tuple(
                 StackedName(row["from"], row["to"], row.get("optional", False)) for row in entry.get("stacked", ())
             ),
@@ -266,6 +299,12 @@ class _Builder:
             keep_scale_names_in=entry.get("keep_scale_names_in", ""),
             skip_containing=tuple(entry.get("skip_containing", ())),
             skip_draft_layers=entry.get("skip_draft_layers", False),
-            remap=entry["remap"],
-            absent=entry["absent"],
+            remap=entry.get("remap", "never"),
+            remap_if=tuple(entry.get("remap_if", ("scale", "zero_point"))),
+            absent=entry.get("absent", "raise"),
         )
+
+
+def _regexes(by_hand: Mapping[str, Any]) -> Iterator[Rule]:
+    for pattern, new in by_hand.get("regex", ()):
+        yield Rule(RuleKind.REGEX, pattern, new, source=by_hand["source"])

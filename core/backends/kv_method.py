@@ -70,6 +70,25 @@ class ScaleParameter:
     def numel(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def has_loader(self) -> bool:
+        """Whether the parameter has a weight_loader of its own; without one vLLM's default loader takes the tensor."""
+        return self.taking != "default"
+
+    @property
+    def with_a_shard(self) -> str:
+        """Why a loader that is given a shard besides the tensor fails; the message of the engine's TypeError."""
+        match self.taking:
+            case "default":
+                return "default_weight_loader() takes 2 positional arguments but 3 were given"
+            case "scalar":
+                return "KVCacheScaleParameter.weight_loader() takes 2 positional arguments but 3 were given"
+            case "per_head" | "discard":
+                return (
+                    "CompressedTensorsKVCacheMethod.create_weights.<locals>._tp_aware_loader() got multiple values for "
+                    "argument 'kind'"
+                )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processed:
@@ -171,15 +190,19 @@ def largest(values: tuple[float, ...]) -> float:
 
 
 class BaseKVCacheMethod(KVMethod):
-    """Scalar scales that start at -1.0 (vLLM 0.33.0, layers/quantization/kv_cache.py): fp8, quark, modelopt."""
+    """Scalar scales that start at -1.0 (vLLM 0.33.0, layers/quantization/kv_cache.py): fp8, quark, modelopt.
 
-    def __init__(self, name: str = "BaseKVCacheMethod") -> None:
+    ``plain_parameters`` is vLLM before 0.23, which has no KVCacheScaleParameter yet.
+    """
+
+    def __init__(self, name: str = "BaseKVCacheMethod", *, plain_parameters: bool = False) -> None:
         self.name = name
+        self._taking: Taking = "default" if plain_parameters else "scalar"
 
     def parameters(self, shape: AttentionShape) -> dict[str, ScaleParameter]:
         return {
             f"{role}_scale": ScaleParameter(
-                name=f"{role}_scale", shape=(), initial=-1.0, dtype="engine", taking="scalar"
+                name=f"{role}_scale", shape=(), initial=-1.0, dtype="engine", taking=self._taking
             )
             for role in ("q", "k", "v", "prob")
         }

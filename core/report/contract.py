@@ -164,7 +164,8 @@ def _scale(scale: KVScale, delivery: Delivery) -> dict[str, Any]:
         "quantity": scale.quantity,
         "dtype": scale.dtype,
         "shape": list(scale.shape),
-        "values": list(scale.values),
+        # As the engine reads them: an older one may hand on the first element only.
+        "values": list(delivery.loaded if delivery.outcome == "loaded" else scale.values),
         **_delivery(delivery),
     }
 

@@ -1,29 +1,39 @@
-"""The engine profile of vLLM 0.33.0."""
+"""The engine profiles of vLLM: one for every release that was run, which also answer for the versions between."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from core.architectures import ModuleNode, build_model, known_architectures
 from core.architectures.layers import layer_kinds
-from core.backends import BACKENDS, Backend, get_backend
+from core.backends import Backend
 from core.backends.base import AttentionKind
 from core.backends.kv_method import CacheSetup, KVMethod
+from core.backends.older import OUTPUT_SCALES
 from core.engines.outcome import Deliveries, Delivery, LoadResult
 from core.engines.profile import Fed, Wish
 from core.engines.vllm.predict import Setup, predict
+from core.engines.vllm.releases import NEWEST, RELEASES, Release, version_of
+from core.engines.vllm.remap import cache_scale, remapped
 from core.engines.vllm.walk import ROTARY_DROPPER, Walk
 from core.errors import UsageError
 from core.naming.conventions import layer_number
 from core.naming.mapper import Renaming, WeightsMapper
 from core.numerics import FLOAT_TYPES
-from core.quantization import KV_CACHE_DTYPES, Declaration, refusal, resolve_kv_cache_dtype
+from core.quantization import Declaration, refusal, resolve_kv_cache_dtype
 from core.quantization.cache_dtype import PER_TOKEN_HEAD_DTYPES
 from core.quantization.refusals import FLOAT16_UNSTABLE
 from core.settings import Choice, Settings
 
 _ATTENTION_CLASSES = ("Attention", "MLAAttention")
+
+UNIFIED = (0, 25)
+"""Since this version AutoWeightsLoader alone renames scales."""
+
+_LANDED = re.compile(r"attn\.[qkv]_(?:scale|zero_point)$")
 
 
 class _WithRules(Backend):
@@ -36,37 +46,60 @@ class _WithRules(Backend):
         self.config_class = base.config_class
         self.title = f"{base.title} with custom rules"
         self.source = base.source
+        self.ignored_suffixes = base.ignored_suffixes
 
     def get_cache_scale_mapper(self) -> WeightsMapper:
         return self._base.get_cache_scale_mapper() | self._mapper
+
+    def get_checkpoint_weight_mapper(self) -> WeightsMapper:
+        return self._base.get_checkpoint_weight_mapper()
 
     def kv_method(self, kind: AttentionKind, path: str, declared: Declaration) -> KVMethod | None:
         return self._base.kv_method(kind, path, declared)
 
 
 class Vllm:
-    """vLLM in one version: settles the assumptions, refuses what the engine refuses, predicts the load."""
+    """vLLM in one version: settles the assumptions, refuses what the engine refuses, predicts the load.
+
+    ``version`` may differ from the release's own: the release then answers for it, and every answer says so.
+    """
 
     name = "vLLM"
 
-    def __init__(self, version: str, *, source: str, how_checked: str) -> None:
-        self.version = version
-        self.id = f"vllm-{version}"
-        self.title = f"vLLM {version}"
-        self.source = source
-        self.how_checked = how_checked
+    def __init__(self, release: Release, version: str | None = None) -> None:
+        self.release = release
+        self.version = version or release.version
+        self.id = f"vllm-{self.version}"
+        self.title = f"vLLM {self.version}"
+        self.source = release.source
+        self.how_checked = release.how_checked
+        self.stands_in = "" if self.version == release.version else _stands_in(release, self.version)
+        if self.stands_in:
+            self.title += f" (as {release.version})"
+            self.how_checked = f"{self.stands_in}; that one was {release.how_checked}"
+
+    def get_backend(self, method: str) -> Backend:
+        """The backend of that name in this version; raises UsageError when it has none."""
+        try:
+            return self.release.backends[method]
+        except KeyError:
+            raise UsageError(
+                f"no quantization method is called {method!r} in {self.title}",
+                remedy=f"Choose one of {', '.join(sorted(self.release.backends))}",
+            ) from None
 
     # ---------------------------------------------------------------------------------------------------- assumptions
     def settle(self, declaration: Declaration, wish: Wish) -> Settings:
         if wish.method is not None:
-            get_backend(wish.method)
-        if wish.kv_cache_dtype not in KV_CACHE_DTYPES:
+            self.get_backend(wish.method)
+        if wish.kv_cache_dtype not in self.release.kv_cache_dtypes:
             raise UsageError(
                 f"{self.title} has no KV-cache dtype {wish.kv_cache_dtype!r}",
-                remedy=f"Choose one of {', '.join(KV_CACHE_DTYPES)}",
+                remedy=f"Choose one of {', '.join(self.release.kv_cache_dtypes)}",
             )
         if wish.dtype is not None and wish.dtype not in FLOAT_TYPES:
             raise UsageError(f"{wish.dtype!r} is no model dtype", remedy=f"Choose one of {', '.join(FLOAT_TYPES)}")
+        self._allow(wish.rules)
         architecture = self._architecture(declaration, wish)
         method = self._method(declaration, wish)
         root = self._model(declaration, architecture.value, method.value, ())
@@ -74,7 +107,7 @@ class Vllm:
             wish.kv_cache_dtype, declaration, attention_layers=_kinds(root) or ("Attention",)
         )
         return Settings(
-            engine=Choice(self.id, "chosen"),
+            engine=Choice(self.id, "chosen", self.stands_in),
             method=method,
             architecture=architecture,
             kv_cache_dtype=Choice(
@@ -86,7 +119,7 @@ class Vllm:
 
     def _architecture(self, declaration: Declaration, wish: Wish) -> Choice:
         if wish.architecture is not None:
-            if wish.architecture not in known_architectures(self.id):
+            if wish.architecture not in known_architectures(self.release.id):
                 raise UsageError(
                     f"the architecture {wish.architecture!r} is not known for {self.title}",
                     remedy="Run 'kvscope engines' for the list",
@@ -107,12 +140,19 @@ class Vllm:
 
     # ----------------------------------------------------------------------------------------------------- prediction
     def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
+        deliveries = self._deliver(declaration, settings, tensors, wish)
+        if not self.stands_in:
+            return deliveries
+        return replace(deliveries, notes=(*deliveries.notes, self.stands_in))
+
+    def _deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
         setup = self.setup(declaration, settings, tensors, wish)
         refused = refusal(
             declaration,
             kv_cache_dtype=wish.kv_cache_dtype,
             dtype=settings.dtype.value,
             attention_layers=_kinds(setup.root) if setup is not None else _ATTENTION_CLASSES[:1],
+            version=self.release.number,
         )
         if refused is not None and not (wish.method is not None and wish.method != declaration.method):
             where = str(refused.source) if refused.source is not None else None
@@ -130,7 +170,7 @@ class Vllm:
         root = self._model(declaration, settings.architecture.value, method, tensors)
         if root is None:
             return None
-        backend = BACKENDS.get(method) if method is not None else None
+        backend = self.release.backends.get(method) if method is not None else None
         if backend is not None and wish.rules is not None:
             backend = _WithRules(backend, wish.rules)
         cache = resolve_kv_cache_dtype(wish.kv_cache_dtype, declaration, attention_layers=_kinds(root))
@@ -141,10 +181,11 @@ class Vllm:
             hf_config=declaration.hf_config,
             cache=CacheSetup(
                 dtype=cache.resolved,
-                quantized=cache.quantized,
+                quantized=cache.quantized and cache.resolved not in self.release.plain_caches,
                 per_token_head=cache.resolved in PER_TOKEN_HEAD_DTYPES,
             ),
             dtype=settings.dtype.value or "bfloat16",
+            release=self.release,
         )
 
     def _model(
@@ -155,7 +196,13 @@ class Vllm:
         layers = None
         if not layer_kinds(declaration.hf_config):
             layers = 1 + max((number for fed in tensors if (number := layer_number(fed.key)) is not None), default=-1)
-        return build_model(architecture, declaration.hf_config, method=method, engine=self.id, layers=layers)
+        return self.build(architecture, declaration.hf_config, method=method, layers=layers)
+
+    def build(
+        self, architecture: str, config: Mapping[str, Any], *, method: str | None, layers: int | None
+    ) -> ModuleNode | None:
+        """The module tree of ``architecture`` in this version; None where it is not known."""
+        return build_model(architecture, config, method=method, engine=self.release.id, layers=layers)
 
     def _unknown(self, settings: Settings, tensors: Sequence[Fed]) -> Deliveries:
         name = settings.architecture.value
@@ -170,25 +217,70 @@ class Vllm:
     def map_names(
         self, names: Sequence[str], *, method: str | None, architecture: str | None, rules: WeightsMapper | None = None
     ) -> list[Renaming]:
-        """Each name through ``AutoWeightsLoader``'s merged mapper: the architecture's own, the method's, the rest."""
-        backend = get_backend(method) if method is not None else None
+        """Each name through ``AutoWeightsLoader``'s merged mapper: the architecture's own, the method's, the rest.
+
+        Before vLLM 0.25, whose models rename scales in their own loops, also through the two helpers that loops ask:
+        every name is taken for one that the loop asks about, and every answer for a parameter that exists.
+        """
+        self._allow(rules)
+        backend = self.get_backend(method) if method is not None else None
         if backend is not None and rules is not None:
             backend = _WithRules(backend, rules)
+        mla = False
         if architecture is not None:
-            root = build_model(architecture, {}, method=method, engine=self.id, layers=0)
+            root = self.build(architecture, {}, method=method, layers=0)
             if root is None:
                 raise UsageError(
                     f"the architecture {architecture!r} is not known for {self.title}",
                     remedy="Run 'kvscope engines' for the list",
                 )
-            mapper, _ = Walk(root, backend, {}).mapper_of(root)
+            mapper, _ = Walk(root, backend, {}, release=self.release).mapper_of(root)
+            one_layer = self.build(architecture, {}, method=method, layers=1)
+            mla = "MLAAttention" in _kinds(one_layer)
         else:
             mapper = WeightsMapper()
             if backend is not None:
                 mapper |= backend.get_cache_scale_mapper()
                 mapper |= backend.get_checkpoint_weight_mapper()
             mapper |= ROTARY_DROPPER
-        return [mapper.trace(name, by=architecture or "AutoWeightsLoader") for name in names]
+        by = architecture or "AutoWeightsLoader"
+        renamed = [mapper.trace(name, by=by) for name in names]
+        if self.release.first >= UNIFIED:
+            return renamed
+        output_scales = self.release.asks_cache_scale and method in OUTPUT_SCALES
+        return [_helped(each, output_scales=output_scales, mla=mla, guarded=self.release.guarded) for each in renamed]
+
+    def _allow(self, rules: WeightsMapper | None) -> None:
+        if rules is not None and self.release.asks_cache_scale:
+            raise UsageError(
+                f"{self.title} has no cache-scale mapper that rules could be merged into",
+                remedy="Choose vllm-0.23.0 or newer",
+            )
+
+
+def _stands_in(release: Release, version: str) -> str:
+    """Why that release answers for another version, in a sentence for people."""
+    asked = version_of(version) or (0, 0)
+    if asked > NEWEST.number:
+        return f"vLLM {version} is newer than every version that was run: answered as vLLM {release.version}"
+    if asked < RELEASES[-1].number:
+        return f"vLLM {version} is older than every version that was run: answered as vLLM {release.version}"
+    return (
+        f"vLLM {version} was not run: answered as vLLM {release.version}, whose loading code is the nearest before it"
+    )
+
+
+def _helped(renaming: Renaming, *, output_scales: bool, mla: bool, guarded: bool) -> Renaming:
+    """A renaming, followed by what hand-written loops do to the name."""
+    name = renaming.result
+    if name is None:
+        return renaming
+    step = cache_scale(name, by="get_cache_scale") if output_scales else None
+    if step is None and not (guarded and _LANDED.search(name)):
+        step = remapped(name, mla=mla, by="maybe_remap_kv_scale_name")
+    if step is None:
+        return renaming
+    return replace(renaming, result=step.after, steps=(*renaming.steps, step))
 
 
 def _kinds(root: ModuleNode | None) -> tuple[AttentionKind, ...]:

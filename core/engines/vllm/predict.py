@@ -1,7 +1,8 @@
-"""What vLLM 0.33.0 does with a checkpoint's scales: every tensor followed, every attention layer's end values."""
+"""What vLLM does with a checkpoint's scales: every tensor followed, every attention layer's end values."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,7 @@ from core.backends.kv_method import (
 )
 from core.engines.outcome import AttentionLayer, Deliveries, Delivery, DeliveryOutcome, LoadResult, ValueSource
 from core.engines.profile import Fed
+from core.engines.vllm.releases import NEWEST, Release
 from core.engines.vllm.walk import Arrival, Walk
 from core.naming.conventions import layer_number
 from core.quantization.declaration import Declaration
@@ -45,6 +47,7 @@ class Setup:
     hf_config: Mapping[str, Any]
     cache: CacheSetup
     dtype: str
+    release: Release = NEWEST
     layers: tuple[Layer, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +76,8 @@ class Setup:
             {layer.path: layer.parameters for layer in self.layers},
             hidden_layers=positive(text, "num_hidden_layers") or 0,
             draft_layers=positive(text, "num_nextn_predict_layers") or 0,
+            config=text,
+            release=self.release,
         )
 
 
@@ -104,7 +109,7 @@ def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:
         if failure is not None:
             deliveries.append(_not_reached(tensor, failure))
             continue
-        delivery = _deliver(tensor, walk.follow(tensor.key), setup, by_parameter, held, written)
+        delivery = _deliver(tensor, walk.follow(tensor.key, tensor.shape), setup, by_parameter, held, written)
         deliveries.append(delivery)
         if delivery.outcome == "raises":
             failure = delivery
@@ -129,6 +134,7 @@ def _deliver(
     error = arrival.error
     reason = arrival.reason
     target = arrival.parameter
+    values = tensor.values[: math.prod(arrival.shape)]
     if error is None and target is not None:
         found = by_parameter.get(target)
         if found is None:
@@ -136,9 +142,9 @@ def _deliver(
         else:
             layer, method, parameter = found
             try:
-                kept = method.take(parameter, tensor.values, tensor.shape, layer.shape, setup.dtype)
+                kept = method.take(parameter, values, arrival.shape, layer.shape, setup.dtype)
             except EngineError as refused:
-                error, reason = refused, f"{target} does not take a tensor of shape {list(tensor.shape)}: {refused}"
+                error, reason = refused, f"{target} does not take a tensor of shape {list(arrival.shape)}: {refused}"
             else:
                 if kept is not None:
                     held[target] = kept
@@ -158,7 +164,7 @@ def _deliver(
         outcome=outcome,
         steps=arrival.steps,
         reason=reason,
-        loaded=tensor.values if target is not None else (),
+        loaded=values if target is not None else (),
         error=str(error) if error is not None else None,
     )
 

@@ -10,10 +10,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+from core.architectures.loops import LoopLoader
 from core.architectures.modules import AutoLoader, FusedLinearLoader, ModuleNode, OwnLoader
 from core.backends.base import Backend
 from core.backends.kv_method import EngineError, ScaleParameter
+from core.backends.older import OUTPUT_SCALES
+from core.engines.vllm.loop import Given, LoopRun
+from core.engines.vllm.releases import NEWEST, Release
 from core.engines.vllm.remap import maybe_remap_kv_scale_name
 from core.naming.mapper import Rule, RuleKind, Step, WeightsMapper, rules
 
@@ -37,6 +42,7 @@ _LOADER_SOURCE = "vLLM 0.33.0, models/utils.py, AutoWeightsLoader"
 class Arrival:
     """Where a name ended. ``parameter`` is the full name of the parameter it reached, ``name`` the last full name
     looked for; ``ignored`` means that a loader skipped it without a word, ``dropped`` that a rule or a helper did.
+    ``shape`` is the tensor's shape as the parameter gets it: a loop may hand on only the first element.
     """
 
     parameter: str | None
@@ -46,6 +52,7 @@ class Arrival:
     dropped: bool = False
     error: EngineError | None = None
     reason: str = ""
+    shape: tuple[int, ...] = ()
 
 
 class _Stop(Exception):
@@ -55,8 +62,54 @@ class _Stop(Exception):
         self.reason, self.ignored, self.name = reason, ignored, name
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Around:
+    """What a hand-written loop sees of its module and the engine; names are relative to the module."""
+
+    walk: Walk
+    node: ModuleNode
+    prefix: str
+    parameters: frozenset[str]
+
+    @property
+    def cls(self) -> str:
+        return self.node.cls
+
+    @property
+    def quantized(self) -> bool | None:
+        return self.node.quant_config and self.walk.backend is not None if self.node.quant_config is not None else None
+
+    @property
+    def method(self) -> str | None:
+        return self.walk.backend.method if self.walk.backend is not None else None
+
+    @property
+    def knows_output_scales(self) -> bool:
+        return self.walk.release.asks_cache_scale and self.method in OUTPUT_SCALES
+
+    @property
+    def guarded(self) -> bool:
+        return self.walk.release.guarded
+
+    @property
+    def has_mla(self) -> bool:
+        return self.walk.has_mla
+
+    def scale(self, name: str) -> ScaleParameter | None:
+        path, _, leaf = f"{self.prefix}.{name}".lstrip(".").rpartition(".")
+        return self.walk.scales.get(path, {}).get(leaf)
+
+    def config(self, field: str) -> Any:
+        return self.walk.config.get(field)
+
+    def is_draft(self, name: str) -> bool:
+        return self.walk.is_draft(name)
+
+
 class Walk:
-    """A model and a backend, ready to follow names. ``scales`` maps each attention path to its parameters."""
+    """A model and a backend, ready to follow names. ``scales`` maps each attention path to its parameters, ``config``
+    is the language model's part of config.json.
+    """
 
     def __init__(
         self,
@@ -66,22 +119,28 @@ class Walk:
         *,
         hidden_layers: int = 0,
         draft_layers: int = 0,
+        config: Mapping[str, Any] | None = None,
+        release: Release = NEWEST,
     ) -> None:
         self.root = root
         self.backend = backend
         self.scales = scales
+        self.config: Mapping[str, Any] = config or {}
+        self.release = release
         self._hidden_layers = hidden_layers
         self._draft_layers = draft_layers
         self._mappers: dict[ModuleNode, tuple[WeightsMapper, tuple[str, ...]]] = {}
         self._parameters: dict[str, frozenset[str]] = {}
+        self._shape: tuple[int, ...] = ()
 
     @cached_property
     def has_mla(self) -> bool:
         return any(node.attention == "MLAAttention" for _, node in self.root.attention_layers())
 
-    def follow(self, name: str) -> Arrival:
-        """Where ``name`` ends."""
+    def follow(self, name: str, shape: tuple[int, ...] = ()) -> Arrival:
+        """Where a tensor of that name and shape ends."""
         steps: list[Step] = []
+        self._shape = shape
         try:
             target = self._call(self.root, "", name, steps)
         except _Stop as stop:
@@ -90,14 +149,16 @@ class Walk:
             )
         except EngineError as error:
             return Arrival(None, steps[-1].after if steps else name, tuple(steps), error=error, reason=str(error))
-        return Arrival(target, target, tuple(steps))
+        return Arrival(target, target, tuple(steps), shape=self._shape)
 
     def mapper_of(self, node: ModuleNode) -> tuple[WeightsMapper, tuple[str, ...]]:
         """The mapper AutoWeightsLoader ends up with on that module, and the suffixes it ignores."""
         if node not in self._mappers:
             loader = node.loader
             mapper = loader.mapper if isinstance(loader, AutoLoader) else WeightsMapper()
-            ignored = [*(loader.ignore_suffixes if isinstance(loader, AutoLoader) else ()), ".bias"]
+            ignored = [*(loader.ignore_suffixes if isinstance(loader, AutoLoader) else ())]
+            if self.release.ignores_biases:
+                ignored.append(".bias")
             if self.backend is not None and self.sees_quant_config(node):
                 mapper |= self.backend.get_cache_scale_mapper()
                 mapper |= self.backend.get_checkpoint_weight_mapper()
@@ -122,17 +183,29 @@ class Walk:
                 return self._auto(node, prefix, name, steps)
             case OwnLoader():
                 return self._own(node, node.loader, prefix, name, steps)
+            case LoopLoader():
+                return self._loop(node, node.loader, prefix, name, steps)
             case FusedLinearLoader():
                 return self._fused(node, prefix, name)
             case None:
                 return self._descend(node, node, "", prefix, name, steps)
 
     def _auto(self, node: ModuleNode, prefix: str, name: str, steps: list[Step]) -> str:
-        renaming = self.mapper_of(node)[0].trace(name, by=node.cls)
+        name = self._renamed(self.mapper_of(node)[0], node, name, steps)
+        loader = node.loader
+        if isinstance(loader, AutoLoader) and (
+            name.startswith(loader.skip_prefixes) or any(part in name for part in loader.skip_containing)
+        ):
+            raise _Stop(f"{node.cls}'s loader skips it", ignored=True, name=f"{prefix}.{name}".lstrip("."))
+        return self._descend(node, node, "", prefix, name, steps)
+
+    @staticmethod
+    def _renamed(mapper: WeightsMapper, node: ModuleNode, name: str, steps: list[Step]) -> str:
+        renaming = mapper.trace(name, by=node.cls)
         steps.extend(renaming.steps)
         if renaming.result is None:
             raise _Stop(f"{node.cls}'s loader drops it by the rule {renaming.steps[-1].rule}")
-        return self._descend(node, node, "", prefix, renaming.result, steps)
+        return renaming.result
 
     def _descend(
         self, owner: ModuleNode, node: ModuleNode, base: str, prefix: str, name: str, steps: list[Step]
@@ -197,15 +270,33 @@ class Walk:
             return f"{prefix}.{leaf}"
         raise EngineError("AttributeError", f"'{node.cls}' object has no attribute 'data'")
 
-    def _own(self, node: ModuleNode, loader: OwnLoader, prefix: str, name: str, steps: list[Step]) -> str:
-        """A hand-written loop, as ``own_loaders.json`` describes it."""
+    def _parameters_below(self, node: ModuleNode, prefix: str) -> frozenset[str]:
         if prefix not in self._parameters:
             self._parameters[prefix] = frozenset(self._named_parameters(node, prefix))
-        parameters = self._parameters[prefix]
+        return self._parameters[prefix]
+
+    def _loop(self, node: ModuleNode, loader: LoopLoader, prefix: str, name: str, steps: list[Step]) -> str:
+        """A hand-written loop of an older version, as its steps describe it."""
+        around = _Around(walk=self, node=node, prefix=prefix, parameters=self._parameters_below(node, prefix))
+        end = LoopRun(loader, around, name, self._shape, steps).run()
+        if isinstance(end, Given):
+            self._shape = end.shape
+            return f"{prefix}.{end.parameter}" if prefix else end.parameter
+        full = f"{prefix}.{end.name}" if prefix and end.name is not None else end.name
+        raise _Stop(end.reason, ignored=not end.warned, name=full)
+
+    def _own(self, node: ModuleNode, loader: OwnLoader, prefix: str, name: str, steps: list[Step]) -> str:
+        """A hand-written loop, as ``own_loaders.json`` describes it."""
+        name = self._renamed(loader.mapper, node, name, steps)
+        if loader.hands_to:
+            return self._call(node.children[loader.hands_to], f"{prefix}.{loader.hands_to}".strip("."), name, steps)
+        parameters = self._parameters_below(node, prefix)
         if any(part in name for part in loader.skip_containing):
             raise _Stop(f"{node.cls} skips it")
-        if loader.skip_draft_layers and self._is_draft(name):
+        if loader.skip_draft_layers and self.is_draft(name):
             raise _Stop(f"{node.cls} leaves the draft (MTP) layers to another model", ignored=True)
+        if loader.remap == "first" and any(part in name for part in loader.remap_if):
+            name = self._remap_or_stop(name, parameters, node, steps)
         name, stacked = self._own_stacked(node, loader, name, parameters, steps)
         if not stacked:
             name = self._own_others(node, loader, name, parameters, steps)
@@ -247,8 +338,11 @@ class Walk:
         """The branch for names no stacked entry took: the name to look up."""
         if name.endswith(".bias") and name not in parameters:
             raise _Stop(f"{node.cls} skips a bias it has no parameter for", ignored=True)
-        if loader.remap != "others":
-            return name
+        if loader.remap in ("others", "both"):
+            return self._remap_or_stop(name, parameters, node, steps)
+        return name
+
+    def _remap_or_stop(self, name: str, parameters: frozenset[str], node: ModuleNode, steps: list[Step]) -> str:
         remapped = self._remap(name, parameters, node, steps)
         if remapped is None:
             looked_for = steps[-1].after if steps else name
@@ -258,22 +352,14 @@ class Walk:
             )
         return remapped
 
-    def _remap_or_stop(self, name: str, parameters: frozenset[str], node: ModuleNode, steps: list[Step]) -> str:
-        remapped = self._remap(name, parameters, node, steps)
-        if remapped is None:
-            raise _Stop(
-                f"{node.cls} asks maybe_remap_kv_scale_name, whose answer "
-                f"{steps[-1].after if steps else name!r} is no parameter: skipped with one warning",
-            )
-        return remapped
-
     def _remap(self, name: str, parameters: frozenset[str], node: ModuleNode, steps: list[Step]) -> str | None:
         new, step = maybe_remap_kv_scale_name(name, parameters, mla=self.has_mla, by=node.cls)
         if step is not None:
             steps.append(step)
         return new
 
-    def _is_draft(self, name: str) -> bool:
+    def is_draft(self, name: str) -> bool:
+        """Whether a name belongs to a layer of the draft (MTP) model."""
         found = re.match(r"(?:model\.|model\.language_model\.)?layers\.(\d+)\.", name)
         first = self._hidden_layers
         return bool(found) and first <= int(found.group(1)) < first + self._draft_layers if found else False
