@@ -1,0 +1,359 @@
+"""The engine profile "installed": the vLLM that was probed on this machine.
+
+Renaming rules come from that vLLM itself. Module trees, the KV methods' parameters and arithmetic, and the refusals
+are those of the built-in profile that answers for its version; where the two contradict each other about how a model
+loads itself, the outcome is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from core.architectures import AutoLoader, FusedLinearLoader, ModuleNode
+from core.architectures.modules import Loader
+from core.backends import Backend
+from core.backends.base import AttentionKind
+from core.backends.kv_method import KVMethod
+from core.engines.difference import Difference, differences_of, registered, same_rules
+from core.engines.outcome import Deliveries, Delivery, LoadResult
+from core.engines.probe import number_of
+from core.engines.probed import ProbedClass, ProbedEngine, ProbedMethod, Reading, release_reading
+from core.engines.profile import Fed, Wish
+from core.engines.saved import load_installed, saved_file
+from core.engines.vllm.engine import Vllm
+from core.engines.vllm.releases import NEWEST, Release, release_for
+from core.engines.vllm.walk import ROTARY_DROPPER, Walk
+from core.naming.mapper import WeightsMapper
+from core.quantization import Declaration
+from core.settings import Settings
+
+INSTALLED = "installed"
+"""The id of this profile."""
+
+
+class ProbedBackend(Backend):
+    """A backend with the rules of the installed vLLM. Without a built-in one it has no KV method: none is known."""
+
+    def __init__(self, method: str, probed: ProbedMethod, built_in: Backend | None, version: str) -> None:
+        self._built_in = built_in
+        self.method = method
+        self.config_class = built_in.config_class if built_in is not None else probed.config_class.rpartition(".")[2]
+        self.title = built_in.title if built_in is not None else f"{method} ({self.config_class})"
+        self.source = f"vLLM {version} as installed, {probed.config_class}"
+        self.ignored_suffixes = probed.ignored_suffixes
+        self._cache_scales = _sourced(
+            probed.cache_scales.mapper if probed.cache_scales is not None else WeightsMapper(),
+            f"{self.source}.get_cache_scale_mapper",
+        )
+        self._checkpoint = _sourced(
+            probed.checkpoint.mapper if probed.checkpoint is not None else WeightsMapper(),
+            f"{self.source}.get_checkpoint_weight_mapper",
+        )
+
+    def get_cache_scale_mapper(self) -> WeightsMapper:
+        return self._cache_scales
+
+    def get_checkpoint_weight_mapper(self) -> WeightsMapper:
+        return self._checkpoint
+
+    def kv_method(self, kind: AttentionKind, path: str, declared: Declaration) -> KVMethod | None:
+        return self._built_in.kv_method(kind, path, declared) if self._built_in is not None else None
+
+
+class Installed(Vllm):
+    """The vLLM that ``kvscope probe`` read."""
+
+    def __init__(self, probed: ProbedEngine) -> None:
+        base, reading = nearest_release(probed.version), probed.reading
+        super().__init__(replace(base, backends=_backends(reading, base)), probed.version)
+        self.probed = probed
+        self.base = base
+        self.differences = differences_of(reading, base)
+        self.id = INSTALLED
+        self.title = f"vLLM {probed.version} (installed)"
+        self.stands_in = ""
+        self.source = (
+            f"{len(reading.methods)} quantization methods' rules and {len(reading.classes)} model classes' loaders, "
+            f"read on {probed.date[:10]} with {probed.python}; module trees, KV methods and refusals are those of the "
+            f"built-in profile of vLLM {base.version} ({base.source})"
+        )
+        self.how_checked = _compared(self.differences, base)
+        known = release_reading(base.id)
+        self._rebuilding = _Rebuilding(reading, known) if known is not None else None
+        self._reasons: dict[str, str] = {}
+        self._rewritten: dict[str, tuple[str, ...]] = {}
+
+    @cached_property
+    def new_methods(self) -> frozenset[str]:
+        """The methods that the built-in profile does not know."""
+        return frozenset(self.release.backends.keys() - self.base.backends.keys())
+
+    # ----------------------------------------------------------------------------------------------------- prediction
+    def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
+        method = settings.method.value
+        if method in self.new_methods:
+            return self._mapped_only(declaration, settings, tensors, method)
+        if method is not None and method in self.base.backends and method not in self.release.backends:
+            return self._refused(tensors, method)
+        deliveries = super().deliver(declaration, settings, tensors, wish)
+        return replace(deliveries, notes=(*deliveries.notes, *self._notes(settings.architecture.value)))
+
+    def _mapped_only(
+        self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], method: str
+    ) -> Deliveries:
+        """The names of a method of which only the rules are known."""
+        reason = (
+            f"of the quantization method {method} only the renaming rules are known: which attention layers take "
+            "scales, and what they make of them, is not"
+        )
+        backend = self.release.backends[method]
+        root = self._model(declaration, settings.architecture.value, method, tensors)
+        mapper = (
+            Walk(root, backend, {}, release=self.release).mapper_of(root)[0]
+            if root is not None
+            else (backend.get_cache_scale_mapper() | backend.get_checkpoint_weight_mapper() | ROTARY_DROPPER)
+        )
+        renamed = [mapper.trace(fed.key, by=root.cls if root is not None else "AutoWeightsLoader") for fed in tensors]
+        deliveries = tuple(
+            Delivery(
+                key=fed.key,
+                scale=fed.scale,
+                name=each.result,
+                target=None,
+                outcome="not_reached",
+                steps=each.steps,
+                reason=reason,
+            )
+            for fed, each in zip(tensors, renamed, strict=True)
+        )
+        return Deliveries(load=LoadResult("unknown", reason=reason), deliveries=deliveries, attention=())
+
+    def _refused(self, tensors: Sequence[Fed], method: str) -> Deliveries:
+        """A method that this vLLM no longer has."""
+        error = (
+            "ValidationError: 1 validation error for ModelConfig Value error, Unknown quantization method: "
+            f"{method}. Must be one of {list(self.probed.reading.methods)}."
+        )
+        reason = f"the installed vLLM {self.version} has no quantization method {method}"
+        return Deliveries(
+            load=LoadResult("refused", error, None, reason), deliveries=_none(tensors, reason), attention=()
+        )
+
+    def _unknown(self, settings: Settings, tensors: Sequence[Fed]) -> Deliveries:
+        reason = self._reasons.get(settings.architecture.value or "")
+        if reason is None:
+            return super()._unknown(settings, tensors)
+        return Deliveries(load=LoadResult("unknown", reason=reason), deliveries=_none(tensors, reason), attention=())
+
+    def _notes(self, architecture: str | None) -> tuple[str, ...]:
+        notes = []
+        if self.version != self.base.version:
+            notes.append(
+                f"vLLM {self.version} was probed for its renaming rules; the modules and what they do with scales "
+                f"are those of vLLM {self.base.version}"
+            )
+        if rewritten := self._rewritten.get(architecture or ""):
+            notes.append(
+                f"the code by which {', '.join(rewritten)} load themselves was rewritten since vLLM "
+                f"{self.base.version}; it is followed as it was"
+            )
+        unread = self.probed.reading.unread_architectures.get(architecture or "")
+        if unread is not None:
+            known = release_reading(self.base.id)
+            if known is None or architecture not in known.unread_architectures:
+                notes.append(f"the installed vLLM could not be asked about {architecture} ({unread})")
+        return tuple(notes)
+
+    # ---------------------------------------------------------------------------------------------------------- model
+    def build(
+        self, architecture: str, config: Mapping[str, Any], *, method: str | None, layers: int | None
+    ) -> ModuleNode | None:
+        """The built-in module tree, with the mappers of the installed vLLM; None where the two do not fit together."""
+        root = super().build(architecture, config, method=method, layers=layers)
+        if root is None or self._rebuilding is None:
+            return root
+        try:
+            rebuilt, self._rewritten[architecture] = self._rebuilding.model(architecture, root)
+        except _Contradiction as found:
+            self._reasons[architecture] = str(found)
+            return None
+        return rebuilt
+
+
+def nearest_release(version: str) -> Release:
+    """The built-in release that answers for an installed version; the newest for a build that has no version."""
+    number = number_of(version)
+    return release_for(number) if number is not None else NEWEST
+
+
+def installed_engine() -> Installed | None:
+    """The profile of the vLLM that was probed last; None when none was. Raises KVScopeError for an unreadable file."""
+    path = saved_file()
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _installed(str(path), found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=2)
+def _installed(_path: str, _changed: int, _size: int) -> Installed | None:
+    probed = load_installed()
+    return Installed(probed) if probed is not None else None
+
+
+def differences(installed: ProbedEngine) -> tuple[Difference, ...]:
+    """Where an installed vLLM differs from the built-in profile that answers for its version."""
+    return differences_of(installed.reading, nearest_release(installed.version))
+
+
+def _compared(found: Sequence[Difference], base: Release) -> str:
+    if found:
+        return f"{len(found)} differences from the built-in profile of vLLM {base.version}: `kvscope probe` lists them"
+    checked = f", which was {base.how_checked}" if base.how_checked else ""
+    return f"no difference from the built-in profile of vLLM {base.version}{checked}"
+
+
+# ------------------------------------------------------------------------------------------------------------ backends
+def _backends(reading: Reading, base: Release) -> Mapping[str, Backend]:
+    """The methods that the installed vLLM has, each with its own rules where those differ from the built-in ones."""
+    found: dict[str, Backend] = {
+        name: backend for name, backend in base.backends.items() if name in reading.unread_methods
+    }
+    for name, probed in reading.methods.items():
+        built_in = base.backends.get(name)
+        backend = ProbedBackend(name, probed, built_in, reading.version)
+        if built_in is not None and _same(backend, built_in):
+            found[name] = built_in
+        else:
+            found[name] = backend
+    return MappingProxyType(found)
+
+
+def _same(left: Backend, right: Backend) -> bool:
+    return (
+        same_rules(left.get_cache_scale_mapper(), right.get_cache_scale_mapper())
+        and same_rules(left.get_checkpoint_weight_mapper(), right.get_checkpoint_weight_mapper())
+        and set(left.ignored_suffixes) == set(right.ignored_suffixes)
+    )
+
+
+def _sourced(mapper: WeightsMapper, source: str) -> WeightsMapper:
+    return WeightsMapper(tuple(replace(rule, source=source) for rule in mapper.rules))
+
+
+# -------------------------------------------------------------------------------------------------------------- models
+class _Contradiction(Exception):
+    """What was probed and the built-in module tree do not fit together."""
+
+
+class _Rebuilding:
+    """Turns built-in module trees into those of the installed version."""
+
+    def __init__(self, reading: Reading, known: Reading) -> None:
+        self._reading = reading
+        self._known = known
+        self._now, self._before = registered(reading), registered(known)
+        self._changed = frozenset(
+            name for name, found in reading.classes.items() if name in known.classes and known.classes[name] != found
+        )
+        self._by_name: dict[str, list[str]] = {}
+        for name in known.classes:
+            self._by_name.setdefault(name.rpartition(".")[2], []).append(name)
+
+    def model(self, architecture: str, root: ModuleNode) -> tuple[ModuleNode, tuple[str, ...]]:
+        """The tree with the mappers as they are there, and the classes in it whose code was rewritten.
+
+        Raises _Contradiction where the tree cannot be right for that version.
+        """
+        there = f"the installed vLLM {self._reading.version}"
+        if architecture in self._before and architecture not in self._now:
+            raise _Contradiction(f"{there} does not register {architecture}")
+        old, new = self._before.get(architecture, ""), self._now.get(architecture, "")
+        if old and new and old != new:
+            raise _Contradiction(
+                f"{there} builds {architecture} as {new}, which is not known; vLLM {self._known.version} builds it as "
+                f"{old}"
+            )
+        if not self._changed:
+            return root, ()
+        done: dict[tuple[ModuleNode, str], ModuleNode] = {}
+        rewritten: dict[str, None] = {}
+        return self._node(root, new or old, done, rewritten), tuple(rewritten)
+
+    def _node(
+        self,
+        node: ModuleNode,
+        expected: str,
+        done: dict[tuple[ModuleNode, str], ModuleNode],
+        rewritten: dict[str, None],
+    ) -> ModuleNode:
+        """``expected`` is the class that the registry names, or the file that the parent's class stands in."""
+        if next(node.attention_layers(), None) is None:
+            return node  # no scale ends below: a vision tower may load itself as it likes
+        key = (node, expected)
+        if key not in done:
+            name = self._name(node.cls, expected)
+            loader = node.loader
+            if name in self._changed and loader is not None and not isinstance(loader, FusedLinearLoader):
+                loader = self._loader(name, loader)
+                if self._known.classes[name].source != self._reading.classes[name].source:
+                    rewritten[name] = None
+            file = name.rpartition(".")[0] if name is not None else expected
+            children = {part: self._node(child, file, done, rewritten) for part, child in node.children.items()}
+            same = loader is node.loader and all(children[part] is child for part, child in node.children.items())
+            done[key] = node if same else replace(node, loader=loader, children=children)
+        return done[key]
+
+    def _name(self, cls: str, expected: str) -> str | None:
+        """The full name of a module class, which module trees give without its file; None where it is ambiguous."""
+        for name in (expected, f"{expected}.{cls}"):
+            if name.endswith(f".{cls}") and name in self._known.classes:
+                return name
+        found = self._by_name.get(cls, ())
+        return found[0] if len(found) == 1 else None
+
+    def _loader(self, name: str, loader: Loader) -> Loader:
+        before, now = self._known.classes[name], self._reading.classes[name]
+        there = f"the installed vLLM {self._reading.version}"
+        if isinstance(loader, AutoLoader) and before.handed is not None and now.handed is not None:
+            return self._handed(name, loader, before.handed, now.handed)
+        if before.passes != now.passes:
+            raise _Contradiction(
+                f"{name} loads itself in another way in {there} than in vLLM {self._known.version}, whose way alone "
+                "is known"
+            )
+        if isinstance(loader, AutoLoader) and now.passes == "other" and not _same_mapper(before, now):
+            raise _Contradiction(f"{name} has another mapper in {there}, and only running code shows how it is used")
+        return loader
+
+    def _handed(self, name: str, loader: AutoLoader, before: WeightsMapper, now: WeightsMapper) -> AutoLoader:
+        """The loader with its new mapper; what happens to names ahead of the mapper stays."""
+        if same_rules(before, now):
+            return loader
+        known = {(rule.kind, rule.pattern) for rule in before.rules}
+        ahead = tuple(rule for rule in loader.mapper.rules if (rule.kind, rule.pattern) not in known)
+        version = self._reading.version
+        if not same_rules(WeightsMapper((*ahead, *before.rules)), loader.mapper):
+            raise _Contradiction(f"the mapper of {name} changed in the installed vLLM {version}, and so did its use")
+        source = f"vLLM {version} as installed, {name}'s own mapper"
+        return replace(loader, mapper=WeightsMapper((*ahead, *_sourced(now, source).rules)))
+
+
+def _same_mapper(left: ProbedClass, right: ProbedClass) -> bool:
+    empty = WeightsMapper()
+    return same_rules(
+        left.mapper.mapper if left.mapper is not None else empty,
+        right.mapper.mapper if right.mapper is not None else empty,
+    )
+
+
+def _none(tensors: Sequence[Fed], reason: str) -> tuple[Delivery, ...]:
+    return tuple(
+        Delivery(key=fed.key, scale=fed.scale, name=None, target=None, outcome="not_reached", steps=(), reason=reason)
+        for fed in tensors
+    )
