@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from core.checkpoint.catalog import Catalog
 from core.checkpoint.configs import json_files, load_json_object
 from core.checkpoint.dtypes import decode, is_raw
 from core.checkpoint.faults import BrokenFileError, Fault, count, quoted
-from core.checkpoint.files import open_regular, os_problem, read_exactly
+from core.checkpoint.files import os_problem, read_spans
 from core.checkpoint.index import IndexReport, is_inside
 from core.checkpoint.pytorch import read_pickled_bytes
 from core.errors import KVScopeError
@@ -109,26 +110,28 @@ class Checkpoint:
         wanted = list(dict.fromkeys(keys))
         rows = dict(zip(wanted, self.catalog.lookup.first_of(wanted), strict=True))
         found = iter(self.read_rows([row for row in rows.values() if row is not None], limit=limit))
-        return {key: self._absent(key) if row is None else next(found) for key, row in rows.items()}
+        absent = self._absent(key for key, row in rows.items() if row is None)
+        return {key: absent[key] if row is None else next(found) for key, row in rows.items()}
 
     def read_rows(self, rows: Sequence[int], *, limit: int = 1 << 20) -> list[TensorValues]:
         """:meth:`read` by catalog rows, in their order."""
         found: dict[int, TensorValues] = {}
         wanted: dict[int, list[int]] = {}
-        for row in dict.fromkeys(rows):
+        once = list(dict.fromkeys(rows))
+        for row, number in zip(once, self.catalog.shard_numbers[once].tolist() if once else (), strict=True):
             reason = self._unreadable(row, limit)
             if reason is None:
-                wanted.setdefault(int(self.catalog.shard_numbers[row]), []).append(row)
+                wanted.setdefault(number, []).append(row)
             else:
                 found[row] = self._values(row, (), reason)
+        data: dict[int, bytes] = {}
         for number, of_shard in wanted.items():
             try:
-                data = self._bytes_of(self.shards[number], of_shard)
+                data |= self._bytes_of(self.shards[number], of_shard)
             except BrokenFileError as error:
                 reason = f"{self.shards[number].name} {error.problem}. {error.remedy}"
                 found.update((row, self._values(row, (), reason)) for row in of_shard)
-            else:
-                found.update(self._decoded(data))
+        found.update(self._decoded(data))
         return [found[row] for row in rows]
 
     def read_bytes(self, key: str) -> bytes:
@@ -139,7 +142,7 @@ class Checkpoint:
         """
         row = self.catalog.index_of(key)
         if row is None:
-            raise KVScopeError(self._absent(key).fault or "", path=self.path, key=key)
+            raise KVScopeError(self._absent([key])[key].fault or "", path=self.path, key=key)
         shard = self.shards[int(self.catalog.shard_numbers[row])]
         try:
             return self._bytes_of(shard, [row])[row]
@@ -158,22 +161,23 @@ class Checkpoint:
                 self._configs[name] = os_problem(error, path)
         return self._configs[name]
 
-    def _absent(self, key: str) -> TensorValues:
-        """Why no shard yields a key, as far as the index knows."""
-        expected = dict(self.index.missing_keys).get(key) if self.index else None
-        reason = "no readable shard holds this key"
-        for shard in self.shards:
-            if shard.name == expected and shard.fault:
-                reason = f"the index says it is in {shard.name}, which was not read: {shard.fault.problem}"
-        return TensorValues(key=key, dtype="", shape=(), values=(), fault=reason)
+    def _absent(self, keys: Iterable[str]) -> dict[str, TensorValues]:
+        """Why no shard yields these keys, as far as the index knows."""
+        expected = dict(self.index.missing_keys) if self.index else {}
+        faults = {shard.name: shard.fault for shard in self.shards}
+        found = {}
+        for key in keys:
+            reason, shard = "no readable shard holds this key", expected.get(key, "")
+            if fault := faults.get(shard):
+                reason = f"the index says it is in {shard}, which was not read: {fault.problem}"
+            found[key] = TensorValues(key=key, dtype="", shape=(), values=(), fault=reason)
+        return found
 
     def _unreadable(self, row: int, limit: int) -> str | None:
         dtype = self.catalog.dtype(row)
         if is_raw(dtype):
             return f"values of type {quoted(dtype)} are not decoded"
-        elements = 1
-        for size in self.catalog.shape(row):
-            elements *= size
+        elements = prod(self.catalog.shape(row))
         return f"holds {count(elements, 'value')}, more than the {limit:,} that are read" if elements > limit else None
 
     def _values(self, row: int, values: tuple[float, ...], fault: str | None) -> TensorValues:
@@ -187,11 +191,8 @@ class Checkpoint:
         if self.format.startswith("pytorch"):
             data = read_pickled_bytes(shard.path, [catalog.names[row] for row in rows])
             return {row: data[catalog.names[row]] for row in rows}
-        with open_regular(shard.path) as (file, size):
-            if size != shard.size:
-                raise BrokenFileError("changed since it was opened", remedy="Open the checkpoint again.")
-            spans = zip(rows, catalog.begins[rows].tolist(), catalog.ends[rows].tolist(), strict=True)
-            return {row: read_exactly(file, begin, end - begin) for row, begin, end in spans}
+        spans = [(int(catalog.begins[row]), int(catalog.ends[row])) for row in rows]
+        return dict(zip(rows, read_spans(shard.path, shard.size, spans), strict=True))
 
     def _decoded(self, data: Mapping[int, bytes]) -> Iterable[tuple[int, TensorValues]]:
         """Decode tensors of one type together: most scales are single numbers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -58,6 +58,35 @@ def read_exactly(file: BinaryIO, offset: int, length: int) -> bytes:
         parts.append(data)
         missing -= len(data)
     return b"".join(parts)
+
+
+def read_spans(path: Path, size: int, spans: Iterable[tuple[int, int]]) -> list[bytes]:
+    """The bytes from each begin to its end of a file that had ``size`` bytes when it was opened before.
+
+    Raises:
+        BrokenFileError: it cannot be read, or has another size now.
+    """
+    try:
+        descriptor = _opener(str(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+                raise BrokenFileError("changed since it was opened", remedy="Open the checkpoint again.")
+            return [_read_span(descriptor, begin, end) for begin, end in spans]
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise os_problem(error, path) from error
+
+
+def _read_span(descriptor: int, begin: int, end: int) -> bytes:
+    data = os.pread(descriptor, end - begin, begin)
+    while begin + len(data) < end:  # as in read_exactly
+        more = os.pread(descriptor, end - begin - len(data), begin + len(data))
+        if not more:
+            raise BrokenFileError("changed since it was opened", remedy="Open the checkpoint again.")
+        data += more
+    return data
 
 
 def read_whole(path: Path, largest: int) -> bytes:

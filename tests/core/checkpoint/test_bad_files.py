@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from core.checkpoint import BrokenFileError, open_checkpoint
-from core.checkpoint.files import os_problem, read_exactly
+from core.checkpoint.files import os_problem, read_exactly, read_spans
 from core.errors import UnreadableCheckpointError
 from tests.core.checkpoint.writing import entry, pack, write
 
@@ -237,6 +237,14 @@ def test_a_name_that_is_no_utf_8_is_shown_as_far_as_it_is(tmp_path: Path) -> Non
 def test_a_file_that_shrinks_while_it_is_read() -> None:
     with pytest.raises(BrokenFileError, match=r"ended while it was being read \(at byte 10\). Wait until"):
         read_exactly(io.BytesIO(bytes(10)), 4, 20)
+
+
+def test_a_file_that_is_shorter_than_it_was(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"0123456789")
+    assert read_spans(tmp_path / "x", 10, [(8, 10), (0, 0), (2, 5)]) == [b"89", b"", b"234"]
+    for size, end in ((11, 5), (10, 12)):
+        with pytest.raises(BrokenFileError, match=r"changed since it was opened\. Open the checkpoint again\."):
+            read_spans(tmp_path / "x", size, [(0, end)])
 
 
 def test_a_file_that_is_handed_out_in_small_parts() -> None:
