@@ -343,8 +343,6 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _engines(options: argparse.Namespace) -> int:
-    from core.architectures import known_architectures
-    from core.backends import BACKENDS
     from core.engines import ENGINES
     from core.report.contract import json_text
 
@@ -355,8 +353,7 @@ def _engines(options: argparse.Namespace) -> int:
                 "title": profile.title,
                 "source": profile.source,
                 "how_checked": profile.how_checked,
-                "methods": list(BACKENDS),
-                "architectures": list(known_architectures(profile.id)),
+                "architectures": list(profile.known_architectures()),
             }
             for profile in ENGINES.values()
         ]
@@ -366,8 +363,8 @@ def _engines(options: argparse.Namespace) -> int:
         print(f"{profile.id}: {profile.title}")
         print(f"  source:        {profile.source}")
         print(f"  checked:       {profile.how_checked}")
-        print(f"  methods:       {', '.join(BACKENDS)}")
-        print(f"  architectures: {', '.join(known_architectures(profile.id))}")
+        known = profile.known_architectures()
+        print(f"  architectures: {len(known)}: {', '.join(known)}")
     return EXIT_FINE
 
 

@@ -107,6 +107,11 @@ class Window(QMainWindow):
             self._workspace = made
         return self._workspace
 
+    @property
+    def ready(self) -> bool:
+        """Whether everything that opening needs has been imported."""
+        return self._ready
+
     def open_path(self, path: str, *, choices: Choices | None = None, select: str | None = None) -> None:
         """Open a checkpoint; whatever was being opened is dropped."""
         if not self._ready:

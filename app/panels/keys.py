@@ -123,7 +123,7 @@ class KeysPanel(QWidget):
     def _fit_values(self) -> None:
         """Scalars need less room than the ranges of scales per head, and names need all they can get."""
         rows = self._digest.rows if self._digest is not None else ()
-        sample = "0.0117 – 0.043" if any(len(row.values) > 1 for row in rows) else "-1.3432e29"
+        sample = "0.000618 – 0.0151" if any(len(row.values) > 1 for row in rows) else "-1.3432e29"
         self.view.setColumnWidth(Column.VALUE, self.view.fontMetrics().horizontalAdvance(sample) + PADDING)
 
     @property

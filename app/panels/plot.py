@@ -49,10 +49,12 @@ class PlotPanel(QWidget):
         bar.addWidget(self._roles)
         bar.addStretch(1)
         bar.addWidget(self._hint)
+        self.save_buttons: dict[str, Button] = {}
         for name, slot in (("PNG", self._on_png), ("SVG", self._on_svg), ("CSV", self._on_csv)):
             button = Button(name, "save", flat=True, tip=self.tr("Save the plot as {kind}").format(kind=name))
             button.clicked.connect(slot)
             bar.addWidget(button)
+            self.save_buttons[f".{name.lower()}"] = button
         self._page = QWidget()
         page = QVBoxLayout(self._page)
         page.setContentsMargins(0, 0, 0, 0)
@@ -65,6 +67,11 @@ class PlotPanel(QWidget):
         self._stack.addWidget(self._page)
         selection.changed.connect(self._on_selection_changed)
         theme().changed.connect(self._on_theme_changed)
+
+    @property
+    def hint(self) -> str:
+        """The line beside the buttons: how the plot is used, or why it was not saved."""
+        return self._hint.text()
 
     def show_digest(self, digest: Digest | None) -> None:
         self._digest = digest
@@ -192,6 +199,7 @@ class PlotPanel(QWidget):
             return
         self.canvas.show_data(self._data, colours(), mode=self.mode.currentData() or "layers")
         self.canvas.mark(self._selection.ids)
+        self._roles.setVisible(not str(self.mode.currentData()).startswith("heads:"))
         self._stack.setCurrentWidget(self._page)
 
     def _say(self, words: str) -> None:

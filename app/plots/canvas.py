@@ -152,12 +152,20 @@ class Canvas(pg.GraphicsLayoutWidget):  # type: ignore[misc]
         if self._rings is None:
             return
         found = [self._shown[name] for name in ids if name in self._shown]
-        self._rings.setData(pos=np.array(found, dtype=float).reshape(-1, 2))
+        if self._mode == "layers":
+            self._rings.setData(pos=np.array(found, dtype=float).reshape(-1, 2))
+            return
+        outline = [corner for x, middle in found for corner in _column(x, 2 * middle + 1)]
+        self._rings.setData(*np.array(outline, dtype=float).reshape(-1, 2).T)
 
     def position(self, name: str) -> QPointF | None:
         """Where a point is drawn, in the view's coordinates."""
         found = self._shown.get(name)
         return QPointF(*found) if found is not None else None
+
+    def ringed(self) -> int:
+        """How many points of the selection are drawn."""
+        return len(self._chosen & self._shown.keys())
 
     # --- layers
 
@@ -317,9 +325,7 @@ class Canvas(pg.GraphicsLayoutWidget):  # type: ignore[misc]
             if series.role == role:
                 for point in series.points:
                     self._shown[point.id] = (float(point.place), (len(point.heads) - 1) / 2)
-        self._rings = pg.ScatterPlotItem(
-            size=9, pen=pg.mkPen(now.on_accent, width=1), brush=QColor(now.accent), symbol="d", pxMode=True
-        )
+        self._rings = pg.PlotCurveItem(pen=pg.mkPen(now.text, width=2.5), connect="finite")
         plot.addItem(self._rings)
 
     # --- mouse
@@ -331,6 +337,10 @@ class Canvas(pg.GraphicsLayoutWidget):  # type: ignore[misc]
             self.points_chosen.emit([spots[0].data().id], extend)
 
     def _on_boxed(self, box: QRectF, extend: bool) -> None:
+        self.choose_box(box, extend=extend)
+
+    def choose_box(self, box: QRectF, *, extend: bool) -> None:
+        """Choose the points in a box of the view: places across, decades (or heads) up."""
         if self._mode == "layers":
             ids = [name for name, place in self._shown.items() if box.contains(QPointF(*place))]
         else:
@@ -339,6 +349,12 @@ class Canvas(pg.GraphicsLayoutWidget):  # type: ignore[misc]
 
     def _on_cleared(self) -> None:
         self.points_chosen.emit([], False)
+
+
+def _column(place: float, heads: float) -> tuple[tuple[float, float], ...]:
+    """The outline of a layer's column in the heat map, closed, and a break after it."""
+    left, right, bottom, top = place - 0.5, place + 0.5, -0.5, heads - 0.5
+    return (left, bottom), (right, bottom), (right, top), (left, top), (left, bottom), (math.nan, math.nan)
 
 
 def series_colour(now: Colours, role: str) -> str:

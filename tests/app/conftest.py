@@ -39,6 +39,7 @@ def window(qtbot: QtBot) -> Iterator[Window]:
     qtbot.addWidget(made)
     with qtbot.waitExposed(made):
         made.show()
+    qtbot.waitUntil(lambda: made.ready, timeout=60_000)
     yield made
     made.close()
     theme().set_mode("light")

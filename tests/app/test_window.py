@@ -145,6 +145,19 @@ def test_cancelling_says_so_and_offers_to_retry(window: Window, idle: Idle, samp
     assert window.workspace.banner.word == "OK"
 
 
+def test_a_path_given_before_everything_is_imported_opens_when_it_is(qtbot: QtBot, samples: Path) -> None:
+    early = Window()
+    qtbot.addWidget(early)
+    early.show()
+    early.open_path(str(samples / QWEN))
+    assert not early.ready
+    early.open_path(str(samples / LLAMA), select="model.layers.0.self_attn.q_scale")
+    qtbot.waitUntil(lambda: early.session.digest is not None, timeout=60_000)
+    assert early.session.path == str(samples / LLAMA)
+    assert early.workspace.selection.current == "model.layers.0.self_attn.q_scale"
+    early.close()
+
+
 def test_drag_and_drop_opens(window: Window, idle: Idle, samples: Path) -> None:
     data = QMimeData()
     data.setUrls([QUrl("https://example.com/x"), QUrl.fromLocalFile(str(samples / QWEN))])
