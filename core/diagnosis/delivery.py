@@ -7,21 +7,20 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
-from core.backends import BACKENDS
 from core.diagnosis.consequence import of_layers, of_scales, where
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.selection import keys_of, layers_of, numbers_of
 from core.diagnosis.wording import listed, number, of, plural, sentence, short
+from core.engines import get_engine
 from core.engines.outcome import Delivery
+from core.engines.vllm.engine import UNIFIED, Vllm
+from core.errors import UsageError
 from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
 
 _MARKED_AS_CAUSE = ("uninitialised", "not-finite", "negative", "zero")
-
-_UNIFIED_LOADER = ("vllm-0.25", "vllm-0.26", "vllm-0.27", "vllm-0.3")
-"""Engines whose loader renames by the backend's whole mapper (vLLM from 0.25.0 on)."""
 
 _REFUSAL_FIXES = (
     ("quant_algo", "Export again with quantized weights: this engine takes no ModelOpt config for the KV cache alone."),
@@ -309,9 +308,14 @@ def _loss(facts: Facts, scale: KVScale) -> tuple[str, str, str]:
 
 def _mapper(facts: Facts) -> WeightsMapper | None:
     """The backend's cache-scale mapper where the engine is one that uses it as it is."""
-    backend = BACKENDS.get(facts.case.settings.method.value or "")
-    unified = (facts.case.settings.engine.value or "").startswith(_UNIFIED_LOADER)
-    return backend.get_cache_scale_mapper() if backend is not None and unified else None
+    try:
+        engine = get_engine(facts.case.settings.engine.value or "")
+    except UsageError:
+        return None
+    if not isinstance(engine, Vllm) or engine.release.first < UNIFIED:
+        return None
+    backend = engine.release.backends.get(facts.case.settings.method.value or "")
+    return backend.get_cache_scale_mapper() if backend is not None else None
 
 
 def _nearest(key: str, mapper: WeightsMapper) -> str:

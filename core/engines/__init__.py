@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
+from core.engines.installed import INSTALLED, Installed, installed_engine
 from core.engines.profile import EngineProfile, Fed, Wish
 from core.engines.sglang.engine import Sglang
 from core.engines.tensorrt_llm.engine import TensorrtLlm
 from core.engines.vllm.engine import Vllm
 from core.engines.vllm.releases import RELEASES, release_for, version_of
-from core.errors import UsageError
+from core.errors import KVScopeError, UsageError
 
 DEFAULT_ENGINE = "vllm-0.33.0"
 
@@ -25,7 +26,34 @@ _PROFILES: tuple[EngineProfile, ...] = (
     TensorrtLlm(),
 )
 
-ENGINES: Mapping[str, EngineProfile] = MappingProxyType({profile.id: profile for profile in _PROFILES})
+
+class _Engines(Mapping[str, EngineProfile]):
+    """The built-in profiles, and "installed" for as long as a probed vLLM is kept."""
+
+    def __init__(self) -> None:
+        self._built_in = {profile.id: profile for profile in _PROFILES}
+
+    def __getitem__(self, engine: str) -> EngineProfile:
+        if engine == INSTALLED and (found := self._installed()) is not None:
+            return found
+        return self._built_in[engine]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._built_in
+        if self._installed() is not None:
+            yield INSTALLED
+
+    def __len__(self) -> int:
+        return len(self._built_in) + (self._installed() is not None)
+
+    @staticmethod
+    def _installed() -> Installed | None:
+        with suppress(KVScopeError):  # a file that cannot be read is named when that engine is asked for
+            return installed_engine()
+        return None
+
+
+ENGINES: Mapping[str, EngineProfile] = _Engines()
 """Every engine profile, by id; ``how_checked`` says how each was compared with its engine."""
 
 
@@ -33,7 +61,15 @@ def get_engine(engine: str) -> EngineProfile:
     """The profile of that id; raises UsageError when there is none.
 
     For a version of vLLM that was not run, the nearest one before it answers; ``how_checked`` and every result say so.
+    "installed" is the vLLM that was probed on this machine; raises KVScopeError when what is kept of it is unreadable.
     """
+    if engine == INSTALLED:
+        installed = installed_engine()
+        if installed is None:
+            raise UsageError(
+                "no vLLM of this machine was probed yet", remedy="Run `kvscope probe --python PATH` with its Python"
+            )
+        return installed
     if (known := ENGINES.get(engine)) is not None:
         return known
     name, _, number = engine.partition("-")
@@ -44,4 +80,4 @@ def get_engine(engine: str) -> EngineProfile:
     )
 
 
-__all__ = ["DEFAULT_ENGINE", "ENGINES", "EngineProfile", "Fed", "Wish", "get_engine"]
+__all__ = ["DEFAULT_ENGINE", "ENGINES", "INSTALLED", "EngineProfile", "Fed", "Wish", "get_engine"]

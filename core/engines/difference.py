@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,25 @@ class Difference:
     def text(self) -> str:
         """One line for people."""
         return f"{self.kind} {self.change}: {self.detail}"
+
+
+_NOUNS: tuple[tuple[Kind, str, str], ...] = (
+    ("method", "quantization method", "quantization methods"),
+    ("rule", "rule of a method", "rules of methods"),
+    ("suffix", "list of ignored suffixes", "lists of ignored suffixes"),
+    ("renaming", "renaming", "renamings"),
+    ("architecture", "architecture", "architectures"),
+    ("mapper", "rule of a model class", "rules of model classes"),
+    ("loader", "loader of a model class", "loaders of model classes"),
+)
+
+
+def summary(differences: Sequence[Difference]) -> str:
+    """How many there are of each kind: "2 rules of methods, 1 architecture"."""
+    counts = Counter(difference.kind for difference in differences)
+    return ", ".join(
+        f"{counts[kind]} {one if counts[kind] == 1 else more}" for kind, one, more in _NOUNS if counts[kind]
+    )
 
 
 def differences_of(reading: Reading, release: Release) -> tuple[Difference, ...]:

@@ -18,7 +18,7 @@ from core.architectures.modules import Loader
 from core.backends import Backend
 from core.backends.base import AttentionKind
 from core.backends.kv_method import KVMethod
-from core.engines.difference import Difference, differences_of, registered, same_rules
+from core.engines.difference import Difference, differences_of, registered, same_rules, summary
 from core.engines.outcome import Deliveries, Delivery, LoadResult
 from core.engines.probe import number_of
 from core.engines.probed import ProbedClass, ProbedEngine, ProbedMethod, Reading, release_reading
@@ -29,7 +29,7 @@ from core.engines.vllm.releases import NEWEST, Release, release_for
 from core.engines.vllm.walk import ROTARY_DROPPER, Walk
 from core.naming.mapper import WeightsMapper
 from core.quantization import Declaration
-from core.settings import Settings
+from core.settings import Choice, Settings
 
 INSTALLED = "installed"
 """The id of this profile."""
@@ -92,6 +92,9 @@ class Installed(Vllm):
         """The methods that the built-in profile does not know."""
         return frozenset(self.release.backends.keys() - self.base.backends.keys())
 
+    def settle(self, declaration: Declaration, wish: Wish) -> Settings:
+        return replace(super().settle(declaration, wish), engine=Choice(self.id, "chosen", self.how_checked))
+
     # ----------------------------------------------------------------------------------------------------- prediction
     def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
         method = settings.method.value
@@ -100,7 +103,7 @@ class Installed(Vllm):
         if method is not None and method in self.base.backends and method not in self.release.backends:
             return self._refused(tensors, method)
         deliveries = super().deliver(declaration, settings, tensors, wish)
-        return replace(deliveries, notes=(*deliveries.notes, *self._notes(settings.architecture.value)))
+        return replace(deliveries, notes=(*deliveries.notes, *self._notes(method, settings.architecture.value)))
 
     def _mapped_only(
         self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], method: str
@@ -149,12 +152,18 @@ class Installed(Vllm):
             return super()._unknown(settings, tensors)
         return Deliveries(load=LoadResult("unknown", reason=reason), deliveries=_none(tensors, reason), attention=())
 
-    def _notes(self, architecture: str | None) -> tuple[str, ...]:
+    def _notes(self, method: str | None, architecture: str | None) -> tuple[str, ...]:
         notes = []
         if self.version != self.base.version:
             notes.append(
                 f"vLLM {self.version} was probed for its renaming rules; the modules and what they do with scales "
                 f"are those of vLLM {self.base.version}"
+            )
+        rules = [each for each in self.differences if each.subject == method and each.kind in ("rule", "suffix")]
+        if rules:
+            notes.append(
+                f"the rules of {method} differ from those of vLLM {self.base.version} in {summary(rules)}; they are "
+                "used as they are installed"
             )
         if rewritten := self._rewritten.get(architecture or ""):
             notes.append(
@@ -213,7 +222,7 @@ def differences(installed: ProbedEngine) -> tuple[Difference, ...]:
 
 def _compared(found: Sequence[Difference], base: Release) -> str:
     if found:
-        return f"{len(found)} differences from the built-in profile of vLLM {base.version}: `kvscope probe` lists them"
+        return f"differs from the built-in profile of vLLM {base.version} in {summary(found)}"
     checked = f", which was {base.how_checked}" if base.how_checked else ""
     return f"no difference from the built-in profile of vLLM {base.version}{checked}"
 

@@ -118,6 +118,7 @@ def _engine(inspection: Inspection) -> dict[str, Any]:
         "kv_cache_dtype": settings.kv_cache_dtype.value,
         "kv_cache_dtype_resolved": settings.kv_cache_dtype_resolved,
         "dtype": settings.dtype.value,
+        "notes": list(inspection.deliveries.notes),
         "origins": {
             "method": _origin(settings.method),
             "architecture": _origin(settings.architecture),

@@ -64,6 +64,7 @@ def _facts(inspection: Inspection) -> list[str]:
         ("architecture", with_origin(settings.architecture, none="not known")),
         ("KV cache", cache),
         ("model dtype", with_origin(settings.dtype, none="not known")),
+        *(("note", note) for note in inspection.deliveries.notes),
     ]
     return [f"  {name:<13}{value}" for name, value in rows]
 
