@@ -12,7 +12,7 @@ from core.diagnosis.case import Case
 from core.diagnosis.finding import Finding, Verdict
 from core.engines import DEFAULT_ENGINE, Fed, Wish, get_engine
 from core.engines.outcome import Deliveries
-from core.naming.conventions import companions, find_scales
+from core.naming.conventions import companion_rows, find_scales, scale_rows
 from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
 from core.progress import Progress
@@ -144,19 +144,15 @@ def _judge(
 
 def _in_reading_order(checkpoint: Checkpoint, scales: tuple[KVScale, ...]) -> tuple[Fed, ...]:
     """The scales and their companions as engines read them: shard by shard, by name inside a shard."""
-    others = set(companions(checkpoint.catalog.names))
+    others = companion_rows(checkpoint)
     if not others:
         return tuple(Fed(scale.key, scale.shape, scale.values, scale) for scale in scales)
-    by_key: dict[str, list[KVScale]] = {}
-    for scale in scales:
-        by_key.setdefault(scale.key, []).append(scale)
+    by_row = dict(zip(scale_rows(checkpoint), scales, strict=True))
     tensors = []
-    for index, name in enumerate(checkpoint.catalog.names):
-        if name in by_key:
-            scale = by_key[name].pop(0)
-            tensors.append(Fed(name, scale.shape, scale.values, scale))
-        elif name in others:
-            tensors.append(Fed(name, checkpoint.catalog.entry(index).shape, ()))
+    for row in sorted((*by_row, *others)):
+        scale = by_row.get(row)
+        entry = checkpoint.catalog.entry(row)
+        tensors.append(Fed(entry.key, entry.shape, scale.values if scale is not None else (), scale))
     return tuple(tensors)
 
 

@@ -49,6 +49,10 @@ class EngineProfile(Protocol):
     source: str
     how_checked: str
 
+    def known_architectures(self) -> tuple[str, ...]:
+        """The architectures whose load this profile can follow, sorted."""
+        ...
+
     def settle(self, declaration: Declaration, wish: Wish) -> Settings:
         """What the prediction will assume, each with its origin. Raises UsageError for a choice that does not exist."""
         ...

@@ -7,7 +7,7 @@ the first pattern that matches a key wins, so the specific ones stand before the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
@@ -223,10 +223,18 @@ FALSE_FRIENDS = re.compile(
 )
 """Modules whose tensors look like KV scales and are none: sparse-attention indexers, audio towers' own key scales."""
 
-_CANDIDATE = re.compile(
-    r"(?:_scale|_scale_2|_zero_point|_bias|\.scale|\.offset|_offset|_amax|scaling_factor|qscale_act)$"
-)
-_COMPANION = re.compile(r"(?:output_scale(?:_2)?|output_zero_point)$")
+ENDINGS = (
+    ".kv_scale", ".k_scale", ".v_scale", ".q_scale", ".prob_scale", ".k_zero_point", ".v_zero_point", ".q_zero_point",
+    ".k_bias", ".v_bias", "_bmm_quantizer._amax", ".output_scale", ".output_scale_2", ".output_zero_point",
+    ".prob_output_scale", ".prob_output_scale_2", ".prob_output_zero_point", "_cache_scaling_factor",
+    "_cache_rcp_scaling_factor", "_cache_bias", ".q.scale", "_cache.scale", "_fake_quantizer.qscale_act",
+    ".kv_cache_scale", ".kv_cache_offset", ".fa_q.scale", ".fa_k.scale", ".fa_v.scale", ".fa_q.offset", ".fa_k.offset",
+    ".fa_v.offset", ".k_global_scale", ".v_global_scale", ".q_global_scale", "k_matmul.activation_scale",
+    "v_matmul.activation_scale",
+)  # fmt: skip
+"""How every key of every convention ends: a million names are sifted by these before any pattern is tried."""
+
+_COMPANION_ENDINGS = ("output_scale", "output_scale_2", "output_zero_point")
 _NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
 
 
@@ -244,7 +252,7 @@ class Recognised:
 
 def recognise(key: str) -> Recognised | None:
     """The convention ``key`` follows, or None when it is no KV-cache scale."""
-    if _CANDIDATE.search(key) is None or FALSE_FRIENDS.search(key) is not None:
+    if not key.endswith(ENDINGS) or FALSE_FRIENDS.search(key) is not None:
         return None
     for convention in CONVENTIONS:
         for pattern in convention.patterns:
@@ -266,12 +274,18 @@ def is_companion(key: str) -> bool:
     """Whether ``key`` is no KV scale but a tensor of the same kind on another module (``o_proj.output_scale``): engines
     look for a parameter for it by the same rules, and fail the same way.
     """
-    return _COMPANION.search(key) is not None and recognise(key) is None
+    return key.endswith(_COMPANION_ENDINGS) and recognise(key) is None
 
 
-def companions(names: Iterable[str]) -> list[str]:
-    """The companions among ``names``, in their order."""
-    return [name for name in names if _COMPANION.search(name) and is_companion(name)]
+def companion_rows(checkpoint: Checkpoint) -> list[int]:
+    """The catalog rows of all companions, in order."""
+    catalog = checkpoint.catalog
+    return [row for row in catalog.rows_ending(_COMPANION_ENDINGS) if recognise(catalog.names[row]) is None]
+
+
+def scale_rows(checkpoint: Checkpoint) -> list[int]:
+    """The catalog rows of all KV scales, in order: those of :func:`find_scales`, one for one."""
+    return [row for row, _ in _recognised(checkpoint)]
 
 
 def find_scales(checkpoint: Checkpoint) -> tuple[KVScale, ...]:
@@ -280,9 +294,13 @@ def find_scales(checkpoint: Checkpoint) -> tuple[KVScale, ...]:
     A key that stands in two shards gives one KVScale for each. Values that cannot be read give an empty tuple and a
     ``fault``.
     """
-    catalog = checkpoint.catalog
-    rows = [(index, found) for index, name in enumerate(catalog.names) if (found := recognise(name)) is not None]
-    return _with_values(checkpoint, rows)
+    return _with_values(checkpoint, _recognised(checkpoint))
+
+
+def _recognised(checkpoint: Checkpoint) -> list[tuple[int, Recognised]]:
+    names = checkpoint.catalog.names
+    found = ((row, recognise(names[row])) for row in checkpoint.catalog.rows_ending(ENDINGS))
+    return [(row, scale) for row, scale in found if scale is not None]
 
 
 def _with_values(checkpoint: Checkpoint, rows: Sequence[tuple[int, Recognised]]) -> tuple[KVScale, ...]:

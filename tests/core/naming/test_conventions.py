@@ -9,7 +9,15 @@ import torch
 from safetensors.torch import save_file
 
 from core.checkpoint import open_checkpoint
-from core.naming.conventions import CONVENTIONS, companions, find_scales, is_companion, recognise
+from core.naming.conventions import (
+    CONVENTIONS,
+    FALSE_FRIENDS,
+    companion_rows,
+    find_scales,
+    is_companion,
+    recognise,
+    scale_rows,
+)
 
 LAYER = "model.layers.3.self_attn"
 
@@ -90,11 +98,26 @@ def test_false_friends_stay_out(key: str) -> None:
     assert recognise(key) is None
 
 
-def test_companions_take_part_in_the_load_but_are_no_scales() -> None:
-    names = [f"{LAYER}.o_proj.output_scale", f"{LAYER}.k_proj.output_scale", "model.layers.3.mlp.weight"]
-    assert companions(names) == names[:1]
-    assert is_companion(names[0])
-    assert not is_companion(names[1])
+def test_companions_take_part_in_the_load_but_are_no_scales(tmp_path: Path) -> None:
+    names = [f"{LAYER}.k_proj.output_scale", f"{LAYER}.o_proj.output_scale", "model.layers.3.mlp.weight"]
+    save_file({name: torch.tensor(0.5) for name in names}, tmp_path / "model.safetensors")
+    checkpoint = open_checkpoint(tmp_path)
+    assert [checkpoint.catalog.names[row] for row in companion_rows(checkpoint)] == names[1:2]
+    assert [checkpoint.catalog.names[row] for row in scale_rows(checkpoint)] == names[:1]
+    assert [is_companion(name) for name in names] == [False, True, False]
+
+
+def test_the_sieve_by_endings_lets_every_scale_through(checkpoint_folder: Path) -> None:
+    """A catalog sifted by endings gives the same scales as every pattern on every name."""
+    checkpoint = open_checkpoint(checkpoint_folder)
+    expected = [
+        name
+        for name in checkpoint.catalog.names
+        if any(p.compiled.match(name) for c in CONVENTIONS for p in c.patterns)
+    ]
+    assert [scale.key for scale in find_scales(checkpoint)] == [name for name in expected if recognise(name)]
+    lost = [name for name in expected if recognise(name) is None and not FALSE_FRIENDS.search(name)]
+    assert lost == []
 
 
 def test_layer_is_none_without_a_number() -> None:
