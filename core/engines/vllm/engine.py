@@ -89,6 +89,10 @@ class Vllm:
             ) from None
 
     # ---------------------------------------------------------------------------------------------------- assumptions
+    def known_architectures(self) -> tuple[str, ...]:
+        """The architectures whose module trees are known for this release, sorted."""
+        return known_architectures(self.release.id)
+
     def settle(self, declaration: Declaration, wish: Wish) -> Settings:
         if wish.method is not None:
             self.get_backend(wish.method)
