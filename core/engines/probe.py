@@ -79,6 +79,7 @@ def probe(python: Path | str, *, timeout: float = DEFAULT_TIMEOUT, progress: Pro
 
 
 def _interpreter(path: Path) -> Path:
+    path = Path.cwd() / path  # not resolved: a link in bin/ tells the environment
     if path.is_dir():
         for name in ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe"):
             if (path / name).is_file():
@@ -86,7 +87,7 @@ def _interpreter(path: Path) -> Path:
         raise UsageError("is a folder without a Python", path=path, remedy="Name an environment, or its bin/python")
     if not path.is_file():
         raise UsageError("there is no such Python", path=path, remedy="Name the environment's bin/python")
-    return path if path.is_absolute() else Path.cwd() / path  # not resolved: a link in bin/ tells the environment
+    return path
 
 
 # ---------------------------------------------------------------------------------------------------------- the process
