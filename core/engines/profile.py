@@ -40,7 +40,10 @@ class Wish:
 
 
 class EngineProfile(Protocol):
-    """One engine version. ``id`` is what the command line takes, ``how_checked`` how its answers were compared."""
+    """One engine version. ``id`` is what the command line takes, ``how_checked`` how its answers were compared.
+
+    ``verifiable``: KVScope can run this engine's loader (:mod:`core.loading`) and compare.
+    """
 
     id: str
     name: str
@@ -48,6 +51,7 @@ class EngineProfile(Protocol):
     title: str
     source: str
     how_checked: str
+    verifiable: bool
 
     def known_architectures(self) -> tuple[str, ...]:
         """The architectures whose load this profile can follow, sorted."""

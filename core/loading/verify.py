@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 Weights = Literal["scales", "all"]
 
-ENGINES_WITH_LOADER = ("vllm-0.33.0",)
-
 LOAD_ERRORS = (ValueError, AttributeError, KeyError, AssertionError, RuntimeError, TypeError, IndexError)
 """What a loader raises over a checkpoint; anything else is a fault of this program, and is not caught."""
 
@@ -72,7 +70,7 @@ def setup_for(inspection: Inspection) -> Setup | None:
         UsageError: the inspection's engine has no loader here.
     """
     engine = get_engine(str(inspection.settings.engine.value))
-    if not isinstance(engine, Vllm) or engine.id not in ENGINES_WITH_LOADER:
+    if not isinstance(engine, Vllm) or not engine.verifiable:
         raise UsageError(
             f"the loader that KVScope runs is vLLM 0.33.0's, not {engine.title}'s",
             remedy="Verify with `--engine vllm-0.33.0`",

@@ -19,9 +19,10 @@ _STRIP_WIDTH = 100
 
 def text_report(inspection: Inspection) -> str:
     """Verdict first, then where, then why; about a screen for any checkpoint."""
+    engine = get_engine(str(inspection.settings.engine.value))
     lines = [
         f"{_MARKS[inspection.verdict.outcome]}: {inspection.verdict.text}",
-        "PREDICTED (run 'kvscope verify' to let the loader confirm it)",
+        "PREDICTED" + (" (run 'kvscope verify' to let the loader confirm it)" if engine.verifiable else ""),
         "",
         *_facts(inspection),
         "",

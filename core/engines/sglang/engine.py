@@ -39,6 +39,7 @@ class Sglang:
     """
 
     name = "SGLang"
+    verifiable = False
 
     def __init__(self, version: str, *, source: str, how_checked: str) -> None:
         self.version = version

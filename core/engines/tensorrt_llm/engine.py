@@ -38,6 +38,7 @@ class TensorrtLlm:
 
     id = "tensorrt-llm"
     name = "TensorRT-LLM"
+    verifiable = False
     version = "(PyTorch backend)"
     title = "TensorRT-LLM (PyTorch backend)"
     source = "TensorRT-LLM's public documentation, sources and tests"
