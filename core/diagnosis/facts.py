@@ -14,8 +14,9 @@ from core.diagnosis.case import Case
 from core.diagnosis.marks import marks
 from core.diagnosis.selection import Id, identity
 from core.diagnosis.thresholds import LARGEST_NUMBER, Thresholds
-from core.engines import ENGINES
+from core.engines import get_engine
 from core.engines.outcome import AttentionLayer, Delivery
+from core.errors import UsageError
 from core.naming.scales import KVScale
 
 Place = Literal["layer", "draft", "no cache"]
@@ -39,8 +40,11 @@ class Facts:
     def engine(self) -> str:
         """The engine for people: "vLLM 0.33.0"."""
         wanted = self.case.settings.engine.value or ""
-        profile = ENGINES.get(wanted)
-        return f"{profile.name} {profile.version}" if profile is not None else wanted or "the engine"
+        try:
+            profile = get_engine(wanted)
+        except UsageError:
+            return wanted or "the engine"
+        return f"{profile.name} {profile.version}"
 
     @cached_property
     def fp8_option(self) -> str:
