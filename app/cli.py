@@ -114,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("right", metavar="B")
     diff.add_argument("--json", action="store_true", help="print the rows as JSON")
 
+    probe = commands.add_parser("probe", parents=[common], help="read the vLLM that is installed on this machine")
+    probe.add_argument("--python", required=True, metavar="PATH", help="the Python it is installed for, or its folder")
+    probe.add_argument("--timeout", type=float, metavar="S", help="seconds it may take (default: 300)")
+    probe.add_argument("--all", action="store_true", help="name every method and class of a difference")
+    probe.add_argument("--json", action="store_true", help="print what was read, and the differences, as JSON")
+
     for name, text in (("engines", "list engines, methods and architectures"), ("conventions", "list conventions")):
         listing = commands.add_parser(name, parents=[common], help=text)
         listing.add_argument("--json", action="store_true")
@@ -368,6 +374,25 @@ def _engines(options: argparse.Namespace) -> int:
     return EXIT_FINE
 
 
+def _probe(options: argparse.Namespace) -> int:
+    from core.engines.installed import Installed
+    from core.engines.probe import DEFAULT_TIMEOUT, probe
+    from core.engines.saved import save
+    from core.report.contract import json_text
+    from core.report.probe import probe_as_data, probe_text
+
+    timeout = DEFAULT_TIMEOUT if options.timeout is None else options.timeout
+    if sys.stderr.isatty():
+        print(f"Reading the vLLM of {options.python}: at most {timeout:g} s ...", file=sys.stderr)
+    engine = Installed(probe(options.python, timeout=timeout))
+    file = save(engine.probed)
+    if options.json:
+        print(json_text(probe_as_data(engine, file)))
+    else:
+        print(probe_text(engine, file, full=options.all))
+    return EXIT_PROBLEMS if engine.differences or not engine.probed.reading.complete else EXIT_FINE
+
+
 def _conventions(options: argparse.Namespace) -> int:
     from core.naming.conventions import CONVENTIONS
     from core.report.contract import json_text
@@ -391,6 +416,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "export": _export,
     "verify": _verify,
     "diff": _diff,
+    "probe": _probe,
     "engines": _engines,
     "conventions": _conventions,
 }
