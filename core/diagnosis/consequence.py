@@ -75,7 +75,8 @@ def not_reached(facts: Facts) -> str:
         case "refused":
             return f"{facts.engine} refuses the model before it reads them."
         case "raises":
-            return f"{facts.engine} stops while loading, at {load.key}, before these values matter."
+            at = f", at {load.key}," if load.key else ""
+            return f"{facts.engine} stops while loading{at} before these values matter."
         case "unknown":
             return f"What {facts.engine} does with them is not known."
         case "loads":

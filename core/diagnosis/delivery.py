@@ -85,7 +85,7 @@ def load_raises(facts: Facts) -> Iterator[Finding]:
         "load-raises",
         keys=keys_of(alike) or ((load.key,) if load.key else ()),
         layers=layers_of(alike),
-        evidence=sentence(f"{load.key}{_road(delivery)}: {short(load.error)}"),
+        evidence=sentence((f"{load.key}{_road(delivery)}: " if load.key else "") + short(load.error)),
         consequence=f"{facts.engine} stops there{beyond}.",
         fix=fix,
         remedy=remedy,
