@@ -60,7 +60,7 @@ def test_every_action_stands_in_a_menu_and_has_a_slot(window: Window) -> None:
     for spec, action in window.actions_table.all():
         assert action.text()
         assert action.toolTip()
-        assert callable(getattr(window, f"_on_{spec.id}"))
+        assert callable(getattr(window.commands, spec.id))
         assert action.objectName() == spec.id
         assert spec.id in in_menus
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.digest import Row, Status
+from app.digest import Row
 from app.models.query import FIELDS, parse, quoted
+from app.status import Status
 
 
 def row(

@@ -1,0 +1,219 @@
+"""What each action does: one method for each id of :mod:`app.actions`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QFileDialog
+
+from app import text
+from app.theme.theme import MODES, Mode, theme
+
+if TYPE_CHECKING:
+    from app.window import Window
+
+
+class Commands(QObject):
+    """The slots behind menus, tool bar and shortcuts."""
+
+    def __init__(self, window: Window) -> None:
+        super().__init__(window)
+        self._window = window
+
+    def slot(self, name: str) -> Callable[[], None]:
+        """The method of an action."""
+        found: Callable[[], None] = getattr(self, name)
+        return found
+
+    def check_theme(self) -> None:
+        """Tick the theme in force in its menu."""
+        self._window.actions_table[f"theme_{theme().mode}"].setChecked(True)
+
+    def open_file(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(
+            self._window,
+            self.tr("Open a file"),
+            self._last_folder(),
+            self.tr("Checkpoints (*.safetensors *.json *.bin *.pt *.pth);;All files (*)"),
+        )
+        if chosen:
+            self._remember_folder(chosen)
+            self._window.open_path(chosen)
+
+    def open_folder(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(
+            self._window, self.tr("Open a checkpoint folder"), self._last_folder()
+        )
+        if chosen:
+            self._remember_folder(chosen)
+            self._window.open_path(chosen)
+
+    def _last_folder(self) -> str:
+        return self._window.settings.text("folder", str(Path.home()))
+
+    def _remember_folder(self, chosen: str) -> None:
+        self._window.settings.set_text("folder", str(Path(chosen).parent))
+
+    def close(self) -> None:
+        self._window.session.close()
+
+    def quit(self) -> None:
+        self._window.close()
+
+    def copy_key(self) -> None:
+        digest = self._window.session.digest
+        if digest is None:
+            return
+        chosen = self._window.workspace.selection.ids
+        ordered = [row.key or row.target for row in digest.rows if row.id in chosen]
+        ordered += sorted(name for name in chosen if name not in digest.by_id)
+        QGuiApplication.clipboard().setText("\n".join(ordered))
+        self._window.say(text.plural(len(ordered), self.tr("{count} key copied"), self.tr("{count} keys copied")))
+
+    def copy_row(self) -> None:
+        digest = self._window.session.digest
+        if digest is None:
+            return
+        from app.story import row_as_dict
+
+        chosen = self._window.workspace.selection.ids
+        rows = [row_as_dict(row) for row in digest.rows if row.id in chosen]
+        found = rows[0] if len(rows) == 1 else rows
+        QGuiApplication.clipboard().setText(json.dumps(found, indent=2, ensure_ascii=False))
+        self._window.say(
+            text.plural(len(rows), self.tr("{count} row copied as JSON"), self.tr("{count} rows copied as JSON"))
+        )
+
+    def copy_why(self) -> None:
+        self._window.workspace.why.refresh()
+        self._window.workspace.why.copy_text()
+        self._window.say(self.tr("Story copied"))
+
+    def find(self) -> None:
+        line = self._window.workspace.keys.filter
+        line.setFocus()
+        line.selectAll()
+
+    def clear_filter(self) -> None:
+        self._window.workspace.keys.clear_filter()
+
+    def all_tensors(self) -> None:
+        self._window.workspace.keys.set_all_tensors(self._window.actions_table["all_tensors"].isChecked())
+
+    def groups(self) -> None:
+        self._window.workspace.show_groups(on=self._window.actions_table["groups"].isChecked())
+
+    def show_problems(self) -> None:
+        self._window.workspace.show_tab("problems")
+
+    def show_backends(self) -> None:
+        self._window.workspace.show_tab("backends")
+
+    def show_plot(self) -> None:
+        self._window.workspace.show_tab("plot")
+
+    def show_export(self) -> None:
+        self._window.workspace.show_tab("export")
+
+    def show_gpu(self) -> None:
+        self._window.workspace.show_tab("gpu")
+
+    def show_log(self) -> None:
+        self._window.workspace.show_tab("log")
+
+    def theme_system(self) -> None:
+        self._set_theme("system")
+
+    def theme_light(self) -> None:
+        self._set_theme("light")
+
+    def theme_dark(self) -> None:
+        self._set_theme("dark")
+
+    def toggle_theme(self) -> None:
+        self._set_theme("light" if theme().colours.dark else "dark")
+
+    def _set_theme(self, mode: Mode) -> None:
+        if mode in MODES:
+            theme().set_mode(mode)
+            self._window.settings.set_text("theme", mode)
+            self.check_theme()
+
+    def reload(self) -> None:
+        self._window.session.reload()
+
+    def stop(self) -> None:
+        self._window.jobs.cancel_all()
+
+    def next_problem(self) -> None:
+        self._window.workspace.go_to_problem(1)
+
+    def previous_problem(self) -> None:
+        self._window.workspace.go_to_problem(-1)
+
+    def export(self) -> None:
+        self._window.workspace.show_tab("export")
+
+    def copy_report(self) -> None:
+        inspection = self._window.session.inspection
+        if inspection is not None:
+            from core.report import json_text, report
+
+            QGuiApplication.clipboard().setText(json_text(report(inspection)))
+            self._window.say(self.tr("Report copied as JSON"))
+
+    def save_report(self) -> None:
+        inspection = self._window.session.inspection
+        if inspection is None:
+            return
+        name = inspection.checkpoint.path.stem or "checkpoint"
+        chosen, _ = QFileDialog.getSaveFileName(
+            self._window,
+            self.tr("Save the report"),
+            str(Path(self._last_folder()) / f"{name}-kvscope.json"),
+            self.tr("JSON (*.json);;Text (*.txt);;HTML (*.html)"),
+        )
+        if not chosen:
+            return
+        from core.report import html_report, json_text, report, text_report
+
+        writers = {".txt": text_report, ".html": html_report}
+        path = Path(chosen)
+        writer = writers.get(path.suffix.lower())
+        try:
+            path.write_text(writer(inspection) if writer is not None else json_text(report(inspection)), "utf-8")
+        except OSError as error:
+            self._window.say(self.tr("{path} was not written: {error}").format(path=path, error=error.strerror))
+        else:
+            self._window.say(self.tr("Report saved to {path}").format(path=path))
+
+    def verify(self) -> None:
+        self._window.workspace.show_tab("gpu")
+        self._window.workspace.gpu.verify()
+
+    def reset_choices(self) -> None:
+        self._window.session.reset_choices()
+
+    def commands(self) -> None:
+        from app.dialogs import CommandPalette
+
+        CommandPalette(self._window.actions_table, self._window).open()
+
+    def clear_recent(self) -> None:
+        self._window.settings.clear_recent()
+        self._window.show_recent()
+
+    def shortcuts(self) -> None:
+        from app.dialogs import ShortcutHelp
+
+        ShortcutHelp(self._window.actions_table, self._window).open()
+
+    def about(self) -> None:
+        from app.dialogs import About
+
+        About(self._window).open()
