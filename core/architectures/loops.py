@@ -4,7 +4,7 @@
 engine's sources, and by hand where the survey cannot read a loop (``loops_by_hand.json``):
 
 ``loops``: module and class -> the steps every tensor goes through, in order. A step is a list: a word and its operands.
-``before``: module and class -> regular expressions that rename tensors before AutoWeightsLoader sees them.
+``before``: module and class -> the same kind of steps, which rename tensors before AutoWeightsLoader sees them.
 
 Variables hold names; ``name`` is the tensor's own. ``<old>`` and ``<new>`` stand for the row of a table. The words:
 
@@ -12,6 +12,7 @@ Variables hold names; ``name`` is the tensor's own. ``<old>`` and ``<new>`` stan
 ``break``                    leave the table, and its ``else`` steps too
 ``if`` condition steps else  ``else`` may be missing
 ``rows`` table steps else    for every row [old, new, condition?]; ``else`` runs when no row broke off
+``once`` steps               a loop of one round: ``next`` inside leaves it only
 ``take``                     leave the row unless ``<old>`` is in ``name``; replace it there with ``<new>``
 ``replace`` to from old new  every occurrence; a fifth operand 1 limits it to the first
 ``prefix``, ``suffix`` to from text; ``copy`` to from; ``flag`` variable value
@@ -27,6 +28,8 @@ Variables hold names; ``name`` is the tensor's own. ``<old>`` and ``<new>`` stan
 ``one element``              AssertionError unless the tensor has one element; ``squeeze``: its shape becomes ()
 ``first value``              only the first of all its values goes on
 ``one value``                ValueError unless the tensor has one element, which goes on alone
+``listed`` variable          noted as loaded: TypeError, later, when it is None
+``first match`` rows error   the first regular expression that is all of ``name`` rewrites it; ValueError without one
 ``split``                    the tensor is cut along its first dimension: IndexError without dimensions
 ``load`` how                 call the loader with the tensor alone, with its ``shard`` too, or the ``default`` loader
 ``give`` how                 look ``name`` up, take its loader and load: ``tensor``, ``shard`` (own loader), ``either``

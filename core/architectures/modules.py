@@ -25,7 +25,8 @@ UNCOUNTED = 128
 @dataclass(frozen=True, slots=True)
 class AutoLoader:
     """The module loads itself through AutoWeightsLoader. Before vLLM 0.33 it could leave names out by itself
-    (``skip_prefixes``, ``skip_containing``); since then rules of the mapper do.
+    (``skip_prefixes``, ``skip_containing``); since then rules of the mapper do. ``before`` renames ahead of the mapper,
+    where regular expressions cannot say how.
     """
 
     mapper: WeightsMapper
@@ -33,6 +34,7 @@ class AutoLoader:
     ignore_suffixes: tuple[str, ...] = ()
     skip_prefixes: tuple[str, ...] = ()
     skip_containing: tuple[str, ...] = ()
+    before: LoopLoader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,7 @@ class _Builder:
                     ignore_suffixes=tuple(loader.get("ignore_suffixes", ())),
                     skip_prefixes=tuple(loader.get("skip_prefixes", ())),
                     skip_containing=tuple(loader.get("skip_containing", ())),
+                    before=self._loop("before", loader.get("before", "")),
                 )
             case "fused_linear":
                 return FusedLinearLoader()
@@ -243,8 +246,7 @@ class _Builder:
         """The loader's rules. What it does to names before AutoWeightsLoader sees them stands first, as regexes: those
         are the first that a mapper applies.
         """
-        before_by_hand = {**_own_loaders()["before"], **(self._loops or {}).get("before", {})}
-        by_hand = before_by_hand.get(loader.get("before"), {})
+        by_hand = _own_loaders()["before"].get(loader.get("before"), {})
         rules = () if by_hand.get("replaces_mapper") else self._rules(loader.get("mapper", {}), cls)
         return WeightsMapper((*_regexes(by_hand), *rules))
 
@@ -277,12 +279,17 @@ class _Builder:
             return list(range(first, first + (positive(text_config_of(self._config), "num_nextn_predict_layers") or 0)))
         return [index for index, name in enumerate(self._kinds) if name == kind]
 
+    def _loop(self, part: str, of: str) -> LoopLoader | None:
+        if self._loops is None or of not in self._loops[part]:
+            return None
+        file, _, written = of.rpartition(".")
+        source = f"{self._title}, {file.replace('.', '/')}.py, {written}.load_weights"
+        return LoopLoader(source=source, steps=self._loops[part][of])
+
     def _own(self, loader: Mapping[str, Any], cls: str) -> OwnLoader | LoopLoader:
         of = loader["of"]
-        if self._loops is not None and of in self._loops["loops"]:
-            file, _, written = of.rpartition(".")
-            source = f"{self._title}, {file.replace('.', '/')}.py, {written}.load_weights"
-            return LoopLoader(source=source, steps=self._loops["loops"][of])
+        if (loop := self._loop("loops", of)) is not None:
+            return loop
         entry = _own_loaders()["loaders"].get(of)
         if entry is None:
             return OwnLoader(source=f"{of}.load_weights, not surveyed by hand")

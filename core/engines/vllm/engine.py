@@ -251,7 +251,8 @@ class Vllm:
             if backend is not None:
                 mapper |= backend.get_cache_scale_mapper()
                 mapper |= backend.get_checkpoint_weight_mapper()
-            mapper |= ROTARY_DROPPER
+            if not self.release.skip_containing:
+                mapper |= ROTARY_DROPPER
         by = architecture or "AutoWeightsLoader"
         renamed = [mapper.trace(name, by=by) for name in names]
         if self.release.first >= UNIFIED:

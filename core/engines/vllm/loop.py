@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,13 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A tensor that a loop hands to a parameter: the parameter's name and the tensor's shape at that moment."""
+    """A tensor that a loop hands to a parameter: the parameter's name and the tensor's shape at that moment. ``wraps``
+    is the exception the loop makes of one that the parameter raises.
+    """
 
     parameter: str
     shape: tuple[int, ...]
+    wraps: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,12 @@ class LoopRun:
         self._state = LoopState(around=around, shape=shape, names={"name": name})
         self._trace = trace
         self._warned = False
+        self._wraps = ""
+
+    def rename(self) -> str:
+        """The tensor's name after steps that only rename. Raises EngineError as the engine does."""
+        self._steps(self._loader.steps)
+        return self._state.text("name")
 
     def run(self) -> Given | Left:
         """Where the tensor ends. Raises EngineError as the engine does."""
@@ -79,7 +89,7 @@ class LoopRun:
         try:
             self._steps(self._loader.steps)
         except _Loaded:
-            return Given(str(self._state.parameter), self._state.shape)
+            return Given(str(self._state.parameter), self._state.shape, self._wraps)
         except _Foreign:
             return Left(self._last, f"{cls} takes such tensors apart for other layers")
         except _Next:
@@ -140,8 +150,30 @@ class LoopRun:
                 return
         self._steps(otherwise)
 
+    @_word("once")
+    def _once(self, steps: Steps) -> None:
+        try:
+            self._steps(steps)
+        except _Next:
+            return
+
+    @_word("listed")
+    def _listed(self, variable: str) -> None:
+        if self._state.names.get(variable) is None:
+            raise EngineError("TypeError", "sequence item 1: expected str instance, NoneType found")
+
+    @_word("first match")
+    def _first_match(self, rows: Sequence[Sequence[str]], error: str) -> None:
+        before = self._state.text("name", "__str__")
+        for pattern, new in rows:
+            if re.fullmatch(pattern, before):
+                self._rename("name", before, re.sub(pattern, new, before), pattern, new)
+                return
+        raise EngineError("ValueError", f"{error} {before}")
+
     @_word("try")
     def _try(self, steps: Steps, error: str) -> None:
+        self._wraps = error
         try:
             self._steps(steps)
         except EngineError as inside:

@@ -144,7 +144,8 @@ def _deliver(
             try:
                 kept = method.take(parameter, values, arrival.shape, layer.shape, setup.dtype)
             except EngineError as refused:
-                error, reason = refused, f"{target} does not take a tensor of shape {list(arrival.shape)}: {refused}"
+                error = EngineError(arrival.wraps, str(refused)) if arrival.wraps else refused
+                reason = f"{target} does not take a tensor of shape {list(arrival.shape)}: {refused}"
             else:
                 if kept is not None:
                     held[target] = kept

@@ -20,7 +20,8 @@ class Release:
     ``asks_cache_scale``: hand-written loaders ask ``get_cache_scale``, since there is no mapper yet. ``guarded``:
     ``maybe_remap_kv_scale_name`` leaves a name alone that is a parameter already. ``ignores_biases``: every
     AutoWeightsLoader passes over unexpected names that end in ``.bias``. ``plain_caches``: cache dtypes whose k and v
-    run at 1.0 whatever was loaded, as with a cache that is not quantized.
+    run at 1.0 whatever was loaded, as with a cache that is not quantized. ``skip_containing``: what every
+    AutoWeightsLoader leaves out by itself, where a rule of its mapper does not.
     """
 
     version: str
@@ -33,6 +34,7 @@ class Release:
     guarded: bool = True
     ignores_biases: bool = True
     plain_caches: tuple[str, ...] = ()
+    skip_containing: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -51,6 +53,7 @@ def _without(*missing: str) -> tuple[str, ...]:
 
 _NEW_IN_0_33 = ("nvfp4_ds_mla", "octave_k3v4", "octave_k3v3", "octave_k3v3_compact", "ultraquant_4bit", "nvfp4_4over6")
 
+_ROTARY = ("rotary_pos_emb.inv_freq", "rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 _TURBOQUANT = tuple(name for name in KV_CACHE_DTYPES if name.startswith("turboquant"))
 
 RELEASES = (
@@ -69,6 +72,7 @@ RELEASES = (
         backends=BACKENDS_0_27,
         kv_cache_dtypes=_without(*_NEW_IN_0_33),
         plain_caches=_TURBOQUANT,
+        skip_containing=_ROTARY,
     ),
     Release(
         version="0.25.0",
@@ -78,6 +82,7 @@ RELEASES = (
         backends=BACKENDS_0_25,
         kv_cache_dtypes=_without(*_NEW_IN_0_33),
         plain_caches=_TURBOQUANT,
+        skip_containing=_ROTARY,
     ),
     Release(
         version="0.23.0",
@@ -88,6 +93,7 @@ RELEASES = (
         kv_cache_dtypes=_without(*_NEW_IN_0_33, "int4_per_token_head"),
         ignores_biases=False,
         plain_caches=_TURBOQUANT,
+        skip_containing=_ROTARY,
     ),
     Release(
         version="0.22.1",
@@ -100,6 +106,7 @@ RELEASES = (
         guarded=False,
         ignores_biases=False,
         plain_caches=_TURBOQUANT,
+        skip_containing=_ROTARY,
     ),
 )
 """From new to old."""

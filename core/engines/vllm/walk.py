@@ -42,7 +42,8 @@ _LOADER_SOURCE = "vLLM 0.33.0, models/utils.py, AutoWeightsLoader"
 class Arrival:
     """Where a name ended. ``parameter`` is the full name of the parameter it reached, ``name`` the last full name
     looked for; ``ignored`` means that a loader skipped it without a word, ``dropped`` that a rule or a helper did.
-    ``shape`` is the tensor's shape as the parameter gets it: a loop may hand on only the first element.
+    ``shape`` is the tensor's shape as the parameter gets it: a loop may hand on only the first element. ``wraps`` is
+    the exception a loop makes of one that the parameter raises.
     """
 
     parameter: str | None
@@ -53,6 +54,7 @@ class Arrival:
     error: EngineError | None = None
     reason: str = ""
     shape: tuple[int, ...] = ()
+    wraps: str = ""
 
 
 class _Stop(Exception):
@@ -132,6 +134,7 @@ class Walk:
         self._mappers: dict[ModuleNode, tuple[WeightsMapper, tuple[str, ...]]] = {}
         self._parameters: dict[str, frozenset[str]] = {}
         self._shape: tuple[int, ...] = ()
+        self._wraps = ""
 
     @cached_property
     def has_mla(self) -> bool:
@@ -140,7 +143,7 @@ class Walk:
     def follow(self, name: str, shape: tuple[int, ...] = ()) -> Arrival:
         """Where a tensor of that name and shape ends."""
         steps: list[Step] = []
-        self._shape = shape
+        self._shape, self._wraps = shape, ""
         try:
             target = self._call(self.root, "", name, steps)
         except _Stop as stop:
@@ -149,7 +152,7 @@ class Walk:
             )
         except EngineError as error:
             return Arrival(None, steps[-1].after if steps else name, tuple(steps), error=error, reason=str(error))
-        return Arrival(target, target, tuple(steps), shape=self._shape)
+        return Arrival(target, target, tuple(steps), shape=self._shape, wraps=self._wraps)
 
     def mapper_of(self, node: ModuleNode) -> tuple[WeightsMapper, tuple[str, ...]]:
         """The mapper AutoWeightsLoader ends up with on that module, and the suffixes it ignores."""
@@ -163,7 +166,9 @@ class Walk:
                 mapper |= self.backend.get_cache_scale_mapper()
                 mapper |= self.backend.get_checkpoint_weight_mapper()
                 ignored.extend(self.backend.ignored_suffixes)
-            self._mappers[node] = (mapper | ROTARY_DROPPER, tuple(ignored))
+            if not self.release.skip_containing:
+                mapper |= ROTARY_DROPPER
+            self._mappers[node] = (mapper, tuple(ignored))
         return self._mappers[node]
 
     @staticmethod
@@ -191,11 +196,15 @@ class Walk:
                 return self._descend(node, node, "", prefix, name, steps)
 
     def _auto(self, node: ModuleNode, prefix: str, name: str, steps: list[Step]) -> str:
-        name = self._renamed(self.mapper_of(node)[0], node, name, steps)
         loader = node.loader
-        if isinstance(loader, AutoLoader) and (
+        if isinstance(loader, AutoLoader) and loader.before is not None:
+            around = _Around(walk=self, node=node, prefix=prefix, parameters=frozenset())
+            name = LoopRun(loader.before, around, name, self._shape, steps).rename()
+        name = self._renamed(self.mapper_of(node)[0], node, name, steps)
+        skipped = isinstance(loader, AutoLoader) and (
             name.startswith(loader.skip_prefixes) or any(part in name for part in loader.skip_containing)
-        ):
+        )
+        if skipped or any(part in name for part in self.release.skip_containing):
             raise _Stop(f"{node.cls}'s loader skips it", ignored=True, name=f"{prefix}.{name}".lstrip("."))
         return self._descend(node, node, "", prefix, name, steps)
 
@@ -280,7 +289,7 @@ class Walk:
         around = _Around(walk=self, node=node, prefix=prefix, parameters=self._parameters_below(node, prefix))
         end = LoopRun(loader, around, name, self._shape, steps).run()
         if isinstance(end, Given):
-            self._shape = end.shape
+            self._shape, self._wraps = end.shape, end.wraps
             return f"{prefix}.{end.parameter}" if prefix else end.parameter
         full = f"{prefix}.{end.name}" if prefix and end.name is not None else end.name
         raise _Stop(end.reason, ignored=not end.warned, name=full)
