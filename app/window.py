@@ -236,9 +236,9 @@ class Window(QMainWindow):
 def _import_core(progress: Progress) -> object:
     progress.start("importing")
     import app.workspace
-    from core.architectures import known_architectures
+    from core.engines import DEFAULT_ENGINE, get_engine
 
-    known_architectures()  # reads the survey that the architecture picker lists
+    get_engine(DEFAULT_ENGINE).known_architectures()  # reads the survey that the architecture picker lists
     return app.workspace
 
 

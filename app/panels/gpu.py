@@ -21,6 +21,7 @@ from app.selection import Selection
 from app.session import Session, cancelled
 from app.theme.palettes import Tone
 from app.theme.theme import theme
+from core.engines import DEFAULT_ENGINE, get_engine
 from core.errors import KVScopeError
 from core.progress import Progress
 
@@ -171,7 +172,7 @@ class GpuPanel(QWidget):
     def run(self) -> None:
         """Run the loader on the device chosen."""
         digest, device = self._digest, self.device.currentData()
-        if digest is None or self._running or not device:
+        if digest is None or self._running or not device or self._refusal():
             return
         self._running = True
         self._session.set_verification(None)
@@ -261,7 +262,9 @@ class GpuPanel(QWidget):
         self.steps_view.setVisible(done is not None)
         if done is None:
             self.steps.set_records(())
-            if self._running:
+            if self._refusal():
+                self._say(self._refusal(), "info", "neutral")
+            elif self._running:
                 self._say(self.tr("The loader runs …"), "play", "neutral")
             else:
                 self._say(
@@ -334,11 +337,22 @@ class GpuPanel(QWidget):
         self._right.setCurrentWidget(self._note)
 
     def _enable(self) -> None:
-        ready = self._digest is not None and self._devices is not None
+        ready = self._digest is not None and self._devices is not None and self._refusal() == ""
         self.device.setEnabled(self._devices is not None and not self._running)
         self.all_weights.setEnabled(not self._running)
         self.run_button.setEnabled(ready and not self._running)
         self.cancel_button.setVisible(self._running)
+
+    def _refusal(self) -> str:
+        """Why the loader cannot stand in for the chosen engine; "" where it can."""
+        if self._digest is None:
+            return ""
+        engine = get_engine(str(self._digest.inspection.settings.engine.value))
+        if engine.verifiable:
+            return ""
+        return self.tr(
+            "The loader that KVScope runs is that of {default}, not of {engine}: choose it to verify."
+        ).format(default=get_engine(DEFAULT_ENGINE).title, engine=engine.title)
 
     # --- what the user does
 

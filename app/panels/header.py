@@ -14,7 +14,6 @@ from app.panels.parts import Button
 from app.panels.pickers import Picker
 from app.session import Session
 from app.theme.theme import theme
-from core.architectures import known_architectures
 from core.backends import BACKENDS
 from core.engines import DEFAULT_ENGINE, ENGINES, get_engine
 from core.errors import KVScopeError
@@ -80,6 +79,8 @@ class Header(QWidget):
     def refresh(self) -> None:
         """Show each value in force, and where it came from."""
         inspection, choices = self._session.inspection, self._session.choices
+        known = get_engine(choices.engine or DEFAULT_ENGINE).known_architectures()
+        self.architecture.offer([(name, name) for name in known])
         if inspection is None:
             engine = choices.engine
             self.engine.show_choice(Choice(engine or DEFAULT_ENGINE, "chosen" if engine else "default"))
@@ -102,7 +103,6 @@ class Header(QWidget):
     def _offer(self) -> None:
         self.engine.offer([(engine.id, engine.title) for engine in ENGINES.values()], automatic=False)
         self.method.offer([(method, method) for method in sorted(BACKENDS)])
-        self.architecture.offer([(name, name) for name in known_architectures()])
         self.kv_cache_dtype.offer([(dtype, dtype) for dtype in KV_CACHE_DTYPES if dtype != "auto"])
         self.dtype.offer([(dtype, dtype) for dtype in _DTYPES])
 

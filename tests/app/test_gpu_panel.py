@@ -122,3 +122,16 @@ def test_verify_runs_as_soon_as_the_devices_are_known(window: Window, opened: Op
     idle()
     assert window.workspace.current_tab() == "gpu"
     assert window.workspace.banner.certainty.text() == "OBSERVED"
+
+
+def test_an_engine_whose_loader_is_not_here_says_so(listed: Window, idle: Idle) -> None:
+    listed.workspace.header.engine.pick("sglang-0.5.23")
+    idle()
+    panel = listed.workspace.gpu
+    assert not panel.run_button.isEnabled()
+    assert "choose it to verify" in panel.note
+    panel.run()
+    assert not listed.jobs.running()
+    listed.workspace.header.engine.pick("vllm-0.33.0")
+    idle()
+    assert panel.run_button.isEnabled()

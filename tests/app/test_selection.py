@@ -59,7 +59,7 @@ def test_every_view_sets_and_follows_the_one_selection(window: Window, opened: O
 
     canvas.points_chosen.emit(["model.layers.3.self_attn.k_proj.k_scale"], False)
     assert selection.ids == {"model.layers.3.self_attn.k_proj.k_scale"}
-    idle()
+    workspace.why.refresh()
     story = workspace.why.story
     assert story is not None
     assert story.row.layer == 3
