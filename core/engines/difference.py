@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from core.architectures import known_architectures
 from core.backends import Backend
 from core.backends.older import OUTPUT_SCALES
-from core.engines.probed import ProbedClass, ProbedMapper, Reading, release_reading
-from core.engines.vllm.releases import Release
+from core.engines.probed import ProbedClass, ProbedMapper, ProbedMethod, Reading, release_reading
+from core.engines.vllm.releases import RELEASES, Release
 from core.naming.mapper import ORDER, Rule, WeightsMapper
 
 Kind = Literal["method", "rule", "suffix", "renaming", "architecture", "mapper", "loader"]
@@ -130,14 +131,26 @@ def _methods(reading: Reading, release: Release) -> Iterator[Difference]:
             yield Difference(
                 kind="method", subject=name, change="changed", detail=f"{method.config_class} {does} get_cache_scale"
             )
-    for name in reading.methods.keys() - release.backends.keys():
-        yield Difference(
-            kind="method",
-            subject=name,
-            change="added",
-            detail=f"{reading.methods[name].config_class} is not known here",
-            consequence="names are mapped by its rules, the values that layers end with are unknown",
-        )
+    for name, method in reading.methods.items():
+        if name not in release.backends:
+            elsewhere = known_backend(name, method, release) is not None
+            yield Difference(
+                kind="method",
+                subject=name,
+                change="added",
+                detail=f"vLLM {release.version} does not have {method.config_class.rpartition('.')[2]}",
+                consequence="it is known from another version"
+                if elsewhere
+                else "names are mapped by its rules, the values that layers end with are unknown",
+            )
+
+
+def known_backend(name: str, probed: ProbedMethod, release: Release) -> Backend | None:
+    """The built-in backend of that method: the release's own, or another release's with the same config class."""
+    if name in release.backends:
+        return release.backends[name]
+    others = (other.backends[name] for other in RELEASES if name in other.backends)
+    return next((other for other in others if other.config_class == probed.config_class.rpartition(".")[2]), None)
 
 
 def _suffixes(name: str, backend: Backend, probed: Iterable[str]) -> Iterator[Difference]:
@@ -195,9 +208,6 @@ def _models(reading: Reading, release: Release) -> Iterator[Difference]:
     if known is None:
         return
     yield from _architectures(reading, known, release)
-    served: dict[str, list[str]] = {}
-    for architecture, name in reading.architectures.items():
-        served.setdefault(name, []).append(architecture)
     for name, before in known.classes.items():
         now = reading.classes.get(name)
         if now is not None:
@@ -228,13 +238,25 @@ def _architectures(reading: Reading, known: Reading, release: Release) -> Iterat
             )
     for name in now:
         if name not in before:
+            alias = alias_of(name, reading, known, known_architectures(release.id))
             yield Difference(
                 kind="architecture",
                 subject=name,
                 change="added",
-                detail=f"{now[name] or 'its class could not be read'}: its modules are not known here",
-                consequence="what becomes of its scales is unknown",
+                detail=f"vLLM {release.version} does not register it",
+                consequence="built by a class that is known" if alias is not None else "its modules are not known",
             )
+
+
+def alias_of(architecture: str, reading: Reading, known: Reading, surveyed: Collection[str]) -> str | None:
+    """An architecture with a known module tree that is built by the same class in both versions; None for one that
+    needs none, or has none. Transformers' own models share a class and are nested as they like.
+    """
+    cls = reading.architectures.get(architecture)
+    if cls is None or architecture in surveyed or cls.startswith("transformers."):
+        return None
+    same = (name for name in surveyed if known.architectures.get(name) == reading.architectures.get(name) == cls)
+    return min(same, default=None)
 
 
 def registered(reading: Reading) -> Mapping[str, str]:

@@ -13,16 +13,16 @@ from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from core.architectures import AutoLoader, FusedLinearLoader, ModuleNode
-from core.architectures.modules import Loader
+from core.architectures import ModuleNode, known_architectures
 from core.backends import Backend
 from core.backends.base import AttentionKind
 from core.backends.kv_method import KVMethod
-from core.engines.difference import Difference, differences_of, registered, same_rules, summary
+from core.engines.difference import Difference, alias_of, differences_of, known_backend, same_rules, summary
 from core.engines.outcome import Deliveries, Delivery, LoadResult
 from core.engines.probe import number_of
-from core.engines.probed import ProbedClass, ProbedEngine, ProbedMethod, Reading, release_reading
+from core.engines.probed import ProbedEngine, ProbedMethod, Reading, release_reading
 from core.engines.profile import Fed, Wish
+from core.engines.rebuilding import ContradictionError, Rebuilding, with_source
 from core.engines.saved import load_installed, saved_file
 from core.engines.vllm.engine import Vllm
 from core.engines.vllm.releases import NEWEST, Release, release_for
@@ -36,7 +36,9 @@ INSTALLED = "installed"
 
 
 class ProbedBackend(Backend):
-    """A backend with the rules of the installed vLLM. Without a built-in one it has no KV method: none is known."""
+    """A backend with the rules of the installed vLLM. Without a built-in one it is not ``complete``: whether it has a
+    KV method, and which, is not known.
+    """
 
     def __init__(self, method: str, probed: ProbedMethod, built_in: Backend | None, version: str) -> None:
         self._built_in = built_in
@@ -45,11 +47,12 @@ class ProbedBackend(Backend):
         self.title = built_in.title if built_in is not None else f"{method} ({self.config_class})"
         self.source = f"vLLM {version} as installed, {probed.config_class}"
         self.ignored_suffixes = probed.ignored_suffixes
-        self._cache_scales = _sourced(
+        self._cache_scales = with_source(
             probed.cache_scales.mapper if probed.cache_scales is not None else WeightsMapper(),
             f"{self.source}.get_cache_scale_mapper",
         )
-        self._checkpoint = _sourced(
+        self.complete = built_in is not None
+        self._checkpoint = with_source(
             probed.checkpoint.mapper if probed.checkpoint is not None else WeightsMapper(),
             f"{self.source}.get_checkpoint_weight_mapper",
         )
@@ -83,14 +86,27 @@ class Installed(Vllm):
         )
         self.how_checked = _compared(self.differences, base)
         known = release_reading(base.id)
-        self._rebuilding = _Rebuilding(reading, known) if known is not None else None
+        self._known = known
+        self._rebuilding = Rebuilding(reading, known) if known is not None else None
         self._reasons: dict[str, str] = {}
         self._rewritten: dict[str, tuple[str, ...]] = {}
 
     @cached_property
     def new_methods(self) -> frozenset[str]:
-        """The methods that the built-in profile does not know."""
-        return frozenset(self.release.backends.keys() - self.base.backends.keys())
+        """The methods of which only the rules are known."""
+        backends = self.release.backends.values()
+        return frozenset(each.method for each in backends if isinstance(each, ProbedBackend) and not each.complete)
+
+    def known_architectures(self) -> tuple[str, ...]:
+        """The architectures whose module trees are known, those that only the installed vLLM registers included."""
+        more = (name for name in self.probed.reading.architectures if self._alias(name) is not None)
+        return tuple(sorted({*super().known_architectures(), *more}))
+
+    def _alias(self, architecture: str) -> str | None:
+        """A known architecture that the installed vLLM builds by the same class, for one that is not known itself."""
+        if self._known is None:
+            return None
+        return alias_of(architecture, self.probed.reading, self._known, known_architectures(self.base.id))
 
     def settle(self, declaration: Declaration, wish: Wish) -> Settings:
         return replace(super().settle(declaration, wish), engine=Choice(self.id, "chosen", self.how_checked))
@@ -170,11 +186,11 @@ class Installed(Vllm):
                 f"the code by which {', '.join(rewritten)} load themselves was rewritten since vLLM "
                 f"{self.base.version}; it is followed as it was"
             )
+        if (alias := self._alias(architecture or "")) is not None:
+            notes.append(f"{architecture} is built by the same class as {alias}, whose modules are known")
         unread = self.probed.reading.unread_architectures.get(architecture or "")
-        if unread is not None:
-            known = release_reading(self.base.id)
-            if known is None or architecture not in known.unread_architectures:
-                notes.append(f"the installed vLLM could not be asked about {architecture} ({unread})")
+        if unread is not None and (self._known is None or architecture not in self._known.unread_architectures):
+            notes.append(f"the installed vLLM could not be asked about {architecture} ({unread})")
         return tuple(notes)
 
     # ---------------------------------------------------------------------------------------------------------- model
@@ -182,12 +198,13 @@ class Installed(Vllm):
         self, architecture: str, config: Mapping[str, Any], *, method: str | None, layers: int | None
     ) -> ModuleNode | None:
         """The built-in module tree, with the mappers of the installed vLLM; None where the two do not fit together."""
-        root = super().build(architecture, config, method=method, layers=layers)
+        known = self._alias(architecture) or architecture
+        root = super().build(known, config, method=method, layers=layers)
         if root is None or self._rebuilding is None:
             return root
         try:
-            rebuilt, self._rewritten[architecture] = self._rebuilding.model(architecture, root)
-        except _Contradiction as found:
+            rebuilt, self._rewritten[architecture] = self._rebuilding.model(known, root)
+        except ContradictionError as found:
             self._reasons[architecture] = str(found)
             return None
         return rebuilt
@@ -234,12 +251,10 @@ def _backends(reading: Reading, base: Release) -> Mapping[str, Backend]:
         name: backend for name, backend in base.backends.items() if name in reading.unread_methods
     }
     for name, probed in reading.methods.items():
-        built_in = base.backends.get(name)
+        built_in = known_backend(name, probed, base)
         backend = ProbedBackend(name, probed, built_in, reading.version)
-        if built_in is not None and _same(backend, built_in):
-            found[name] = built_in
-        else:
-            found[name] = backend
+        same = built_in is not None and name in base.backends and _same(backend, built_in)
+        found[name] = built_in if built_in is not None and same else backend
     return MappingProxyType(found)
 
 
@@ -248,116 +263,6 @@ def _same(left: Backend, right: Backend) -> bool:
         same_rules(left.get_cache_scale_mapper(), right.get_cache_scale_mapper())
         and same_rules(left.get_checkpoint_weight_mapper(), right.get_checkpoint_weight_mapper())
         and set(left.ignored_suffixes) == set(right.ignored_suffixes)
-    )
-
-
-def _sourced(mapper: WeightsMapper, source: str) -> WeightsMapper:
-    return WeightsMapper(tuple(replace(rule, source=source) for rule in mapper.rules))
-
-
-# -------------------------------------------------------------------------------------------------------------- models
-class _Contradiction(Exception):
-    """What was probed and the built-in module tree do not fit together."""
-
-
-class _Rebuilding:
-    """Turns built-in module trees into those of the installed version."""
-
-    def __init__(self, reading: Reading, known: Reading) -> None:
-        self._reading = reading
-        self._known = known
-        self._now, self._before = registered(reading), registered(known)
-        self._changed = frozenset(
-            name for name, found in reading.classes.items() if name in known.classes and known.classes[name] != found
-        )
-        self._by_name: dict[str, list[str]] = {}
-        for name in known.classes:
-            self._by_name.setdefault(name.rpartition(".")[2], []).append(name)
-
-    def model(self, architecture: str, root: ModuleNode) -> tuple[ModuleNode, tuple[str, ...]]:
-        """The tree with the mappers as they are there, and the classes in it whose code was rewritten.
-
-        Raises _Contradiction where the tree cannot be right for that version.
-        """
-        there = f"the installed vLLM {self._reading.version}"
-        if architecture in self._before and architecture not in self._now:
-            raise _Contradiction(f"{there} does not register {architecture}")
-        old, new = self._before.get(architecture, ""), self._now.get(architecture, "")
-        if old and new and old != new:
-            raise _Contradiction(
-                f"{there} builds {architecture} as {new}, which is not known; vLLM {self._known.version} builds it as "
-                f"{old}"
-            )
-        if not self._changed:
-            return root, ()
-        done: dict[tuple[ModuleNode, str], ModuleNode] = {}
-        rewritten: dict[str, None] = {}
-        return self._node(root, new or old, done, rewritten), tuple(rewritten)
-
-    def _node(
-        self,
-        node: ModuleNode,
-        expected: str,
-        done: dict[tuple[ModuleNode, str], ModuleNode],
-        rewritten: dict[str, None],
-    ) -> ModuleNode:
-        """``expected`` is the class that the registry names, or the file that the parent's class stands in."""
-        if next(node.attention_layers(), None) is None:
-            return node  # no scale ends below: a vision tower may load itself as it likes
-        key = (node, expected)
-        if key not in done:
-            name = self._name(node.cls, expected)
-            loader = node.loader
-            if name in self._changed and loader is not None and not isinstance(loader, FusedLinearLoader):
-                loader = self._loader(name, loader)
-                if self._known.classes[name].source != self._reading.classes[name].source:
-                    rewritten[name] = None
-            file = name.rpartition(".")[0] if name is not None else expected
-            children = {part: self._node(child, file, done, rewritten) for part, child in node.children.items()}
-            same = loader is node.loader and all(children[part] is child for part, child in node.children.items())
-            done[key] = node if same else replace(node, loader=loader, children=children)
-        return done[key]
-
-    def _name(self, cls: str, expected: str) -> str | None:
-        """The full name of a module class, which module trees give without its file; None where it is ambiguous."""
-        for name in (expected, f"{expected}.{cls}"):
-            if name.endswith(f".{cls}") and name in self._known.classes:
-                return name
-        found = self._by_name.get(cls, ())
-        return found[0] if len(found) == 1 else None
-
-    def _loader(self, name: str, loader: Loader) -> Loader:
-        before, now = self._known.classes[name], self._reading.classes[name]
-        there = f"the installed vLLM {self._reading.version}"
-        if isinstance(loader, AutoLoader) and before.handed is not None and now.handed is not None:
-            return self._handed(name, loader, before.handed, now.handed)
-        if before.passes != now.passes:
-            raise _Contradiction(
-                f"{name} loads itself in another way in {there} than in vLLM {self._known.version}, whose way alone "
-                "is known"
-            )
-        if isinstance(loader, AutoLoader) and now.passes == "other" and not _same_mapper(before, now):
-            raise _Contradiction(f"{name} has another mapper in {there}, and only running code shows how it is used")
-        return loader
-
-    def _handed(self, name: str, loader: AutoLoader, before: WeightsMapper, now: WeightsMapper) -> AutoLoader:
-        """The loader with its new mapper; what happens to names ahead of the mapper stays."""
-        if same_rules(before, now):
-            return loader
-        known = {(rule.kind, rule.pattern) for rule in before.rules}
-        ahead = tuple(rule for rule in loader.mapper.rules if (rule.kind, rule.pattern) not in known)
-        version = self._reading.version
-        if not same_rules(WeightsMapper((*ahead, *before.rules)), loader.mapper):
-            raise _Contradiction(f"the mapper of {name} changed in the installed vLLM {version}, and so did its use")
-        source = f"vLLM {version} as installed, {name}'s own mapper"
-        return replace(loader, mapper=WeightsMapper((*ahead, *_sourced(now, source).rules)))
-
-
-def _same_mapper(left: ProbedClass, right: ProbedClass) -> bool:
-    empty = WeightsMapper()
-    return same_rules(
-        left.mapper.mapper if left.mapper is not None else empty,
-        right.mapper.mapper if right.mapper is not None else empty,
     )
 
 

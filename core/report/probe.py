@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from core.diagnosis.wording import plural
-from core.engines.difference import Difference, same_rules
+from core.engines.difference import Difference, Kind, same_rules
 from core.engines.installed import INSTALLED, Installed
 from core.naming.mapper import WeightsMapper
 
 SCHEMA = "kvscope.probe-report/1"
-_SUBJECTS = 6
+_SUBJECTS, _ROWS = 6, 8
 
 
 def probe_as_data(engine: Installed, file: Path) -> dict[str, Any]:
@@ -77,13 +77,17 @@ def _distinct(engine: Installed) -> int:
 
 
 def _grouped(differences: Iterable[Difference], *, full: bool) -> list[str]:
-    groups: dict[tuple[str, str], list[str]] = {}
-    for difference in differences:
-        groups.setdefault((difference.text, difference.consequence), []).append(difference.subject)
+    groups: dict[Kind, dict[tuple[str, str], list[str]]] = {}
+    for each in differences:
+        groups.setdefault(each.kind, {}).setdefault((each.text, each.consequence), []).append(each.subject)
     lines = []
-    for (text, consequence), subjects in groups.items():
-        lines.append(f"  {text}" + (f" ({consequence})" if consequence else ""))
-        lines.append(f"      {_listed(subjects, full=full)}")
+    for kind, rows in groups.items():
+        shown = list(rows.items()) if full else list(rows.items())[:_ROWS]
+        for (text, consequence), subjects in shown:
+            lines.append(f"  {text}" + (f" ({consequence})" if consequence else ""))
+            lines.append(f"      {_listed(subjects, full=full)}")
+        if len(rows) > len(shown):
+            lines.append(f"  {kind}: {len(rows) - len(shown)} more, which --all lists")
     return lines
 
 
