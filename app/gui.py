@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QApplication
 
+from app.garbage import GuiThreadCollector
 from app.session import Choices
 from app.settings import APPLICATION, ORGANIZATION, Settings
 from app.theme.theme import MODES, theme
@@ -50,6 +51,8 @@ def make_application(arguments: Sequence[str]) -> QApplication:
     """The QApplication with name, icon and theme."""
     existing = QApplication.instance()
     application = existing if isinstance(existing, QApplication) else QApplication(list(arguments))
+    if application.findChild(GuiThreadCollector) is None:
+        GuiThreadCollector(application)
     application.setOrganizationName(ORGANIZATION)
     application.setApplicationName(APPLICATION)
     application.setApplicationDisplayName("KVScope")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,20 @@ SAMPLES = (
     "llmcompressor/llama-attn_fp8_tensor",
 )
 Open = Callable[[str], Window]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_collection_in_jobs() -> Iterator[None]:
+    """As in the running application (app/garbage.py): widgets are collected in this thread alone, between tests."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,0 +1,36 @@
+"""Python's cyclic garbage collector, kept to the GUI thread.
+
+CPython collects wherever an allocation happens to cross its threshold, also in a job's thread. Widgets are full of
+cycles; one that is collected there is deleted there, and Qt crashes. So automatic collection is off, and a timer of the
+GUI thread collects by the interpreter's own thresholds.
+"""
+
+from __future__ import annotations
+
+import gc
+
+from PySide6.QtCore import QObject, QTimer
+
+INTERVAL_MS = 500
+
+
+class GuiThreadCollector(QObject):
+    """Collects garbage in the thread that made it, as long as it lives."""
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        gc.disable()
+        self._timer = QTimer(self)
+        self._timer.setInterval(INTERVAL_MS)
+        self._timer.timeout.connect(self.collect_due)
+        self._timer.start()
+
+    def collect_due(self) -> None:
+        """Collect the oldest generation that is over its threshold; nothing when none is."""
+        due = [
+            generation
+            for generation, (count, threshold) in enumerate(zip(gc.get_count(), gc.get_threshold(), strict=True))
+            if threshold and count > threshold
+        ]
+        if due:
+            gc.collect(due[-1])
