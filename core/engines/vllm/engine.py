@@ -128,7 +128,7 @@ class Vllm:
 
     def _architecture(self, declaration: Declaration, wish: Wish) -> Choice:
         if wish.architecture is not None:
-            if wish.architecture not in known_architectures(self.release.id):
+            if wish.architecture not in self.known_architectures():
                 raise UsageError(
                     f"the architecture {wish.architecture!r} is not known for {self.title}",
                     remedy="Run 'kvscope engines' for the list",
