@@ -28,12 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
-    known = _COMMANDS.keys()
+    known = COMMANDS.keys()
     if not arguments or (arguments[0] not in known and arguments[0] not in ("-h", "--help", "--version")):
         arguments.insert(0, "open")
     options = parser.parse_args(arguments)
     try:
-        return _COMMANDS[options.command](options)
+        return COMMANDS[options.command](options)
     except KVScopeError as error:
         if options.debug:
             raise
@@ -409,7 +409,7 @@ def _conventions(options: argparse.Namespace) -> int:
     return EXIT_FINE
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "open": _open,
     "check": _check,
     "map": _map,
