@@ -4,11 +4,13 @@ The facts are data in ``resources/architectures``, written by ``survey_vllm.py``
 models of ``configs.json``:
 
 ``vllm-<version>.json`` (schema ``kvscope.modules/2``)
-    ``architectures``: name -> ``root`` (a module class) and ``surveyed`` ("executed": the model was really built).
+    ``architectures``: name -> ``root`` (a module class) and ``surveyed`` (see :func:`how_surveyed`).
     ``not_surveyed``: name -> why the model could not be built; nothing is known of it.
+    ``language_models``: ``model_type`` -> architecture, where a text config names none.
     ``modules``: module class -> ``children`` (name -> class) or ``each`` (layer kind -> class, "*" for all kinds, with
     ``count``: "layer_kinds", the config fields that hold the number, or the number); ``parameters`` (names);
     ``attention`` ("Attention" or "MLAAttention": it has a KV cache), ``quantized`` false where it gets no quant config;
+    ``chosen_by_config`` (the language model that a text config names stands here, this one if it names none);
     ``quant_config`` (true: the attribute holds the config, false: the attribute is None, absent: no attribute);
     ``loader``: how the class loads its own weights: ``auto`` (AutoWeightsLoader with ``mapper``, ``ignore_prefixes``,
     ``ignore_suffixes``, before vLLM 0.33 also ``skip_prefixes`` and ``skip_containing``, and ``before``: where it

@@ -160,8 +160,14 @@ def build_model(
     if known is None:
         return None
     kinds = layer_kinds(config) or (FULL,) * (layers or 0)
-    builder = _Builder(engine, config, kinds, method)
-    return builder.build(known["root"])
+    try:
+        return _Builder(engine, config, kinds, method).build(known["root"])
+    except _UnknownLanguageModelError:
+        return None
+
+
+class _UnknownLanguageModelError(Exception):
+    """The text config chooses a language model that was not surveyed."""
 
 
 def _stand_in(kind: str, each: Mapping[str, str]) -> str:
@@ -176,6 +182,7 @@ def _stand_in(kind: str, each: Mapping[str, str]) -> str:
 class _Builder:
     def __init__(self, engine: str, config: Mapping[str, Any], kinds: tuple[str, ...], method: str | None) -> None:
         self._title = engine.replace("vllm-", "vLLM ")
+        self._engine = engine
         self._modules = _survey(engine)["modules"]
         self._loops = _loops(engine)
         self._config = config
@@ -199,7 +206,7 @@ class _Builder:
 
     def _children(self, entry: Mapping[str, Any]) -> Mapping[str, ModuleNode]:
         if "each" not in entry:
-            return {name: self.build(key) for name, key in entry.get("children", {}).items()}
+            return {name: self.build(self._chosen(key)) for name, key in entry.get("children", {}).items()}
         each = entry["each"]
         if entry["count"] == "layer_kinds":
             found = {}
@@ -214,6 +221,22 @@ class _Builder:
         else:
             count = next((number for name in entry["count"] if (number := self._number(name)) is not None), UNCOUNTED)
         return {str(index): self.build(each["*"]) for index in range(count)}
+
+    def _chosen(self, key: str) -> str:
+        """The module to build for ``key``: another one where the model takes the language model its text config names,
+        and that is not the surveyed one (vLLM 0.33.0, ``init_vllm_registered_model``).
+        """
+        if not self._modules[key].get("chosen_by_config"):
+            return key
+        survey = _survey(self._engine)
+        text = text_config_of(self._config)
+        named = text.get("architectures") or [survey.get("language_models", {}).get(text.get("model_type"))]
+        name = named[0] if isinstance(named, list) else None
+        if name is None or name == self._modules[key]["class"]:
+            return key
+        if name not in survey["architectures"]:
+            raise _UnknownLanguageModelError(name)
+        return str(survey["architectures"][name]["root"])
 
     def _number(self, dotted: str) -> int | None:
         value: Any = self._config

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from typing import cast
 
 import torch
 from torch import nn
@@ -36,6 +37,11 @@ class OwnLoadedModule(nn.Module):
         Raises:
             KeyError: a name is no parameter, and this loop does not skip such names.
         """
+        rename = self.loader.mapper.map_name
+        weights = ((new, tensor) for name, tensor in weights if (new := rename(name)) is not None)
+        if below := self.loader.hands_to:
+            child = cast("OwnLoadedModule", self.get_submodule(below))
+            return {f"{below}.{name}" for name in child.load_weights(weights)}
         parameters = dict(self.named_parameters())
         experts = {path: module for path, module in self.named_modules() if isinstance(module, ExpertWeights)}
         loaded: set[str] = set()
@@ -65,7 +71,7 @@ class OwnLoadedModule(nn.Module):
         loader = self.loader
         if any(part in name for part in loader.skip_containing) or self._is_draft(name):
             return None
-        if loader.remap == "first" and ("scale" in name or "zero_point" in name):
+        if loader.remap == "first" and any(part in name for part in loader.remap_if):
             first = self._remap(name, parameters)
             if first is None:
                 return None

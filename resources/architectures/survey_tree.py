@@ -19,6 +19,8 @@ PROBES = (
     "bert.encoder.layer.0.attention.self.k_scale",
     "roberta.encoder.layer.0.attention.self.k_scale",
 )
+COUNTED = {".mixer.attn": ["n_recurrent_loops"]}
+"""Lists of attention layers that are counted by a field of the config: by the end of their path."""
 
 
 def rules_of(mapper: Any) -> dict[str, Any]:
@@ -28,15 +30,16 @@ def rules_of(mapper: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in ("regex", "substr", "stacked", "prefix", "suffix"):
         pairs = []
-        for pattern, new in getattr(mapper, f"orig_to_new_{kind}").items():
+        for pattern, new in getattr(mapper, f"orig_to_new_{kind}", {}).items():
             text = pattern.pattern if kind == "regex" else pattern
             pairs.append([text, *new] if kind == "stacked" else [text, new])
         if pairs:
             found[kind] = pairs
-    if mapper.orig_to_new_renaming:
+    renaming = getattr(mapper, "orig_to_new_renaming", None) or getattr(mapper, "orig_to_new_renamings", None)
+    if renaming:
         found["renaming"] = [
             [source, target]
-            for rule in mapper.orig_to_new_renaming
+            for rule in renaming
             for source, target in zip(rule.source_patterns, rule.target_patterns, strict=True)
         ]
     return found
@@ -98,20 +101,16 @@ class Tree:
 
     def repeated(self, items: list[str], path: str) -> dict[str, Any]:
         """A list of layers as one entry for each kind, and how to count them from a config."""
-        attends = any(self.attention_below(item) for item in items)
-        count: Any = "layer_kinds"
-        if "vision" in path or "visual" in path:
-            count = ["vision_config.num_hidden_layers", "vision_config.depth"]
-        elif "audio" in path:
-            count = ["audio_config.num_hidden_layers"]
-        elif "encoder" in path.split("."):
-            count = ["encoder_layers", "num_layers"]
-        elif len(self._kinds) != len(items):
-            count = []
-        if count != "layer_kinds":
-            if attends and len(set(items)) > 1:
-                raise ValueError(f"{path}: {len(items)} unequal attention layers for {len(self._kinds)} layers")
-            return {"each": {"*": items[-1]}, "count": len(items) if attends and not count else count}
+        counted = len(self._kinds) == len(items)
+        if any(self.attention_below(item) for item in items):
+            hint = next((fields for place, fields in COUNTED.items() if path.endswith(place)), None)
+            if hint is not None or not counted:
+                if len(set(items)) > 1:
+                    raise ValueError(f"{path}: {len(items)} unequal attention layers for {len(self._kinds)} layers")
+                return {"each": {"*": items[-1]}, "count": hint or len(items)}
+        elif "vision" in path or "visual" in path or "audio" in path or not counted:
+            tower = "audio" if "audio" in path else "vision"
+            return {"each": {"*": items[-1]}, "count": [f"{tower}_config.num_hidden_layers", f"{tower}_config.depth"]}
         each: dict[str, str] = {}
         for kind, item in zip(self._kinds, items, strict=True):
             # Dense and expert layers differ outside attention only: the last one stands for both.
@@ -133,7 +132,10 @@ class Tree:
             return {"kind": "fused_linear"}
         note = self._watch(module, ())
         if note is None:
-            return {"kind": "own", "of": written_in(module)}
+            own: dict[str, Any] = {"kind": "own", "of": written_in(module)}
+            if rules := rules_of(getattr(module, "hf_to_vllm_mapper", None)):
+                own["mapper"] = rules
+            return own
         names = note.pop("names")
         for probe in PROBES:
             if self._watch(module, (probe,)) != {**note, "names": [*names, probe]}:
@@ -150,7 +152,11 @@ class Tree:
         original = AutoWeightsLoader.load_weights
 
         def record(loader: Any, weights: Any, *, mapper: Any = None) -> set[str]:
-            names = [name for name, _ in weights]
+            names: list[str] = []
+            try:
+                names.extend(name for name, _ in weights)
+            except Exception as error:  # noqa: BLE001  (it misses tensors that a real checkpoint has)
+                print(f"  {type(module).__name__}.load_weights on {len(probes)} probes: {error!r}", file=sys.stderr)
             if loader.module is module:
                 note: dict[str, Any] = {"kind": "auto", "names": names}
                 if rules := rules_of(mapper):
@@ -159,6 +165,12 @@ class Tree:
                     note["ignore_prefixes"] = list(loader.ignore_unexpected_prefixes)
                 if loader.ignore_unexpected_suffixes:
                     note["ignore_suffixes"] = list(loader.ignore_unexpected_suffixes)
+                # vLLM before 0.33: names to leave out; every loader has the four rotary ones.
+                if prefixes := getattr(loader, "skip_prefixes", ()):
+                    note["skip_prefixes"] = list(prefixes)
+                rotary = getattr(loader, "ROTARY_EMBEDS_UNUSED_WEIGHTS", ())
+                if parts := [part for part in getattr(loader, "skip_substrs", ()) if part not in rotary]:
+                    note["skip_containing"] = parts
                 seen.append(note)
             return set()
 
@@ -185,15 +197,7 @@ class Tree:
             if getattr(module, "quant_config", None) is None and entry["attention"] == "Attention":
                 entry["quantized"] = False
             return self.intern(entry)
-        if loader := self.loader(module):
-            entry["loader"] = by_kind(loader, self._kinds)
-        if hasattr(module, "quant_config"):
-            entry["quant_config"] = module.quant_config is not None
-        passing = getattr(module, "_non_persistent_buffers_set", ())
-        names = [name for name, _ in module.named_parameters(recurse=False) if name not in SCALES]
-        names += [name for name, _ in module.named_buffers(recurse=False) if name not in passing]
-        if names:
-            entry["parameters"] = sorted(names)
+        entry |= self._facts(module)
         children: dict[str, Any] = {}
         named = list(module.named_children())
         if isinstance(module, nn.ModuleList) and named and all(name.isdigit() for name, _ in named):
@@ -208,6 +212,22 @@ class Tree:
         if children:
             entry["children"] = children
         return self.intern(entry)
+
+    def _facts(self, module: Any) -> dict[str, Any]:
+        """What an entry says of a module apart from its children."""
+        facts: dict[str, Any] = {}
+        if loader := self.loader(module):
+            facts["loader"] = by_kind(loader, self._kinds)
+        if getattr(module, "chosen_by_config", False):
+            facts["chosen_by_config"] = True
+        if hasattr(module, "quant_config"):
+            facts["quant_config"] = module.quant_config is not None
+        passing = getattr(module, "_non_persistent_buffers_set", ())
+        names = [name for name, _ in module.named_parameters(recurse=False) if name not in SCALES]
+        names += [name for name, _ in module.named_buffers(recurse=False) if name not in passing]
+        if names:
+            facts["parameters"] = sorted(names)
+        return facts
 
 
 def intern(modules: dict[str, dict[str, Any]], node: dict[str, Any]) -> str:

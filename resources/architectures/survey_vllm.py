@@ -7,8 +7,10 @@ Run it with the Python of an environment in which vLLM and its CPU test harness 
 HARNESS is a Python file that offers ``cpu_patches()``, ``build_vllm_config(path, kv_cache_dtype, dtype=...)``,
 ``stub_quant(quant_config)`` and ``init_dist()``. CONFIGS holds ``configs``: architecture -> the config.json of a tiny
 model (``{"like": other}`` takes another entry's, with further keys replacing its own; ``architectures`` is filled in).
-Every model is built for real in a worker process, twenty to a process; a crash costs one architecture, and what could
-not be built is listed under ``not_surveyed`` with the reason. ``--only`` surveys those alone and keeps the rest of OUT.
+and ``left_out``: architecture -> why it is not to be surveyed. Every model is built for real in a worker process,
+twenty to a process; a crash costs one architecture, and what could not be built is listed under ``not_surveyed`` with
+the reason, unless the engine registers the same class under another name as well, which then stands for it. ``--only``
+surveys those alone and keeps the rest of OUT. With timm installed, a few models with such vision towers can be built.
 
 Recorded are the module tree, every module's own loader with the mapper it passes, and the places where
 ``quant_config`` is visible. The schema of the result is described in ``core/architectures/__init__.py``.
@@ -112,6 +114,9 @@ def main() -> None:
         return
     before = json.loads(given.out.read_text()) if given.only and given.out.exists() else {}
     names = given.only or list(configs)
+    left_out: dict[str, str] = json.loads(given.configs.read_text()).get("left_out", {})
+    registered: dict[str, list[str]] = {}
+    language_models: dict[str, str] = before.get("language_models", {})
     modules: dict[str, dict[str, Any]] = {}
     architectures: dict[str, Any] = {}
     failed = {name: why for name, why in before.get("not_surveyed", {}).items() if name not in names}
@@ -121,15 +126,27 @@ def main() -> None:
             architectures[name] = {**known, "root": merge(modules, {**before, "root": known["root"]})}
     for told in survey(given.harness, given.configs, names):
         version = told.get("version", version)
+        registered |= told.get("registered", {})
+        language_models |= told.get("language_models", {})
         if "root" in told:
-            architectures[told["name"]] = {"root": merge(modules, told), "surveyed": "executed"}
+            architectures[told["name"]] = {"root": merge(modules, told), "surveyed": told["surveyed"]}
         elif "failed" in told:
             failed[told["name"]] = told["failed"]
             print(f"not surveyed: {told['name']}: {told['failed']}", file=sys.stderr)
+    for name, cls in registered.items():
+        if name in architectures:
+            continue
+        twin = next((other for other in architectures if registered.get(other) == cls), None)
+        if twin is None or name in left_out or cls[0] == "transformers":  # whose models are transformers' own
+            failed[name] = left_out.get(name) or failed.get(name) or "no small model of it was made"
+        else:
+            architectures[name] = {"root": architectures[twin]["root"], "surveyed": f"alias of {twin}"}
+            failed.pop(name, None)
     result = {
         "schema": "kvscope.modules/2",
         "engine": f"vllm-{version}",
         "architectures": dict(sorted(architectures.items())),
+        "language_models": dict(sorted(language_models.items())),
         "not_surveyed": dict(sorted(failed.items())),
         "modules": modules,
     }

@@ -18,7 +18,9 @@ from resources.architectures.survey_tree import Tree
 FIRST = "MixtralForCausalLM"
 """Every process sets vLLM's process groups up for a mixture of experts, so that any model may follow."""
 
-GPU_LIBRARIES = ("cuda", "cutlass")
+ABSENT = ("cuda", "cutlass", "torchaudio")
+"""Packages that models import, and that need not be there to build one."""
+
 QUANTIZATION = {
     "quant_method": "modelopt",
     "quant_algo": "FP8",
@@ -35,13 +37,14 @@ def work(harness_path: str, configs: Mapping[str, Mapping[str, Any]], names: lis
         answers.write(json.dumps(facts) + "\n")
         answers.flush()
 
+    harness = _harness(harness_path)  # first: it also sets the environment that vLLM reads when it is imported
     import vllm
+    from vllm.model_executor.models.registry import _VLLM_MODELS
 
-    harness = _harness(harness_path)
     harness.cpu_patches()
     gpu_stand_ins()
     build(harness, configs[FIRST])
-    tell(version=vllm.__version__)
+    tell(version=vllm.__version__, registered=_VLLM_MODELS, language_models=language_models())
     for name in names:
         tell(starts=name)
         try:
@@ -57,7 +60,10 @@ def work(harness_path: str, configs: Mapping[str, Mapping[str, Any]], names: lis
             if built != [name]:
                 tell(name=name, failed=f"vLLM built {built} instead")
                 continue
-            tell(name=name, root=root, modules=tree.modules)
+            file, package = type(model).__module__, _VLLM_MODELS[name][0]
+            elsewhere = package.startswith("vllm.models.") and (not file.startswith(package) or ".cpu." in file)
+            surveyed = "executed: the engine's implementation for CPUs" if elsewhere else "executed"
+            tell(name=name, root=root, modules=tree.modules, surveyed=surveyed)
 
 
 def build(harness: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -92,15 +98,14 @@ def stand_in(config: Mapping[str, Any]) -> None:
         return known(**value) if known is not None else Plain(**value)
 
     class Plain(PretrainedConfig):  # type: ignore[misc]
-        def __init__(self, **fields: Any) -> None:
-            nested = {
-                name: construct(value)
-                for name, value in fields.items()
-                if name.endswith("_config") and name not in ("quantization_config", "generation_config")
-            }
-            super().__init__(**{name: value for name, value in fields.items() if name not in nested})
-            for name, value in nested.items():
-                setattr(self, name, value)
+        def __post_init__(self, **fields: Any) -> None:
+            plain = ("quantization_config", "generation_config")
+            super().__post_init__(
+                **{
+                    name: construct(value) if name.endswith("_config") and name not in plain else value
+                    for name, value in fields.items()
+                }
+            )
 
     kind = config.get("model_type")
     if kind and kind not in CONFIG_MAPPING and kind not in _CONFIG_REGISTRY:
@@ -108,8 +113,9 @@ def stand_in(config: Mapping[str, Any]) -> None:
 
 
 def gpu_stand_ins() -> None:
-    """Lets models be built that only a GPU can run: kernel libraries, CUDA events and attention kernels that a CPU has
-    not are stood in for by nothing at all. No loading code is touched, and nothing is ever run.
+    """Lets models be built that only a GPU can run, or that ask for files which a config alone has not: kernel
+    libraries, CUDA events, attention kernels, tokenizers and processors are stood in for by nothing at all. No loading
+    code is touched, and nothing is ever run.
     """
     from importlib.abc import Loader, MetaPathFinder
     from importlib.machinery import ModuleSpec
@@ -117,11 +123,14 @@ def gpu_stand_ins() -> None:
     from unittest.mock import MagicMock
 
     import torch.cuda
+    import vllm.tokenizers.registry
+    from vllm.config import ModelConfig
+    from vllm.model_executor.models import utils
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend, CPUAttentionBackendImpl
 
     class Nothing(MetaPathFinder, Loader):
         def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-            return ModuleSpec(fullname, self, is_package=True) if fullname.partition(".")[0] in GPU_LIBRARIES else None
+            return ModuleSpec(fullname, self, is_package=True) if fullname.partition(".")[0] in ABSENT else None
 
         def create_module(self, spec: ModuleSpec) -> ModuleType:
             module = MagicMock(name=spec.name)
@@ -138,10 +147,43 @@ def gpu_stand_ins() -> None:
             super().__init__(*given, **{name: value for name, value in named.items() if name in understood})
 
     sys.meta_path.append(Nothing())
+    sys.modules["vllm.vllm_flash_attn"] = MagicMock()
+
+    def takes_inputs(model_config: Any) -> bool:
+        try:
+            return bool(asked(model_config))
+        except Exception:  # noqa: BLE001  (its processor is not there to ask)
+            return True
+
+    asked = ModelConfig._supports_multimodal_inputs  # noqa: SLF001
+    ModelConfig._supports_multimodal_inputs = takes_inputs  # noqa: SLF001
+    for module in (vllm.tokenizers, vllm.tokenizers.registry):
+        module.cached_tokenizer_from_config = lambda _, **__: MagicMock()
+    utils.init_vllm_registered_model = mark_language_models(utils.init_vllm_registered_model)
     for name in ("Event", "Stream"):
         setattr(torch.cuda, name, MagicMock)
     CPUAttentionBackend.get_impl_cls = staticmethod(lambda: Kernel)
     CPUAttentionBackend.supports_alibi_sqrt = classmethod(lambda _: True)
+
+
+def mark_language_models(initialize: Any) -> Any:
+    """How vLLM makes an inner model, marking those that the checkpoint's own text config chooses."""
+
+    def marking(*given: Any, hf_config: Any = None, architectures: Any = None, **named: Any) -> Any:
+        free = architectures is None or architectures == getattr(hf_config, "architectures", None)
+        model = initialize(*given, hf_config=hf_config, architectures=architectures, **named)
+        model.chosen_by_config = free and hf_config is not None
+        return model
+
+    return marking
+
+
+def language_models() -> dict[str, str]:
+    """What vLLM takes where a text config names no architecture: the one transformers has for its ``model_type``."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from vllm.model_executor.models.registry import _VLLM_MODELS
+
+    return {kind: name for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items() if name in _VLLM_MODELS}
 
 
 def _harness(path: str) -> Any:
