@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -216,10 +217,7 @@ def _mapper_fields(row: Any, asked: int, where: str) -> tuple[ProbedMapper, dict
         for answer in answers:
             if answer is not None:
                 _text(answer, f"{where}: {name}")
-    try:
-        mapper = WeightsMapper(_rules(fields["rules"], f"{where}: rules"))
-    except ValueError as error:
-        raise NotUnderstoodError(f"{where}: {error}") from error
+    mapper = WeightsMapper(_rules(fields["rules"], f"{where}: rules"))
     return ProbedMapper(mapper=mapper, unread=_texts(fields["unread"], f"{where}: unread")), fields
 
 
@@ -238,6 +236,11 @@ def _rule(kind: RuleKind, row: Any, where: str) -> Rule:
     pattern, replacement = _text(row[0], where), row[1]
     if replacement is not None:
         _text(replacement, where)
+    if kind in (RuleKind.REGEX, RuleKind.RENAMING):
+        try:
+            re.compile(pattern).sub(replacement or "", "")  # reads the replacement's groups without a match, too
+        except (re.error, IndexError) as error:
+            raise NotUnderstoodError(f"{where} is no regular expression: {error}") from error
     shard = row[2] if len(row) == 3 else None
     if isinstance(shard, list) and len(shard) <= 64 and all(type(part) in (int, str) for part in shard):
         shard = str(shard)
@@ -266,15 +269,8 @@ def _mappers(
 def _disagreements(
     mapper: WeightsMapper, names: tuple[str, ...], answers: list[str | None]
 ) -> tuple[tuple[str, str | None, str | None], ...]:
-    ours = (_mapped(mapper, name) for name in names)
+    ours = map(mapper.map_name, names)
     return tuple(row for row in zip(names, answers, ours, strict=True) if row[1] != row[2])
-
-
-def _mapped(mapper: WeightsMapper, name: str) -> str | None:
-    try:
-        return mapper.map_name(name)
-    except (ValueError, IndexError) as error:  # a replacement with a group that its pattern does not have
-        raise NotUnderstoodError(f"a rule cannot be applied: {error}") from error
 
 
 # ---------------------------------------------------------------------------------------------------------- JSON values
