@@ -29,6 +29,7 @@ from app.selection import Selection
 from app.session import Session, cancelled
 from app.settings import Settings
 from app.theme.theme import theme
+from core.diagnosis import APPLIED_BY_EXPORT
 from core.engines import ENGINES
 from core.errors import KVScopeError
 
@@ -262,7 +263,7 @@ class Workspace(QWidget):
             observation=observation_of(verification),
             contradiction=verification.text if verification is not None else "",
             problems=sum(finding.severity != "info" for finding in inspection.findings),
-            fixable=any(finding.remedy for finding in inspection.findings),
+            fixable=any(finding.remedy in APPLIED_BY_EXPORT for finding in inspection.findings),
         )
 
     def _title_tabs(self) -> None:

@@ -23,6 +23,7 @@ from app.panels.reading import Page, Passage
 from app.panels.tables import Table
 from app.selection import Selection
 from app.theme.theme import theme
+from core.diagnosis import APPLIED_BY_EXPORT
 from core.diagnosis.finding import Finding
 
 
@@ -120,7 +121,7 @@ class Detail(QWidget):
             shown.setVisible(bool(values[name]))
         self.filter_button.setEnabled(ids > 0)
         self.select_button.setEnabled(ids > 0)
-        self.fix_button.setVisible(bool(finding.remedy))
+        self.fix_button.setVisible(finding.remedy in APPLIED_BY_EXPORT)
         self._page.to_top()
 
     def _on_filter_clicked(self) -> None:

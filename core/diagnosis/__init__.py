@@ -7,11 +7,12 @@ from core.diagnosis.case import Case
 from core.diagnosis.catalog import DOUBTS, RULES, RuleInfo
 from core.diagnosis.diagnosis import diagnose
 from core.diagnosis.finding import Finding, Severity, Verdict, VerdictOutcome
-from core.diagnosis.making import REMEDIES
+from core.diagnosis.making import APPLIED_BY_EXPORT, REMEDIES
 from core.diagnosis.thresholds import Thresholds
 from core.diagnosis.verdict import judge
 
 __all__ = [
+    "APPLIED_BY_EXPORT",
     "DOUBTS",
     "REMEDIES",
     "RULES",

@@ -8,6 +8,9 @@ from types import MappingProxyType
 from core.diagnosis.catalog import BY_CODE
 from core.diagnosis.finding import Finding
 
+APPLIED_BY_EXPORT = frozenset({"rename", "reshape", "duplicate", "repair-index"})
+"""The remedies that an export applies by itself; the others are still for people to apply."""
+
 REMEDIES: Mapping[str, str] = MappingProxyType(
     {
         "rename": "give the tensors names that this engine takes",
