@@ -230,6 +230,8 @@ class _Builder:
             return key
         survey = _survey(self._engine)
         text = text_config_of(self._config)
+        if text is self._config:
+            return key
         named = text.get("architectures") or [survey.get("language_models", {}).get(text.get("model_type"))]
         name = named[0] if isinstance(named, list) else None
         if name is None or name == self._modules[key]["class"]:
