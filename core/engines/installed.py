@@ -183,8 +183,8 @@ class Installed(Vllm):
             )
         if rewritten := self._rewritten.get(architecture or ""):
             notes.append(
-                f"the code by which {', '.join(rewritten)} load themselves was rewritten since vLLM "
-                f"{self.base.version}; it is followed as it was"
+                f"{', '.join(rewritten)}: load_weights was rewritten since vLLM {self.base.version}, and is followed "
+                "as it was"
             )
         if (alias := self._alias(architecture or "")) is not None:
             notes.append(f"{architecture} is built by the same class as {alias}, whose modules are known")
@@ -199,7 +199,8 @@ class Installed(Vllm):
     ) -> ModuleNode | None:
         """The built-in module tree, with the mappers of the installed vLLM; None where the two do not fit together."""
         known = self._alias(architecture) or architecture
-        root = super().build(known, config, method=method, layers=layers)
+        # Without any layer it could not be seen which modules scales pass through.
+        root = super().build(known, config, method=method, layers=1 if layers == 0 else layers)
         if root is None or self._rebuilding is None:
             return root
         try:
