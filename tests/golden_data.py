@@ -19,7 +19,7 @@ GOLDEN = REPOSITORY / "tests" / "golden"
 # Refusals that come from running on a CPU, from a tiny config or from the period's transformers, not from the engine.
 NOT_THE_ENGINE = re.compile(
     r"is_act_and_mul|model_type|position_ids|expert parallel|Unrecognized model|CUDA, XPU|StrictDataclass"
-    r"|Config' object has no attribute|not supported for now|unhashable type|GPU"
+    r"|Config' object has no attribute|not supported for now|unhashable type|GPU|AmbiguousGlobal"
 )
 
 

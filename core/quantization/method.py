@@ -1,4 +1,4 @@
-"""Which quantization method vLLM 0.33.0 makes of a quantization dict.
+"""Which quantization method vLLM makes of a quantization dict: 0.33.0, and older versions where a rule says so.
 
 Source: vLLM 0.33.0, ``transformers_utils/model_arch_config_convertor.py`` (normalisation), ``config/model.py``
 (``_verify_quantization``) and the ``override_quantization_method`` of every method.
@@ -6,9 +6,11 @@ Source: vLLM 0.33.0, ``transformers_utils/model_arch_config_convertor.py`` (norm
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from core.quantization.fault import Version
 
 METHODS = (
     "awq", "auto_awq", "fp8", "fbgemm_fp8", "fp_quant", "modelopt", "modelopt_fp4", "modelopt_mxfp8", "modelopt_mixed",
@@ -46,15 +48,18 @@ def resolve_method(
     architectures: Sequence[str] = (),
     platform: str = "cuda",
     key: str = "quantization_config",
+    version: Version = (0, 33),
+    methods: Collection[str] = METHODS,
 ) -> Resolution:
     """Normalise the dict and choose the method, without any ``--quantization`` from the user.
 
     ``key`` is the field that held the dict: ModelOpt's older layout is only recognised outside compression_config.
-    ``platform`` matters little: on "cpu" AWQ keeps its name and DeepSeek V4.1 is not known.
+    ``platform`` matters little: on "cpu" AWQ keeps its name and DeepSeek V4.1 is not known. ``version`` is (major,
+    minor), and ``methods`` are the methods that version knows.
     """
     config = dict(quantization)
     if key != "compression_config":
-        config, error = _normalise_modelopt(config)
+        config, error = _normalise_modelopt(config, version)
         if error:
             return Resolution(config, None, error)
     written = config.get("quant_method", "")
@@ -69,20 +74,24 @@ def resolve_method(
     ):
         name = "mxfp4"
     config["quant_method"] = name
-    method = _override(name, config, model_type, platform) or name or None
-    return Resolution(config, method, _refused(method))
+    override = _override(name, config, model_type, platform)
+    method = (override if override in methods else None) or name or None
+    return Resolution(config, method, _refused(method, methods))
 
 
-def _normalise_modelopt(config: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+def _normalise_modelopt(config: dict[str, Any], version: Version) -> tuple[dict[str, Any], str | None]:
     producer = config.get("producer")
     nested = config.get("quantization")
     if not isinstance(nested, Mapping):
         return config, None
     by_modelopt = isinstance(producer, Mapping) and producer.get("name") == "modelopt"
     algorithm = nested.get("quant_algo")
-    if not (by_modelopt or "modelopt_quant_config" in nested) or algorithm is None:
+    by_modelopt = by_modelopt or (version >= (0, 27) and "modelopt_quant_config" in nested)
+    if not by_modelopt or algorithm is None:
         return config, None
     method = _LEGACY_MODELOPT.get(str(algorithm).upper())
+    if method == "modelopt_mixed" and version < (0, 33):
+        method = None
     if method is None:
         return config, f"{_MODEL_CONFIG}Unknown ModelOpt quant algo: {algorithm}"
     return {**config, "quant_method": method}, None
@@ -117,11 +126,11 @@ def _modelopt_override(algorithm: str) -> str | None:
     return "modelopt_mixed" if algorithm == "MIXED_PRECISION" else None
 
 
-def _refused(method: str | None) -> str | None:
+def _refused(method: str | None, methods: Collection[str]) -> str | None:
     if method is None:
         return None
-    if method not in METHODS:
-        return f"{_MODEL_CONFIG}Unknown quantization method: {method}. Must be one of {list(METHODS)}."
+    if method not in methods:
+        return f"{_MODEL_CONFIG}Unknown quantization method: {method}. Must be one of {list(methods)}."
     if method in DEPRECATED_METHODS:
         # vLLM never fills the %s: it hands format and name to ValueError as a tuple.
         return (

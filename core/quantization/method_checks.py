@@ -24,9 +24,10 @@ _ONLINE_METHODS = (
 def check_method(declaration: Declaration, version: Version) -> Fault | None:
     """The fault of the declaration's own method, None when vLLM accepts its dict."""
     method = declaration.method
-    if method in MODELOPT_METHODS:
+    online = method == "mxfp8" and version < (0, 25)  # a checkpoint's own mxfp8 is read since 0.25
+    if method in MODELOPT_METHODS and not online:
         return check_modelopt(declaration)
-    if method in _ONLINE_METHODS:
+    if method in _ONLINE_METHODS or online:
         return Fault(
             "NotImplementedError",
             "OnlineQuantizationConfig does not support loading from a checkpoint config. Use quantization_config or "
@@ -57,7 +58,7 @@ def _compressed_tensors(config: Mapping[str, Any], version: Version) -> Fault | 
                 continue
             return fault
     sparsity = config.get("sparsity_config")
-    if isinstance(sparsity, Mapping) and sparsity.get("targets") and version >= (0, 33):
+    if isinstance(sparsity, Mapping) and sparsity.get("targets"):
         return Fault(
             "DeprecationWarning",
             "Sparsity support has been removed from compressed-tensors. Please use a model without sparsity "
@@ -217,7 +218,7 @@ def _inc(config: Mapping[str, Any], version: Version) -> Fault | None:
         if not valid:
             message = f"Unsupported {name}: {value}, currently only support {set_text(accepted)}"
             return Fault("ValueError", message, "bits" if name == "weight_bits" else name)
-    return _inc_layout(config, data_type)
+    return _inc_layout(config, data_type, version)
 
 
 def set_text(values: Sequence[Any]) -> str:
@@ -225,10 +226,10 @@ def set_text(values: Sequence[Any]) -> str:
     return "{" + ", ".join(repr(value) for value in values) + "}."
 
 
-def _inc_layout(config: Mapping[str, Any], data_type: str) -> Fault | None:
+def _inc_layout(config: Mapping[str, Any], data_type: str, version: Version) -> Fault | None:
     size, packing = config["group_size"], config.get("packing_format")
     blockwise = isinstance(size, (list, tuple))
-    if data_type == "int" and blockwise:
+    if data_type == "int" and blockwise and version >= (0, 33):  # 0.27.1 and older take it
         message = f"INC int quantization requires scalar group_size, but found group_size={tuple(size)!r}."
         return Fault("AssertionError", message, "group_size")
     if data_type == "int" and packing in ("auto_round:fp8", "auto_round:llm_compressor"):

@@ -268,8 +268,6 @@ def _method_dtype(start: _Start) -> Refusal | None:
 def _nvfp4_with_mla(start: _Start) -> Refusal | None:
     if start.configured not in ("nvfp4", "nvfp4_4over6") or "MLAAttention" not in start.layers:
         return None
-    if start.version < (0, 33):
-        return None  # no older release was run with this pair
     message = (
         "nvfp4 KV cache is not supported with MLA (Multi-head Latent Attention) backends. Please use a different "
         "--kv-cache-dtype (e.g., 'fp8', 'auto', or 'nvfp4_ds_mla' with a sparse MLA backend) for MLA models such as "
@@ -304,7 +302,8 @@ def _compressed_scheme(start: _Start) -> Refusal | None:
             declared.source_of("kv_cache_scheme"),
         )
     bits, kind = scheme.get("num_bits"), scheme.get("type")
-    if (kind != "float" or bits != 8) and start.version >= (0, 25):  # vLLM pull request 45312
+    wrong = (kind != "float", bits != 8)
+    if any(wrong) if start.version >= (0, 25) else all(wrong):  # vLLM pull request 45312
         return _layer(
             "NotImplementedError: Currently supported kv cache quantization is num_bits=8, type=float, however "
             f"received num_bits={bits}, type={kind}",
@@ -374,9 +373,9 @@ def _e5m2(start: _Start) -> Refusal | None:
     layers = kv_method_layers(declared) & start.layers
     if not layers:
         return None
-    # compressed-tensors without a scheme is let through in 0.33; when between 0.27 and 0.33 that began is not known.
+    # compressed-tensors without a scheme is let through since 0.25.
     weights_only = declared.method == "compressed-tensors" and declared.config.get("kv_cache_scheme") is None
-    if weights_only and start.version >= (0, 33):
+    if weights_only and start.version >= (0, 25):
         return None
     return _layer(
         "ValueError: fp8_e5m2 kv-cache is not supported with fp8 checkpoints.",

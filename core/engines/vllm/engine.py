@@ -25,6 +25,7 @@ from core.naming.mapper import Renaming, WeightsMapper
 from core.numerics import FLOAT_TYPES
 from core.quantization import Declaration, refusal, resolve_kv_cache_dtype
 from core.quantization.cache_dtype import PER_TOKEN_HEAD_DTYPES
+from core.quantization.older import as_read_by
 from core.quantization.refusals import FLOAT16_UNSTABLE
 from core.settings import Choice, Settings
 
@@ -109,6 +110,7 @@ class Vllm:
         if wish.dtype is not None and wish.dtype not in FLOAT_TYPES:
             raise UsageError(f"{wish.dtype!r} is no model dtype", remedy=f"Choose one of {', '.join(FLOAT_TYPES)}")
         self._allow(wish.rules)
+        declaration = self._read(declaration)
         architecture = self._architecture(declaration, wish)
         method = self._method(declaration, wish)
         root = self._model(declaration, architecture.value, method.value, ())
@@ -125,6 +127,12 @@ class Vllm:
             kv_cache_dtype_resolved=cache.resolved,
             dtype=_dtype(declaration, wish),
         )
+
+    def _read(self, declaration: Declaration) -> Declaration:
+        """The declaration as this version reads it; it was made as 0.33.0 does."""
+        if self.release is NEWEST:
+            return declaration
+        return as_read_by(declaration, self.release.number, self.release.backends)
 
     def _architecture(self, declaration: Declaration, wish: Wish) -> Choice:
         if wish.architecture is not None:
@@ -149,7 +157,7 @@ class Vllm:
 
     # ----------------------------------------------------------------------------------------------------- prediction
     def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
-        deliveries = self._deliver(declaration, settings, tensors, wish)
+        deliveries = self._deliver(self._read(declaration), settings, tensors, wish)
         if not self.stands_in:
             return deliveries
         return replace(deliveries, notes=(*deliveries.notes, self.stands_in))

@@ -58,10 +58,11 @@ def test_e5m2_needs_a_layer_with_a_kv_method() -> None:
     assert refusal(read({"quant_method": "awq", "w_bit": 4, "group_size": 32, "zero_point": True})) is None
 
 
-def test_weight_only_compressed_tensors_may_run_e5m2_since_0_33() -> None:
+def test_weight_only_compressed_tensors_may_run_e5m2_since_0_25() -> None:
     weights_only = read({**COMPRESSED, "kv_cache_scheme": None})
     assert refusal(weights_only, kv_cache_dtype="fp8_e5m2") is None
-    assert refusal(weights_only, kv_cache_dtype="fp8_e5m2", version=(0, 27)) is not None
+    assert refusal(weights_only, kv_cache_dtype="fp8_e5m2", version=(0, 25)) is None
+    assert refusal(weights_only, kv_cache_dtype="fp8_e5m2", version=(0, 24)) is not None
 
 
 @pytest.mark.parametrize(
