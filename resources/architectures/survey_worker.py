@@ -155,7 +155,7 @@ def gpu_stand_ins() -> None:
         except Exception:  # noqa: BLE001  (its processor is not there to ask)
             return True
 
-    asked = ModelConfig._supports_multimodal_inputs  # noqa: SLF001
+    asked = getattr(ModelConfig, "_supports_multimodal_inputs", bool)  # absent before vLLM 0.33
     ModelConfig._supports_multimodal_inputs = takes_inputs  # noqa: SLF001
     for module in (vllm.tokenizers, vllm.tokenizers.registry):
         module.cached_tokenizer_from_config = lambda _, **__: MagicMock()
