@@ -171,6 +171,9 @@ def _open(options: argparse.Namespace) -> int:
 
     reason = why_no_window()
     if reason is None:
+        from core.engines import get_engine
+
+        get_engine(options.engine)  # told on stderr, before any window
         from app.gui import start
 
         wish = _wish(options)

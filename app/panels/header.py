@@ -79,6 +79,7 @@ class Header(QWidget):
     def refresh(self) -> None:
         """Show each value in force, and where it came from."""
         inspection, choices = self._session.inspection, self._session.choices
+        self.engine.offer([(engine.id, engine.title) for engine in ENGINES.values()], automatic=False)
         known = get_engine(choices.engine or DEFAULT_ENGINE).known_architectures()
         self.architecture.offer([(name, name) for name in known])
         if inspection is None:
@@ -101,7 +102,6 @@ class Header(QWidget):
         return self.engine, self.method, self.architecture, self.kv_cache_dtype, self.dtype
 
     def _offer(self) -> None:
-        self.engine.offer([(engine.id, engine.title) for engine in ENGINES.values()], automatic=False)
         self.method.offer([(method, method) for method in sorted(BACKENDS)])
         self.kv_cache_dtype.offer([(dtype, dtype) for dtype in KV_CACHE_DTYPES if dtype != "auto"])
         self.dtype.offer([(dtype, dtype) for dtype in _DTYPES])

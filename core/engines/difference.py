@@ -17,6 +17,7 @@ from core.naming.mapper import ORDER, Rule, WeightsMapper
 Kind = Literal["method", "rule", "suffix", "renaming", "architecture", "mapper", "loader"]
 Change = Literal["added", "removed", "changed"]
 _BUILT_IN_RULES = ("cache-scale rule", "checkpoint rule")
+_USED: Mapping[Change, str] = {"added": "applied", "changed": "applied as installed", "removed": "not applied"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ def _methods(reading: Reading, release: Release) -> Iterator[Difference]:
         for what, (known, probed) in zip(_BUILT_IN_RULES, rules, strict=True):
             for change, rule in rule_changes(known, probed.mapper if probed is not None else WeightsMapper()):
                 yield Difference(
-                    kind="rule", subject=name, change=change, detail=f"{what} {rule}", consequence="used as it is there"
+                    kind="rule", subject=name, change=change, detail=f"{what} {rule}", consequence=_USED[change]
                 )
             yield from _unread(name, probed)
         yield from _suffixes(name, backend, method.ignored_suffixes)
@@ -163,7 +164,7 @@ def _suffixes(name: str, backend: Backend, probed: Iterable[str]) -> Iterator[Di
                 subject=name,
                 change=change,
                 detail=f"names that end in {', '.join(sorted(suffixes))} and lead nowhere",
-                consequence="used as it is there",
+                consequence=_USED[change],
             )
 
 

@@ -27,6 +27,7 @@ from core.engines.saved import load_installed, saved_file
 from core.engines.vllm.engine import Vllm
 from core.engines.vllm.releases import NEWEST, Release, release_for
 from core.engines.vllm.walk import ROTARY_DROPPER, Walk
+from core.errors import KVScopeError
 from core.naming.mapper import WeightsMapper
 from core.quantization import Declaration
 from core.settings import Choice, Settings
@@ -217,14 +218,26 @@ def nearest_release(version: str) -> Release:
     return release_for(number) if number is not None else NEWEST
 
 
+_in_use: dict[str, Installed] = {}
+
+
 def installed_engine() -> Installed | None:
-    """The profile of the vLLM that was probed last; None when none was. Raises KVScopeError for an unreadable file."""
+    """The profile of the vLLM that was probed last; None when none was. Raises KVScopeError for an unreadable file.
+
+    One that this process has used stays when its file goes away: inspections still speak of it.
+    """
     path = saved_file()
+    used = _in_use.get(str(path))
     try:
         found = path.stat()
-    except OSError:
-        return None
-    return _installed(str(path), found.st_mtime_ns, found.st_size)
+        engine = _installed(str(path), found.st_mtime_ns, found.st_size)
+    except (OSError, KVScopeError) as error:
+        if used is None and isinstance(error, KVScopeError):
+            raise
+        return used
+    if engine is not None:
+        _in_use[str(path)] = engine
+    return engine or used
 
 
 @lru_cache(maxsize=2)

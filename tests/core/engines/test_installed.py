@@ -502,6 +502,17 @@ def test_a_damaged_file_is_told_only_when_that_engine_is_asked_for(kept: Path) -
         get_engine("installed")
 
 
+def test_one_in_use_stays_when_its_file_goes_away(kept: Path) -> None:
+    save(engine_of("0.33.0"))
+    engine = get_engine("installed")
+    kept.write_text("{")
+    assert get_engine("installed") is engine
+    kept.unlink()
+    assert get_engine("installed") is ENGINES["installed"] is engine
+    save(engine_of("0.27.1"))
+    assert get_engine("installed").version == "0.27.1"
+
+
 def test_reports_name_the_engine_and_its_notes(samples: Path) -> None:
     save(engine_of("0.33.0", version="0.34.0"))
     found = inspect(samples / "modelopt" / "qwen3-36layers-fp8-kvfp8", engine="installed")
