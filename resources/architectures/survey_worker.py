@@ -60,7 +60,7 @@ def work(harness_path: str, configs: Mapping[str, Mapping[str, Any]], names: lis
             if built != [name]:
                 tell(name=name, failed=f"vLLM built {built} instead")
                 continue
-            file, package = type(model).__module__, _VLLM_MODELS[name][0]
+            file, package = type(model).__module__, _VLLM_MODELS.get(name, ("",))[0]
             elsewhere = package.startswith("vllm.models.") and (not file.startswith(package) or ".cpu." in file)
             surveyed = "executed: the engine's implementation for CPUs" if elsewhere else "executed"
             tell(name=name, root=root, modules=tree.modules, surveyed=surveyed)
