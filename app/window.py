@@ -234,12 +234,14 @@ class Window(QMainWindow):
 
 
 def _import_core(progress: Progress) -> object:
+    """The core, without a line of Qt: Qt's modules are imported in the GUI thread alone, or it crashes."""
     progress.start("importing")
-    import app.workspace
+    import core.inspection
+    import core.report
     from core.engines import DEFAULT_ENGINE, get_engine
 
     get_engine(DEFAULT_ENGINE).known_architectures()  # reads the survey that the architecture picker lists
-    return app.workspace
+    return core.inspection, core.report
 
 
 def _local_path(urls: list[QUrl]) -> str | None:

@@ -60,7 +60,7 @@ class Workspace(QWidget):
         self.why = WhyPanel(self.selection)
         self.problems = ProblemsPanel(self.selection)
         self.backends = BackendsPanel(self.selection, jobs)
-        self.plot = PlotPanel(self.selection, jobs)
+        self.plot = PlotPanel(self.selection)
         self.export = ExportPanel(session, self.selection)
         self.gpu = GpuPanel(session, self.selection)
         self.log = LogPanel(log)

@@ -6,18 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QRectF, QSize
+from PySide6.QtCore import QRectF, QSize, QTimer
 from PySide6.QtGui import QColor, QImage, QPainter, QShowEvent
 from PySide6.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QStackedLayout, QVBoxLayout, QWidget
 
 from app.digest import Digest
-from app.jobs import Jobs
 from app.panels.parts import Button, Note, label
 from app.plots.series import PlotData, as_csv, plot_data
 from app.selection import Selection
 from app.theme.theme import colours, theme
 from core.errors import KVScopeError
-from core.progress import Progress
 
 if TYPE_CHECKING:
     from app.plots.canvas import Canvas
@@ -26,10 +24,9 @@ if TYPE_CHECKING:
 class PlotPanel(QWidget):
     """Scales by layer, or per head as a heat map; a box selects, the wheel zooms, a double click shows all."""
 
-    def __init__(self, selection: Selection, jobs: Jobs, parent: QWidget | None = None) -> None:
+    def __init__(self, selection: Selection, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._selection = selection
-        self._jobs = jobs
         self._digest: Digest | None = None
         self._data: PlotData | None = None
         self._stale = True
@@ -134,29 +131,21 @@ class PlotPanel(QWidget):
             return
         if self.canvas is None:
             self._say(self.tr("Preparing the plot …"))
-            self._jobs.start(
-                self.tr("Preparing the plot"),
-                _import_canvas,
-                done=self._on_imported,
-                failed=self._on_failed,
-                lane="pyqtgraph",
-            )
+            QTimer.singleShot(0, self, self._make_canvas)  # after the note is painted: this takes half a second once
             return
         self._offer(self._data)
         self._draw()
 
-    def _on_imported(self, _ready: object) -> None:
+    def _make_canvas(self) -> None:
         if self.canvas is None:
+            # In the GUI thread, although it is slow: pyqtgraph copies Qt's modules name by name while it is imported,
+            # and Qt crashes when its classes are first touched in another thread while this one handles events.
             from app.plots.canvas import Canvas
 
             self.canvas = Canvas(colours())
             self.canvas.points_chosen.connect(self._on_points_chosen)
             self._place.addWidget(self.canvas, 1)
         self._refresh()
-
-    def _on_failed(self, error: KVScopeError) -> None:
-        self._stale = True
-        self._say(str(error))
 
     def _offer(self, data: PlotData) -> None:
         """Modes and role switches that the data has."""
@@ -254,11 +243,3 @@ class PlotPanel(QWidget):
             self._hint.setText(self.tr("Not saved: {error}").format(error=error))
         except KVScopeError as error:
             self._hint.setText(str(error))
-
-
-def _import_canvas(progress: Progress) -> bool:
-    """Import pyqtgraph off the GUI thread; it takes more than half a second the first time."""
-    progress.start("preparing the plot")
-    import app.plots.canvas  # noqa: F401
-
-    return True
