@@ -276,9 +276,10 @@ def test_a_vllm_that_is_too_old(tmp_path: Path, parts: dict[str, str | None]) ->
 
 def test_a_vllm_whose_import_hangs(tmp_path: Path) -> None:
     python = environment(tmp_path, {VLLM: "import time\ntime.sleep(60)\n"})
-    assert refused(python, timeout=10) == (
-        f"{python}: vLLM was not imported within 10 s. Give it more time with --timeout SECONDS"
-    )
+    # What is left of the limit when the import begins depends on the machine.
+    said = refused(python, timeout=10)
+    assert said.startswith(f"{python}: vLLM was not imported within ")
+    assert said.endswith(" s. Give it more time with --timeout SECONDS")
 
 
 def test_a_program_that_never_ends(tmp_path: Path) -> None:
