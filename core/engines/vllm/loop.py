@@ -78,9 +78,14 @@ class LoopRun:
         self._warned = False
         self._wraps = ""
 
-    def rename(self) -> str:
-        """The tensor's name after steps that only rename. Raises EngineError as the engine does."""
-        self._steps(self._loader.steps)
+    def rename(self) -> str | None:
+        """The tensor's name after steps that only rename; None where they leave it out. Raises EngineError as the
+        engine does.
+        """
+        try:
+            self._steps(self._loader.steps)
+        except _Next:
+            return None
         return self._state.text("name")
 
     def run(self) -> Given | Left:

@@ -198,8 +198,11 @@ class Walk:
     def _auto(self, node: ModuleNode, prefix: str, name: str, steps: list[Step]) -> str:
         loader = node.loader
         if isinstance(loader, AutoLoader) and loader.before is not None:
-            around = _Around(walk=self, node=node, prefix=prefix, parameters=frozenset())
-            name = LoopRun(loader.before, around, name, self._shape, steps).rename()
+            around = _Around(walk=self, node=node, prefix=prefix, parameters=self._parameters_below(node, prefix))
+            renamed = LoopRun(loader.before, around, name, self._shape, steps).rename()
+            if renamed is None:
+                raise _Stop(f"{node.cls} skips names it has no parameter for", ignored=True, name=f"{prefix}.{name}")
+            name = renamed
         name = self._renamed(self.mapper_of(node)[0], node, name, steps)
         skipped = isinstance(loader, AutoLoader) and (
             name.startswith(loader.skip_prefixes) or any(part in name for part in loader.skip_containing)
