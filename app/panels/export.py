@@ -37,6 +37,7 @@ _TONES: dict[str, Tone] = {
     "duplicated": "info",
     "dropped": "warning",
     "added": "ok",
+    "repaired": "ok",
 }
 _ICONS = {
     "kept": "ok",
@@ -45,6 +46,7 @@ _ICONS = {
     "duplicated": "copy",
     "dropped": "trash",
     "added": "tensors",
+    "repaired": "write",
 }
 
 

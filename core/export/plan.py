@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.checkpoint import Checkpoint
-from core.diagnosis.finding import Verdict
+from core.diagnosis.finding import Finding, Verdict
 from core.engines.outcome import Deliveries
 from core.export.files import SourceFile
 from core.inspection import Inspection
 
-Action = Literal["kept", "renamed", "reshaped", "duplicated", "dropped", "added"]
+Action = Literal["kept", "renamed", "reshaped", "duplicated", "dropped", "added", "repaired"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,8 @@ class TensorEdit:
     ``key`` and ``file`` name the tensor in the source; for "added" ``key`` is "" and ``file`` the shard that takes it.
     ``new_key`` None drops the tensor. ``new_shape`` and ``new_dtype`` None leave them as they are. "duplicated" writes
     the tensor once more as ``new_key``, beside what other edits make of it. ``values`` are the numbers to write where
-    the bytes are not the source's: always for "added", and where ``new_dtype`` changes.
+    the bytes are not the source's: always for "added" and "repaired" (which may rename and reshape as well), and where
+    ``new_dtype`` changes. ``fixes`` are the codes of the repairs that asked for it.
     """
 
     key: str
@@ -33,6 +34,20 @@ class TensorEdit:
     new_shape: tuple[int, ...] | None = None
     new_dtype: str | None = None
     values: tuple[float, ...] = ()
+    fixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedFix:
+    """A repair that was chosen: ``--fix code=value``, what it did and why, and the keys that it concerns.
+
+    ``keys`` are names in the source; for tensors that it added, their new names.
+    """
+
+    code: str
+    value: str
+    reason: str
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +83,13 @@ class ExportPlan:
     """A normalized export, ready to be shown and then written by :func:`core.export.write.write_export`.
 
     ``before`` is the inspection that the plan starts from, under the target ``engine`` (an engine profile's id).
-    ``names`` is the id of the naming convention chosen, "as-is" where names stay. ``edits`` lists every KV scale,
+    ``names`` is the id of the naming convention chosen, "as-is" where names stay; ``asked`` says that the user named it,
+    so that it was followed whatever the engine makes of it. ``fixes`` are the repairs chosen. ``edits`` lists every KV scale,
     also those that stay, and every other tensor that the export touches; tensors without an edit stay byte for byte.
     ``files`` are the source's files as they were when the plan was made; ``space_needed`` is in bytes. ``predicted``
-    is what the engine will do with the result and ``verdict_predicted`` the verdict on that; ``unreachable`` are the
-    scales that it cannot be brought to take. ``notes`` are sentences for people.
+    is what the engine will do with the result, ``verdict_predicted`` the verdict on that and ``findings_predicted`` what
+    is still to be said about it; ``unreachable`` are the scales that it cannot be brought to take. ``notes`` are
+    sentences for people.
     """
 
     before: Inspection
@@ -87,6 +104,9 @@ class ExportPlan:
     verdict_predicted: Verdict
     unreachable: tuple[Unreachable, ...] = ()
     notes: tuple[str, ...] = ()
+    asked: bool = False
+    fixes: tuple[AppliedFix, ...] = ()
+    findings_predicted: tuple[Finding, ...] = ()
 
     @property
     def source(self) -> Checkpoint:
