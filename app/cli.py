@@ -217,13 +217,14 @@ def _check(options: argparse.Namespace) -> int:
             reports.append({"schema": "kvscope.report/1", "checkpoint": {"path": path}, "error": str(error)})
             status = EXIT_UNUSABLE
             continue
+        comparison: dict[str, Any] = {}
         if len(engines) > 1:
-            found = _under_each(found[0], engines, as_text=not options.json)
+            found, comparison = _under_each(found[0], engines, as_text=not options.json)
         elif not options.json:
             _tell(found[0], one_line=several)
         status = max([status, *map(_status, found)])
         if options.json:
-            reports += map(report, found)
+            reports += [report(each) | comparison for each in found]
         if options.html is not None:
             _write_text(Path(options.html), html_report(found[0]))
     if options.json:
@@ -242,15 +243,20 @@ def _engine_ids(asked: list[str] | None) -> list[str]:
     return ids
 
 
-def _under_each(inspection: Inspection, engines: list[str], *, as_text: bool) -> list[Inspection]:
-    """The checkpoint under several engines: those that could answer; printed as a table where text is wanted."""
+def _under_each(
+    inspection: Inspection, engines: list[str], *, as_text: bool
+) -> tuple[list[Inspection], dict[str, Any]]:
+    """The checkpoint under several engines: those that could answer, and what the reports say of them all; printed as
+    a table where text is wanted.
+    """
     from core.matrix import matrix
-    from core.report.matrix import matrix_text
+    from core.report.matrix import matrix_as_data, matrix_text
 
     columns = matrix(inspection, engines)
     if as_text:
         print(f"{inspection.checkpoint.path}\n{matrix_text(columns)}")
-    return [column.inspection for column in columns if column.inspection is not None]
+    answers = [column.inspection for column in columns if column.inspection is not None]
+    return answers, {"comparison": matrix_as_data(columns)}
 
 
 def _tell(inspection: Inspection, *, one_line: bool) -> None:

@@ -1,20 +1,31 @@
-"""One checkpoint under several engines: who serves how many layers, and with which values."""
+"""One checkpoint under several engines: who serves how many layers, with which values, and what would mend the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from core.diagnosis.finding import VerdictOutcome
 from core.engines import ENGINES, get_engine
 from core.engines.outcome import AttentionLayer
-from core.errors import UsageError
+from core.errors import CancelledError, KVScopeError, UsageError
+from core.export import plan_export
+from core.export.target import with_quantized_cache
 from core.inspection import Inspection, reinspect
+from core.progress import Progress
+
+Mend = Literal["", "cache", "export"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One engine's answer. ``inspection`` is None where the engine does not know an option asked for, and ``reason``
     says which. ``served`` counts the layers that end with k and v of their own, ``expecting`` those that should.
+
+    ``mend`` is what brings more layers home in this engine: "cache" an FP8 cache (the scales arrive, and ``auto``
+    does not use them), "export" a normalized copy, whose names follow the convention ``names``; "" nothing does, or
+    nothing needs to. ``mended`` counts the layers that are served then.
     """
 
     engine: str
@@ -23,9 +34,12 @@ class Column:
     served: int
     expecting: int
     reason: str = ""
+    mend: Mend = ""
+    mended: int = 0
+    names: str = ""
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> VerdictOutcome:
         return self.inspection.verdict.outcome if self.inspection is not None else "unknown"
 
     @property
@@ -48,15 +62,27 @@ def served(layer: AttentionLayer) -> bool:
     return layer.error is None and all(layer.source.get(role) == "checkpoint" for role in ("k", "v"))
 
 
-def matrix(inspection: Inspection, engines: Iterable[str] | None = None) -> tuple[Column, ...]:
-    """The checkpoint under each of these engines, by default all that are known, in their order."""
-    return tuple(_column(inspection, engine) for engine in (ENGINES if engines is None else engines))
+def matrix(
+    inspection: Inspection, engines: Iterable[str] | None = None, *, progress: Progress | None = None
+) -> tuple[Column, ...]:
+    """The checkpoint under each of these engines, by default all that are known, in their order.
+
+    Raises CancelledError when ``progress`` was cancelled.
+    """
+    chosen = tuple(ENGINES if engines is None else engines)
+    progress = progress or Progress()
+    progress.start("Predicting every engine", total=len(chosen), unit="engines")
+    columns = []
+    for engine in chosen:
+        columns.append(_with_mend(_column(inspection, engine)))
+        progress.advance()
+    return tuple(columns)
 
 
 def _column(inspection: Inspection, engine: str) -> Column:
     title = get_engine(engine).title
     try:
-        found = reinspect(inspection, engine=engine)
+        found = inspection if engine == inspection.settings.engine.value else reinspect(inspection, engine=engine)
     except UsageError as error:
         return Column(engine=engine, title=title, inspection=None, served=0, expecting=0, reason=str(error))
     layers = [layer for layer in found.deliveries.attention if layer.expects_scales]
@@ -69,15 +95,39 @@ def _column(inspection: Inspection, engine: str) -> Column:
     )
 
 
+def _with_mend(column: Column) -> Column:
+    """What the export would do about it: the engine's own prediction decides."""
+    inspection = column.inspection
+    if inspection is None or column.outcome in ("ok", "unknown") or not inspection.scales:
+        return column
+    try:
+        plan = plan_export(with_quantized_cache(inspection))
+    except CancelledError:
+        raise
+    except KVScopeError:  # an export that cannot be written mends nothing; why is the export panel's to tell
+        return column
+    mended = sum(served(layer) for layer in plan.predicted.attention if layer.expects_scales)
+    if plan.predicted.load.outcome != "loads" or not mended:
+        return column
+    if not plan.changes:
+        better = mended > column.served or plan.verdict_predicted.outcome != column.outcome
+        unused = better and plan.before is not inspection
+        return replace(column, mend="cache", mended=mended) if unused else column
+    if mended <= column.served and plan.verdict_predicted.outcome == column.outcome:
+        return column
+    return replace(column, mend="export", mended=mended, names=plan.names)
+
+
 def layer_rows(columns: Iterable[Column]) -> tuple[LayerRow, ...]:
-    """The attention layers of all columns, side by side."""
+    """The attention layers of all columns, side by side; without those that need no scale in any engine."""
     columns = tuple(columns)
     by_column = [_numbered(column) for column in columns]
     keys = dict.fromkeys(key for found in by_column for key in found)
-    return tuple(
+    rows = (
         LayerRow(key[0], tuple(found.get(key) for found in by_column))
         for key in sorted(keys, key=lambda key: (key[0] is None, key[0] or 0, key[1]))
     )
+    return tuple(row for row in rows if any(layer is not None and layer.expects_scales for layer in row.layers))
 
 
 def _numbered(column: Column) -> dict[tuple[int | None, int], AttentionLayer]:
@@ -90,3 +140,17 @@ def _numbered(column: Column) -> dict[tuple[int | None, int], AttentionLayer]:
         seen[layer.layer] = order + 1
         found[layer.layer, order] = layer
     return found
+
+
+def alike(columns: Sequence[Column]) -> tuple[tuple[Column, ...], ...]:
+    """Columns whose layers all end with the same, joined in the order of their first; engines that have no layers to
+    compare stand alone.
+    """
+    groups: dict[object, list[Column]] = {}
+    for column in columns:
+        layers = column.inspection.deliveries.attention if column.inspection is not None else ()
+        ends = tuple(
+            (layer.layer, layer.error, tuple(layer.final.items()), tuple(layer.source.items())) for layer in layers
+        )
+        groups.setdefault(ends or column.engine, []).append(column)
+    return tuple(map(tuple, groups.values()))

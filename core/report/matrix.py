@@ -1,24 +1,51 @@
-"""Several engines on one checkpoint, as text."""
+"""Several engines on one checkpoint, as text and for JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from core.engines.outcome import AttentionLayer
-from core.matrix import Column, LayerRow, layer_rows
+from core.headline import headline
+from core.matrix import Column, LayerRow, alike, layer_rows
 
 _ROLES = ("k", "v")
 
 
 def matrix_text(columns: Sequence[Column]) -> str:
-    """A line for each engine, then the layers by engines with the values they end with, equal neighbours folded."""
+    """The sum in a sentence, a line for each engine, then the layers with the values they end with: engines that do the
+    same in one column, equal neighbours in one line.
+    """
     wide = max(len(column.title) for column in columns)
     lines = [
         f"{column.title:<{wide}}  {column.outcome:<8}  {_count(column):>10}  {column.text}".rstrip()
         for column in columns
     ]
     table = _layers(columns)
-    return "\n".join([*lines, "", *table] if table else lines)
+    return "\n".join([headline(columns), "", *lines, *(["", *table] if table else ())])
+
+
+def matrix_as_data(columns: Sequence[Column]) -> dict[str, Any]:
+    """The same for JSON: the sentence, and each engine's outcome with its number of layers; ``mend`` says what brings
+    more of them home ("cache", "export" or null), ``mended`` how many are served then.
+    """
+    return {
+        "text": headline(columns),
+        "engines": [
+            {
+                "engine": column.engine,
+                "title": column.title,
+                "outcome": column.outcome,
+                "served": column.served,
+                "expecting": column.expecting,
+                "text": column.text,
+                "mend": column.mend or None,
+                "mended": column.mended if column.mend else None,
+                "names": column.names or None,
+            }
+            for column in columns
+        ],
+    }
 
 
 def _count(column: Column) -> str:
@@ -26,20 +53,33 @@ def _count(column: Column) -> str:
 
 
 def _layers(columns: Sequence[Column]) -> list[str]:
-    rows = layer_rows(columns)
-    if not rows:
+    groups = [group for group in alike(columns) if any(column.inspection is not None for column in group)]
+    rows = layer_rows(group[0] for group in groups)
+    # An engine that came to no layer has nothing to say here; its line above tells why.
+    shown = [place for place in range(len(groups)) if any(row.layers[place] is not None for row in rows)]
+    if not shown:
         return []
-    cells = [(row, tuple(_cell(layer) for layer in row.layers)) for row in rows]
+    cells = [(row, tuple(_cell(row.layers[place]) for place in shown)) for row in rows]
     folded: list[tuple[str, tuple[str, ...]]] = []
     start = 0
     for index, (_, texts) in enumerate(cells):
         if index + 1 == len(cells) or cells[index + 1][1] != texts:
             folded.append((_range(cells[start][0], cells[index][0]), texts))
             start = index + 1
-    head = ("layer", *(column.title for column in columns))
-    table = [head, *((name, *texts) for name, texts in folded)]
-    widths = [max(len(row[position]) for row in table) for position in range(len(head))]
+    table = [("layer", *(group_title(groups[place]) for place in shown)), *((name, *texts) for name, texts in folded)]
+    widths = [max(len(row[position]) for row in table) for position in range(len(shown) + 1)]
     return ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def group_title(columns: Sequence[Column]) -> str:
+    """Engines that do the same, an engine's name once: "vLLM 0.33.0, 0.27.1"."""
+    titles: list[str] = []
+    before = ""
+    for column in columns:
+        name, _, rest = column.title.partition(" ")
+        titles.append(rest if name == before and rest else column.title)
+        before = name
+    return ", ".join(titles)
 
 
 def _range(first: LayerRow, last: LayerRow) -> str:
