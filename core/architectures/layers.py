@@ -142,6 +142,15 @@ def _no_ops(text: Mapping[str, Any], _count: int) -> list[str]:
     return [NONE if isinstance(each, Mapping) and each.get("no_op") else FULL for each in attention]
 
 
+def _sparse(text: Mapping[str, Any], count: int) -> list[str]:
+    """``sparse_attention_config.sparse_attention_freq``: MiniMax M3 (vLLM 0.33.0, ``_sparse_attention_layer_ids``)."""
+    sparse = text.get("sparse_attention_config")
+    marks = sparse.get("sparse_attention_freq") if isinstance(sparse, Mapping) else None
+    if not isinstance(marks, list):
+        return []
+    return ["sparse_attention" if index < len(marks) and marks[index] else FULL for index in range(count)]
+
+
 def _interval(text: Mapping[str, Any], count: int) -> list[str]:
     """``full_attention_interval``, or the config class's own: Qwen3-Next, Qwen3.5, OLMo hybrid."""
     interval = positive(text, "full_attention_interval") or _INTERVALS.get(str(text.get("model_type")))
@@ -156,7 +165,8 @@ def _all_linear(text: Mapping[str, Any], count: int) -> list[str]:
 
 
 _SOURCES: tuple[Callable[[Mapping[str, Any], int], list[str]], ...] = (
-    _blocks, _letters, _pairs, _types, _full_indexes, _numbered, _groups, _periods, _no_ops, _interval, _all_linear,
+    _blocks, _letters, _pairs, _types, _full_indexes, _numbered, _groups, _periods, _no_ops, _sparse, _interval,
+    _all_linear,
 )  # fmt: skip
 
 

@@ -44,11 +44,14 @@ class FusedLinearLoader:
 
 @dataclass(frozen=True, slots=True)
 class StackedName:
-    """One entry of a hand-written loader's stacked loop; ``optional`` ones are skipped where the target is absent."""
+    """One entry of a hand-written loader's stacked loop; ``optional`` ones are skipped where the target is absent,
+    ones with ``where`` in a model that has no parameter with that part in its name.
+    """
 
     old: str
     new: str
     optional: bool = False
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +314,7 @@ class _Builder:
         source = f"{self._title}, {file.replace('.', '/')}.py, {written}.load_weights"
         return LoopLoader(source=source, steps=self._loops[part][of])
 
-    def _own(self, loader: Mapping[str, Any], cls: str) -> OwnLoader | LoopLoader:
+    def _own(self, loader: Mapping[str, Any], cls: str) -> Loader:
         of = loader["of"]
         if (loop := self._loop("loops", of)) is not None:
             return loop
@@ -320,12 +323,16 @@ class _Builder:
             return OwnLoader(source=f"{of}.load_weights, not surveyed by hand")
         entry = {**entry, **entry.get("by_method", {}).get(self._method, {})}
         own_rules = self._rules(loader.get("mapper", {}), cls) if entry.get("maps") else ()
+        mapper = WeightsMapper((*_regexes(entry), *own_rules))
+        if entry.get("auto"):
+            return AutoLoader(mapper=mapper, ignore_prefixes=tuple(entry.get("ignore_prefixes", ())))
         return OwnLoader(
             source=entry["source"],
-            mapper=WeightsMapper((*_regexes(entry), *own_rules)),
+            mapper=mapper,
             hands_to=entry.get("hands_to", ""),
             stacked=tuple(
-                StackedName(row["from"], row["to"], row.get("optional", False)) for row in entry.get("stacked", ())
+                StackedName(row["from"], row["to"], row.get("optional", False), row.get("where", ""))
+                for row in entry.get("stacked", ())
             ),
             stacked_skips_containing=tuple(entry.get("stacked_skips_containing", ())),
             keep_scale_names_in=entry.get("keep_scale_names_in", ""),

@@ -93,7 +93,7 @@ class OwnLoadedModule(nn.Module):
         return self._find_plain(name, parameters)
 
     def _applies(self, stacked: StackedName, name: str, parameters: Collection[str]) -> bool:
-        if stacked.old not in name:
+        if stacked.old not in name or not any(stacked.where in parameter for parameter in parameters):
             return False
         if name not in parameters and any(part in name for part in self.loader.stacked_skips_containing):
             return False

@@ -141,6 +141,8 @@ class Tree:
             if self._watch(module, (probe,)) != {**note, "names": [*names, probe]}:
                 note["before"] = written_in(module)  # it renames, or chooses its mapper by the names it sees
                 break
+        if any(cls.__name__ == "ModelForPooling" for cls in type(module).__mro__) and hasattr(module, "model"):
+            note.setdefault("before", "adapters.ModelForPooling")
         return note
 
     def _watch(self, module: Any, probes: tuple[str, ...]) -> dict[str, Any] | None:

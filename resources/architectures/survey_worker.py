@@ -6,11 +6,13 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from resources.architectures.survey_tree import Tree
@@ -55,7 +57,10 @@ def work(harness_path: str, configs: Mapping[str, Mapping[str, Any]], names: lis
         except BaseException as error:  # noqa: BLE001  (whatever a model dies of is the answer)
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(where.filename).name}:{where.lineno}"
-            tell(name=name, failed=f"{type(error).__name__}: {' '.join(str(error).split())} ({place})"[:400])
+            said = re.sub(
+                rf"'?{re.escape(tempfile.gettempdir())}/\w+'?", "the model folder", " ".join(str(error).split())
+            )
+            tell(name=name, failed=f"{type(error).__name__}: {said} ({place})"[:400])
         else:
             if built != [name]:
                 tell(name=name, failed=f"vLLM built {built} instead")
@@ -66,10 +71,19 @@ def work(harness_path: str, configs: Mapping[str, Mapping[str, Any]], names: lis
             tell(name=name, root=root, modules=tree.modules, surveyed=surveyed)
 
 
+class Draft(SimpleNamespace):
+    """The part of a speculative config that a draft model asks for; whatever else is asked for is not set."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
 def build(harness: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
     """The real model of a config.json, and the vLLM config it was built with."""
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.model_executor.models.registry import _SPECULATIVE_DECODING_MODELS
     from vllm.utils.torch_utils import set_default_torch_dtype
 
     stand_in(config)
@@ -78,6 +92,9 @@ def build(harness: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
         vllm_config, _ = harness.build_vllm_config(folder, "fp8", dtype="bfloat16")
         if vllm_config.quant_config is not None:
             harness.stub_quant(vllm_config.quant_config)
+        if config["architectures"][0] in _SPECULATIVE_DECODING_MODELS:
+            draft = Draft(draft_model_config=vllm_config.model_config, num_speculative_tokens=2, method="eagle3")
+            object.__setattr__(vllm_config, "speculative_config", draft)
         with set_current_vllm_config(vllm_config):
             harness.init_dist()
             with set_default_torch_dtype(vllm_config.model_config.dtype):
@@ -94,22 +111,29 @@ def stand_in(config: Mapping[str, Any]) -> None:
         if not isinstance(value, dict):
             return value
         kind = value.get("model_type")
-        known = _CONFIG_REGISTRY.get(kind) or (CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else None)  # noqa: SIM401
+        known = next((classes[kind] for classes in (_CONFIG_REGISTRY, CONFIG_MAPPING) if kind in classes), None)
         return known(**value) if known is not None else Plain(**value)
+
+    class Row(dict[str, Any]):
+        def __getattr__(self, name: str) -> Any:
+            if name not in self:
+                raise AttributeError(name)
+            return self[name]
 
     class Plain(PretrainedConfig):  # type: ignore[misc]
         def __post_init__(self, **fields: Any) -> None:
-            plain = ("quantization_config", "generation_config")
-            super().__post_init__(
-                **{
-                    name: construct(value) if name.endswith("_config") and name not in plain else value
-                    for name, value in fields.items()
-                }
-            )
+            plain = ("quantization_config", "generation_config", "per_layer_config", "sparse_attention_config")
+            for name, value in fields.items():
+                if name in ("encoder", "decoder") or (name.endswith("_config") and name not in plain):
+                    fields[name] = construct(value)
+                elif name.endswith("_configs"):
+                    fields[name] = json.loads(json.dumps(value), object_hook=Row)
+            super().__post_init__(**fields)
 
     kind = config.get("model_type")
     if kind and kind not in CONFIG_MAPPING and kind not in _CONFIG_REGISTRY:
-        AutoConfig.register(kind, type("Plain", (Plain,), {"model_type": kind}))
+        named = config.get("auto_map", {}).get("AutoConfig", "Plain").rpartition(".")[2]
+        AutoConfig.register(kind, type(named, (Plain,), {"model_type": kind}))
 
 
 def gpu_stand_ins() -> None:
@@ -135,6 +159,7 @@ def gpu_stand_ins() -> None:
         def create_module(self, spec: ModuleSpec) -> ModuleType:
             module = MagicMock(name=spec.name)
             module.__path__ = []
+            module.melscale_fbanks.return_value = torch.zeros(1)
             return module
 
         def exec_module(self, module: ModuleType) -> None:

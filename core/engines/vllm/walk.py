@@ -323,7 +323,7 @@ class Walk:
     ) -> tuple[str, bool]:
         """The loop over stacked names: the name so far, and whether an entry took the tensor."""
         for entry in loader.stacked:
-            if entry.old not in name:
+            if entry.old not in name or not any(entry.where in parameter for parameter in parameters):
                 continue
             if name not in parameters and any(part in name for part in loader.stacked_skips_containing):
                 continue
