@@ -67,7 +67,7 @@ def test_cases(engine: str, opened: Mapping[str, Inspection], record: Keep) -> N
     assert misses == []
 
 
-@pytest.mark.parametrize("engine", [engine for engine in OLDER if engine != "vllm-0.25.0"])
+@pytest.mark.parametrize("engine", OLDER)
 def test_deliveries(engine: str, shared: Path, record: Keep) -> None:
     misses, total = [], 0
     for file in sorted((shared / "golden" / engine / "deliveries").iterdir()):
