@@ -251,6 +251,15 @@ SPECS: tuple[Spec, ...] = (
         Needs.CHECKPOINT,
     ),
     Spec(
+        "compare",
+        CHECKPOINT,
+        QT_TRANSLATE_NOOP("Actions", "Co&mpare"),
+        ("Ctrl+D",),
+        "compare",
+        QT_TRANSLATE_NOOP("Actions", "Compare the scales with another checkpoint's"),
+        Needs.CHECKPOINT,
+    ),
+    Spec(
         "copy_report",
         CHECKPOINT,
         QT_TRANSLATE_NOOP("Actions", "&Copy Report as JSON"),

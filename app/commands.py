@@ -159,6 +159,9 @@ class Commands(QObject):
     def export(self) -> None:
         self._window.workspace.show_tab("export")
 
+    def compare(self) -> None:
+        self._window.workspace.show_tab("compare")
+
     def copy_report(self) -> None:
         inspection = self._window.session.inspection
         if inspection is not None:

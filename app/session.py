@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
+from app.compared import comparer
 from app.jobs import Jobs
 from core.errors import CancelledError, KVScopeError
 
 if TYPE_CHECKING:
+    from app.compared import Compared
     from app.digest import Digest
     from core.engines import Wish
     from core.inspection import Inspection
@@ -58,6 +60,10 @@ class Session(QObject):
     choices_changed = Signal()
     checkpoint_closed = Signal()
     verification_changed = Signal(object)
+    comparing_started = Signal(str)
+    compared_changed = Signal(object)
+    """The :class:`app.compared.Compared` beside the open checkpoint, None when there is none any more."""
+    comparing_failed = Signal(str, object)
 
     def __init__(self, jobs: Jobs, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -67,6 +73,8 @@ class Session(QObject):
         self._choices = Choices()
         self._digest: Digest | None = None
         self._verification: Verification | None = None
+        self._compared: Compared | None = None
+        self._other: str | None = None
 
     @property
     def jobs(self) -> Jobs:
@@ -99,8 +107,20 @@ class Session(QObject):
         """The lane of the session's inspection jobs."""
         return self._lane
 
+    @property
+    def compared(self) -> Compared | None:
+        """The comparison with a second checkpoint, once it was read."""
+        return self._compared
+
+    @property
+    def other(self) -> str | None:
+        """The second checkpoint's path, also while it is read and after that failed."""
+        return self._other
+
     def open(self, path: str, choices: Choices | None = None) -> None:
         """Open a checkpoint in a job. Choices of the last checkpoint are kept for the engine alone."""
+        if path != self._path:
+            self.stop_comparing()
         self._path = path
         self._choices = choices if choices is not None else Choices(engine=self._choices.engine)
         self._set_verification(None)
@@ -139,11 +159,45 @@ class Session(QObject):
     def close(self) -> None:
         """Forget the checkpoint; whatever still runs for it is dropped."""
         self._jobs.cancel(self._lane)
+        self.stop_comparing()
         self._path = None
         self._digest = None
         self._choices = Choices(engine=self._choices.engine)
         self._set_verification(None)
         self.checkpoint_closed.emit()
+
+    def compare(self, path: str) -> None:
+        """Compare the open checkpoint's scales with those at ``path``; a newer request replaces an older one."""
+        inspection = self.inspection
+        if inspection is None:
+            return
+        self._set_compared(None)
+        self._other = path
+        self.comparing_started.emit(path)
+
+        def failed(error: KVScopeError) -> None:
+            self.comparing_failed.emit(path, error)
+
+        self._jobs.start(
+            self.tr("Comparing with {path}").format(path=path),
+            comparer(inspection.scales, path),
+            done=self._set_compared,
+            failed=failed,
+            lane=f"compare-{self._lane}",
+        )
+
+    def stop_comparing(self) -> None:
+        """Forget the second checkpoint."""
+        self._jobs.cancel(f"compare-{self._lane}")
+        had, self._other = self._other, None
+        self._compared = None
+        if had is not None:
+            self.compared_changed.emit(None)
+
+    def _set_compared(self, compared: Compared | None) -> None:
+        if compared is not self._compared:
+            self._compared = compared
+            self.compared_changed.emit(compared)
 
     def set_verification(self, verification: Verification | None) -> None:
         """Keep what the loader observed for the present inspection."""
@@ -161,6 +215,8 @@ class Session(QObject):
         self._digest = digest
         self._set_verification(None)
         self.checkpoint_inspected.emit(digest)
+        if self._other is not None and (self._compared is None or self._compared.left != digest.inspection.scales):
+            self.compare(self._other)
 
     def _on_failed(self, error: KVScopeError) -> None:
         self.opening_failed.emit(self._path or "", error)

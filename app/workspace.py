@@ -12,6 +12,7 @@ from app.digest import Digest
 from app.observation import observation_of
 from app.panels.backends import BackendsPanel
 from app.panels.banner import Banner
+from app.panels.compare import ComparePanel
 from app.panels.coverage import Coverage
 from app.panels.export import ExportPanel
 from app.panels.gpu import GpuPanel
@@ -33,7 +34,7 @@ from core.diagnosis import APPLIED_BY_EXPORT
 from core.engines import ENGINES
 from core.errors import KVScopeError
 
-TABS = ("problems", "backends", "plot", "export", "gpu", "log")
+TABS = ("problems", "backends", "plot", "compare", "export", "gpu", "log")
 _ROW_ACTIONS = ("copy_key", "copy_row", "copy_why", "next_problem", "verify", "export")
 
 
@@ -61,6 +62,7 @@ class Workspace(QWidget):
         self.problems = ProblemsPanel(self.selection)
         self.backends = BackendsPanel(self.selection, jobs)
         self.plot = PlotPanel(self.selection)
+        self.compare = ComparePanel(session, self.selection)
         self.export = ExportPanel(session, self.selection)
         self.gpu = GpuPanel(session, self.selection)
         self.log = LogPanel(log)
@@ -95,6 +97,7 @@ class Workspace(QWidget):
             (self.problems, self.tr("Problems")),
             (self.backends, self.tr("Backends")),
             (self.plot, self.tr("Plot")),
+            (self.compare, self.tr("Compare")),
             (self.export, self.tr("Export preview")),
             (self.gpu, self.tr("GPU")),
             (self.log, self.tr("Log")),
@@ -109,6 +112,7 @@ class Workspace(QWidget):
         session.opening_failed.connect(self._on_opening_failed)
         session.choice_failed.connect(self._on_choice_failed)
         session.verification_changed.connect(self._on_verification_changed)
+        session.compared_changed.connect(self.plot.show_compared)
         self.export.open_requested.connect(self.open_requested)
         for source in (self.coverage, self.groups, self.problems):
             source.filter_requested.connect(self._on_filter_requested)
@@ -237,6 +241,7 @@ class Workspace(QWidget):
         self.problems.show_digest(digest)
         self.backends.show_digest(digest)
         self.plot.show_digest(digest)
+        self.compare.show_digest(digest)
         self.export.show_digest(digest)
         self.gpu.show_digest(digest)
         self._show_verdict()

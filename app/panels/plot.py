@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRectF, QSize, QTimer
 from PySide6.QtGui import QColor, QImage, QPainter, QShowEvent
-from PySide6.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QSizePolicy,
+    QStackedLayout,
+    QVBoxLayout,
+    QWidget,
+)
 
+from app.compared import Compared
 from app.digest import Digest
 from app.panels.parts import Button, Note, label
 from app.plots.series import PlotData, as_csv, plot_data
@@ -28,6 +38,7 @@ class PlotPanel(QWidget):
         super().__init__(parent)
         self._selection = selection
         self._digest: Digest | None = None
+        self._compared: Compared | None = None
         self._data: PlotData | None = None
         self._stale = True
         self.canvas: Canvas | None = None
@@ -44,7 +55,9 @@ class PlotPanel(QWidget):
         bar.setSpacing(10)
         bar.addWidget(self.mode)
         bar.addWidget(self._roles)
-        bar.addStretch(1)
+        self.ghost = label(dim=True)
+        self.ghost.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        bar.addWidget(self.ghost, 1)
         bar.addWidget(self._hint)
         self.save_buttons: dict[str, Button] = {}
         for name, slot in (("PNG", self._on_png), ("SVG", self._on_svg), ("CSV", self._on_csv)):
@@ -73,6 +86,15 @@ class PlotPanel(QWidget):
     def show_digest(self, digest: Digest | None) -> None:
         self._digest = digest
         self._data = None
+        self._stale = True
+        if self.isVisible():
+            self._refresh()
+
+    def show_compared(self, compared: Compared | None) -> None:
+        """Draw a compared checkpoint's values behind the own ones, None to leave them out."""
+        self._compared = compared
+        name = Path(compared.path).name if compared is not None else ""
+        self.ghost.setText(self.tr("hollow, dashed: {name}").format(name=name) if name else "")
         self._stale = True
         if self.isVisible():
             self._refresh()
@@ -125,7 +147,8 @@ class PlotPanel(QWidget):
         if self._digest is None:
             self._say(self.tr("Open a checkpoint to plot its scales."))
             return
-        self._data = plot_data(self._digest)
+        compared = self._compared.comparison if self._compared is not None else None
+        self._data = plot_data(self._digest, compared)
         if not self._data.series:
             self._say(self.tr("There is no scale value to plot."))
             return

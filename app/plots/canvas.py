@@ -13,7 +13,7 @@ from PySide6.QtGui import QColor, QPainter
 from PySide6.QtWidgets import QGraphicsRectItem, QWidget
 
 from app import text
-from app.plots.series import LEAST, MOST, PlotData, Point, Series
+from app.plots.series import LEAST, MOST, Ghost, PlotData, Point, Series
 from app.status import Status
 from app.theme.palettes import Colours
 from app.theme.status import shape, tone, word
@@ -186,11 +186,14 @@ class Canvas(pg.GraphicsLayoutWidget):  # type: ignore[misc]
         plot.setLabel("left", self.tr("scale"), color=now.muted)
         plot.showGrid(x=False, y=True, alpha=0.16)
         series = [found for found in data.series if found.role not in self._hidden]
-        low, high = _range(series)
+        ghosts = [found for found in data.ghosts if found.role not in self._hidden]
+        low, high = _range(series, ghosts)
         self._add_levels(plot, series, data)
         for place in data.breaks:
             line = pg.InfiniteLine(place - 0.5, angle=90, pen=pg.mkPen(now.border))
             plot.addItem(line, ignoreBounds=True)
+        for ghost in ghosts:
+            self._add_ghost(plot, ghost, [found.role for found in series])
         for found in series:
             self._add_series(plot, found, len(series), series.index(found), low, high)
         self._rings = pg.ScatterPlotItem(
@@ -272,6 +275,28 @@ class Canvas(pg.GraphicsLayoutWidget):  # type: ignore[misc]
         scatter.setZValue(20)
         scatter.sigClicked.connect(self._on_clicked)
         plot.addItem(scatter)
+
+    def _add_ghost(self, plot: Any, ghost: Ghost, roles: Sequence[str]) -> None:
+        """The compared checkpoint's series: hollow marks on a dashed line, behind the own ones."""
+        colour = QColor(series_colour(self._colours, ghost.role))
+        colour.setAlpha(150)
+        number = roles.index(ghost.role) if ghost.role in roles else 0
+        shift = (number - (max(len(roles), 1) - 1) / 2) * min(0.24, 0.6 / max(len(roles), 1))
+        x = np.array([place + shift for place, _, _ in ghost.points])
+        y = np.array([math.log10(value) for _, value, _ in ghost.points])
+        line = pg.PlotCurveItem(x=x, y=y, pen=pg.mkPen(colour, width=1.2, style=Qt.PenStyle.DashLine))
+        line.setZValue(-3)
+        plot.addItem(line)
+        marks = pg.ScatterPlotItem(
+            x=x, y=y, data=[key for _, _, key in ghost.points], symbol="o", size=_SIZE + 2, brush=None,
+            pen=pg.mkPen(colour, width=1.4), pxMode=True, hoverable=True, tip=self._ghost_tip,
+        )  # fmt: skip
+        marks.setZValue(10)
+        plot.addItem(marks)
+
+    def _ghost_tip(self, x: float, y: float, data: str) -> str:
+        words: str = self.tr("{key}\n{value}  (compared checkpoint)")
+        return words.format(key=data, value=text.number(10**y))
 
     @staticmethod
     def _tip(x: float, y: float, data: Point) -> str:  # noqa: ARG004 - pyqtgraph's signature
@@ -368,12 +393,13 @@ def _ramp(now: Colours, role: str) -> list[tuple[int, int, int]]:
     return [(c.red(), c.green(), c.blue()) for c in (ground, ink, text_colour)]
 
 
-def _range(series: Sequence[Series]) -> tuple[float, float]:
+def _range(series: Sequence[Series], ghosts: Sequence[Ghost]) -> tuple[float, float]:
     """The decades to show: all drawable values and 1.0."""
     logs = [math.log10(point.value) for found in series for point in found.points if point.drawable]
     logs += [
         math.log10(head) for found in series for p in found.points if p.drawable for head in p.heads if head > LEAST
     ]
+    logs += [math.log10(value) for ghost in ghosts for _, value, _ in ghost.points]
     return (min(logs), max(*logs, 0.0)) if logs else (-2.0, 0.0)
 
 

@@ -11,6 +11,8 @@ from statistics import median, quantiles
 
 from app.digest import COVERED_ROLES, Digest
 from app.status import Status
+from core.comparison import Comparison
+from core.naming.scales import KVScale
 
 LEAST, MOST = 1e-8, 1e4
 """Values outside are drawn at the edge: an uninitialised 4.5e34 would flatten all others."""
@@ -45,13 +47,24 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Ghost:
+    """A role's values in the checkpoint that is compared, as (place, value, key)."""
+
+    role: str
+    points: tuple[tuple[int, float, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlotData:
-    """The series of an inspection. ``ticks`` label the places with layer numbers; ``breaks`` are where a group ends."""
+    """The series of an inspection. ``ticks`` label the places with layer numbers; ``breaks`` are where a group ends;
+    ``ghosts`` are the compared checkpoint's.
+    """
 
     series: tuple[Series, ...]
     ticks: tuple[tuple[int, str], ...]
     breaks: tuple[int, ...]
     places: int
+    ghosts: tuple[Ghost, ...] = ()
 
     @property
     def has_heads(self) -> bool:
@@ -67,8 +80,8 @@ class PlotData:
         return tuple(rows)
 
 
-def plot_data(digest: Digest) -> PlotData:
-    """Arrange a digest's scales for plotting, in the order of the coverage strip."""
+def plot_data(digest: Digest, comparison: Comparison | None = None) -> PlotData:
+    """Arrange a digest's scales for plotting, in the order of the coverage strip; the compared ones beside them."""
     series = []
     for role in digest.roles if digest.columns else ():
         points = []
@@ -86,7 +99,36 @@ def plot_data(digest: Digest) -> PlotData:
         for place in range(1, len(digest.columns))
         if digest.columns[place].group != digest.columns[place - 1].group
     )
-    return PlotData(tuple(series), ticks, breaks, len(digest.columns))
+    ghosts = _ghosts(digest, comparison) if comparison is not None else ()
+    return PlotData(tuple(series), ticks, breaks, len(digest.columns), ghosts)
+
+
+def _ghosts(digest: Digest, comparison: Comparison) -> tuple[Ghost, ...]:
+    """The other checkpoint's scales: at the place of their counterpart, else at the first place of their layer."""
+    ids = {id(row.scale): row.id for row in digest.rows if row.scale is not None}
+    place_of = {
+        name: place
+        for place, column in enumerate(digest.columns)
+        for cell in column.cells.values()
+        for name in cell.ids
+    }
+    by_layer: dict[int, int] = {}
+    for place, column in enumerate(digest.columns):
+        if column.layer is not None:
+            by_layer.setdefault(column.layer, place)
+    found: dict[str, list[tuple[int, float, str]]] = {}
+    for row in comparison.rows:
+        right = row.right
+        if right is None or right.kind != "scale" or not right.values:
+            continue
+        at: int | None = place_of.get(ids.get(id(row.left), ""))
+        if at is None and right.layer is not None:
+            at = by_layer.get(right.layer)
+        value = _largest(right.values)
+        if at is not None and math.isfinite(value) and LEAST <= value <= MOST:
+            for role in _roles(right):
+                found.setdefault(role, []).append((at, value, right.key))
+    return tuple(Ghost(role, tuple(sorted(points))) for role, points in found.items())
 
 
 def as_csv(digest: Digest) -> str:
@@ -111,6 +153,10 @@ def as_csv(digest: Digest) -> str:
                 )
             )
     return out.getvalue()
+
+
+def _roles(scale: KVScale) -> tuple[str, ...]:
+    return ("k", "v") if scale.role == "kv" else (scale.role,)
 
 
 def _largest(values: Sequence[float]) -> float:

@@ -1,0 +1,30 @@
+"""The command lines that say the same as the window. No Qt."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.session import Choices
+
+
+def quoted_command(*words: str) -> str:
+    """``kvscope`` with these arguments, each quoted for a POSIX shell where it must be."""
+    return shlex.join(("kvscope", *words))
+
+
+def check_command(path: str, choices: Choices, *, rules_file: str | None = None) -> str:
+    """The ``kvscope check`` that predicts what the window shows: the path and every choice that was made."""
+    words = ["check", path]
+    for option, value in (
+        ("--engine", choices.engine),
+        ("--method", choices.method),
+        ("--architecture", choices.architecture),
+        ("--kv-cache-dtype", choices.kv_cache_dtype),
+        ("--dtype", choices.dtype),
+        ("--rules", rules_file),
+    ):
+        if value is not None:
+            words += [option, value]
+    return quoted_command(*words)
