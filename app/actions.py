@@ -175,21 +175,22 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         "show_problems", VIEW, QT_TRANSLATE_NOOP("Actions", "&Problems"), ("Ctrl+1",), "problems", "", Needs.CHECKPOINT
     ),
+    Spec("show_engines", VIEW, QT_TRANSLATE_NOOP("Actions", "E&ngines"), ("Ctrl+2",), "engines", "", Needs.CHECKPOINT),
     Spec(
-        "show_backends", VIEW, QT_TRANSLATE_NOOP("Actions", "&Backends"), ("Ctrl+2",), "backends", "", Needs.CHECKPOINT
+        "show_backends", VIEW, QT_TRANSLATE_NOOP("Actions", "&Backends"), ("Ctrl+3",), "backends", "", Needs.CHECKPOINT
     ),
-    Spec("show_plot", VIEW, QT_TRANSLATE_NOOP("Actions", "P&lot"), ("Ctrl+3",), "plot", "", Needs.CHECKPOINT),
+    Spec("show_plot", VIEW, QT_TRANSLATE_NOOP("Actions", "P&lot"), ("Ctrl+4",), "plot", "", Needs.CHECKPOINT),
     Spec(
         "show_export",
         VIEW,
         QT_TRANSLATE_NOOP("Actions", "E&xport Preview"),
-        ("Ctrl+4",),
+        ("Ctrl+5",),
         "export",
         "",
         Needs.CHECKPOINT,
     ),
-    Spec("show_gpu", VIEW, QT_TRANSLATE_NOOP("Actions", "GP&U"), ("Ctrl+5",), "gpu", "", Needs.CHECKPOINT),
-    Spec("show_log", VIEW, QT_TRANSLATE_NOOP("Actions", "L&og"), ("Ctrl+6",), "log", "", Needs.CHECKPOINT),
+    Spec("show_gpu", VIEW, QT_TRANSLATE_NOOP("Actions", "GP&U"), ("Ctrl+6",), "gpu", "", Needs.CHECKPOINT),
+    Spec("show_log", VIEW, QT_TRANSLATE_NOOP("Actions", "L&og"), ("Ctrl+7",), "log", "", Needs.CHECKPOINT),
     _separator(VIEW),
     Spec("theme", VIEW, ""),
     Spec("theme_system", "theme", QT_TRANSLATE_NOOP("Actions", "Follow the &System"), choice="theme"),

@@ -111,6 +111,9 @@ class Commands(QObject):
     def show_problems(self) -> None:
         self._window.workspace.show_tab("problems")
 
+    def show_engines(self) -> None:
+        self._window.workspace.show_tab("engines")
+
     def show_backends(self) -> None:
         self._window.workspace.show_tab("backends")
 

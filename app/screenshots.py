@@ -55,6 +55,7 @@ SHOTS = (
     Shot("panel-why", _DEEPSEEK, part="why"),
     Shot("panel-coverage", _GEMMA, part="coverage"),
     Shot("panel-problems", _LLAMA, "problems", "tabs"),
+    Shot("panel-engines", _DEEPSEEK, "engines", "tabs"),
     Shot("panel-backends", _LLAMA, "backends", "tabs"),
     Shot("panel-plot", _HEADS, "plot", "tabs"),
     Shot("panel-export", _GEMMA, "export", "tabs"),

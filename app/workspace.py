@@ -14,6 +14,7 @@ from app.panels.backends import BackendsPanel
 from app.panels.banner import Banner
 from app.panels.compare import ComparePanel
 from app.panels.coverage import Coverage
+from app.panels.engines import EnginesPanel
 from app.panels.export import ExportPanel
 from app.panels.gpu import GpuPanel
 from app.panels.groups import GroupsPanel
@@ -34,7 +35,7 @@ from core.diagnosis import APPLIED_BY_EXPORT
 from core.engines import ENGINES
 from core.errors import KVScopeError
 
-TABS = ("problems", "backends", "plot", "compare", "export", "gpu", "log")
+TABS = ("problems", "engines", "backends", "plot", "compare", "export", "gpu", "log")
 _ROW_ACTIONS = ("copy_key", "copy_row", "copy_why", "next_problem", "verify", "export")
 
 
@@ -60,6 +61,7 @@ class Workspace(QWidget):
         self.keys = KeysPanel(self.selection, jobs, [actions[name] for name in _ROW_ACTIONS])
         self.why = WhyPanel(self.selection)
         self.problems = ProblemsPanel(self.selection)
+        self.engines = EnginesPanel(session, self.selection)
         self.backends = BackendsPanel(self.selection, jobs)
         self.plot = PlotPanel(self.selection)
         self.compare = ComparePanel(session, self.selection)
@@ -95,6 +97,7 @@ class Workspace(QWidget):
         tabs.setAccessibleName(self.tr("Details"))
         for panel, title in (
             (self.problems, self.tr("Problems")),
+            (self.engines, self.tr("Engines")),
             (self.backends, self.tr("Backends")),
             (self.plot, self.tr("Plot")),
             (self.compare, self.tr("Compare")),
@@ -239,6 +242,7 @@ class Workspace(QWidget):
         self.keys.show_digest(digest)
         self.why.show_digest(digest)
         self.problems.show_digest(digest)
+        self.engines.show_digest(digest)
         self.backends.show_digest(digest)
         self.plot.show_digest(digest)
         self.compare.show_digest(digest)

@@ -1,0 +1,45 @@
+"""Two engines on one key: where their ways part, and what each makes of it from there."""
+
+from __future__ import annotations
+
+from core.diagnosis.wording import sentence, short
+from core.engines.outcome import Delivery
+from core.naming.mapper import Step
+
+
+def ends_alike(left: Delivery, right: Delivery) -> bool:
+    """Whether a tensor arrives in both engines, or in neither by the same outcome."""
+    return left.outcome == right.outcome
+
+
+def why_they_differ(left: Delivery, right: Delivery, *, left_engine: str, right_engine: str) -> str:
+    """A line for each engine from the step at which they part; "" where both end alike."""
+    if ends_alike(left, right):
+        return ""
+    common = 0
+    for mine, other in zip(left.steps, right.steps, strict=False):
+        if mine.after != other.after:
+            break
+        common += 1
+    return "\n".join(
+        sentence(f"{engine}: {_told(delivery, delivery.steps[common:])}")
+        for engine, delivery in ((left_engine, left), (right_engine, right))
+    )
+
+
+def _told(delivery: Delivery, steps: tuple[Step, ...]) -> str:
+    parts = [_step(step) for step in steps]
+    match delivery.outcome:
+        case "loaded":
+            parts.append(f"{delivery.target} takes it" if not parts else "that parameter takes it")
+        case "raises":
+            parts.append(short(delivery.error or delivery.reason))
+        case _:
+            parts.append(delivery.reason.rstrip("."))
+    return ", then ".join(parts)
+
+
+def _step(step: Step) -> str:
+    by = f"{step.by}'s " if step.by else ""
+    gives = f"gives {step.after}" if step.after is not None else "drops it"
+    return f"{by}{step.rule.kind} rule {step.rule.pattern} {gives}"
