@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.writing import add_writing_arguments, shown_progress, write_options
 from core import __version__
 from core.errors import KVScopeError, UsageError
 
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("path", metavar="PATH")
     export.add_argument("out", metavar="OUT")
     export.add_argument("--names", metavar="CONVENTION", help="naming convention instead of the one that loads")
+    add_writing_arguments(export)
     export.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     export.add_argument("--json", action="store_true", help="print plan and result as JSON")
 
@@ -314,21 +316,24 @@ def _names_from_stdin(*, as_json: bool) -> list[str]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from core.export import plan_export, write_export
+    from core.export import plan_export, prepare_export, write_export
+    from core.export.prepare import prepared_as_data, prepared_text
     from core.export.report import plan_as_data, plan_text, result_as_data, result_text
     from core.export.target import with_quantized_cache
     from core.report.contract import json_text
 
     plan = plan_export(with_quantized_cache(_inspect(options.path, options)), names=options.names)
+    prepared = prepare_export(plan, Path(options.out), write_options(options))
+    data = {**plan_as_data(plan), **prepared_as_data(prepared)}
+    if not options.json:
+        print(f"{plan_text(plan)}\n{prepared_text(prepared)}")
     if options.dry_run:
-        print(json_text(plan_as_data(plan)) if options.json else plan_text(plan))
+        if options.json:
+            print(json_text(data))
         return EXIT_FINE
-    result = write_export(plan, Path(options.out))
-    if options.json:
-        print(json_text({**plan_as_data(plan), **result_as_data(result)}))
-    else:
-        print(plan_text(plan))
-        print(result_text(result))
+    with shown_progress() as progress:
+        result = write_export(plan, Path(options.out), options=prepared.options, progress=progress)
+    print(json_text({**data, **result_as_data(result)}) if options.json else result_text(result))
     return _status(result.after)
 
 

@@ -16,8 +16,8 @@ FileRole = Literal["shard", "index", "other"]
 _DOWNLOAD_STATE = {".git", ".cache"}
 RECORD = "kvscope-export.json"
 """What an export says about itself; a new one takes up the source's."""
-PARTIAL_MARK = ".kvscope-"
-PARTIAL_END = ".partial"
+UNFINISHED = ".kvscope-unfinished"
+"""How the name of a folder ends in which an export grows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,9 @@ class SourceFile:
     mtime_ns: int
 
 
-def is_partial(name: str) -> bool:
+def is_unfinished(name: str) -> bool:
     """Whether a folder is an export's unfinished work, by its name."""
-    return name.startswith(".") and PARTIAL_MARK in name and name.endswith(PARTIAL_END)
+    return name.endswith(UNFINISHED)
 
 
 def list_files(
@@ -97,7 +97,7 @@ def _walk(root: Path, notes: list[str], *, alone: bool) -> Iterator[tuple[Path, 
                 continue
             elif not stat.S_ISDIR(found.st_mode):
                 notes.append(f"{name} is no regular file, and is left out.")
-            elif path.name in _DOWNLOAD_STATE or is_partial(path.name):
+            elif path.name in _DOWNLOAD_STATE or is_unfinished(path.name):
                 notes.append(f"{name} is no part of the checkpoint, and is left out.")
             elif _identity(found) in above:
                 notes.append(f"{name} is a link to a folder above it, and is left out.")

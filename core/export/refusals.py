@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
 
 from core.errors import ExportError
-from core.export.files import changed_file
+from core.export.files import RECORD, changed_file
 from core.export.plan import ExportPlan
+from core.export.remainder import remainder_of
+from core.export.system import System
 
 
-def refuse(plan: ExportPlan, out: Path) -> None:
-    """Check the target folder and the source.
+def refuse(plan: ExportPlan, out: Path, *, resume: bool = False) -> None:
+    """Check the target folder. ``resume`` lets pass a target that an export finished.
 
     Raises:
-        ExportError: the target lies within the source or around it, is not empty, has no parent folder or too little
-            space; or the source changed since the plan was made.
+        ExportError: the target lies within the source or around it, is not empty, or has no parent folder.
     """
     _refuse_overlap(plan.root, out)
     if out.is_symlink() and not out.exists():
@@ -23,23 +24,52 @@ def refuse(plan: ExportPlan, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ExportError("is a file", path=out, remedy="Choose a folder that does not exist yet.")
     try:
-        if out.exists() and any(out.iterdir()):
+        if out.exists() and any(out.iterdir()) and not (resume and (out / RECORD).exists()):
             raise ExportError("is not empty", path=out, remedy="Choose a folder that does not exist yet, or empty it.")
         if not out.parent.is_dir():
             raise ExportError("does not exist", path=out.parent, remedy="Create this folder first, or choose another.")
-        free = shutil.disk_usage(out.parent).free
+        if out.is_mount():
+            raise ExportError(
+                "is the top of a file system, which cannot be replaced", path=out, remedy="Choose a folder below it."
+            )
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ExportError(
             f"cannot be looked at: {reason}", path=out, remedy="Choose a folder that you may write to."
         ) from error
-    if free < plan.space_needed:
+
+
+def refuse_full_disk(out: Path, room: int, *, digest: str, resume: bool, system: System) -> None:
+    """Check that ``room`` bytes are free where the target will be; what an interrupted export left counts.
+
+    Raises:
+        ExportError: there is too little room.
+    """
+    target = out.resolve()
+    if resume and finished(target, digest):
+        return
+    try:
+        free = system.free(target.parent) + remainder_of(target, system).room()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
         raise ExportError(
-            f"the disk has {_size(free)} free and the export needs {_size(plan.space_needed)}",
+            f"cannot be looked at: {reason}", path=out, remedy="Choose a folder that you may write to."
+        ) from error
+    if free < room:
+        raise ExportError(
+            f"the disk has {_size(free)} free and the export needs {_size(room)}",
             path=out,
             remedy="Free some space, or export to another disk.",
         )
-    refuse_changed_source(plan)
+
+
+def finished(target: Path, digest: str) -> bool:
+    """Whether ``target`` is the finished export of this digest, by its record."""
+    try:
+        record = json.loads((target / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("plan_digest") == digest
 
 
 def refuse_changed_source(plan: ExportPlan) -> None:

@@ -72,7 +72,6 @@ def plan_text(plan: ExportPlan) -> str:
         lines += [f"    {line}" for line in config.diff.splitlines()]
     lines += [f"  not reachable: {len(each.keys)} scales: {each.reason}" for each in plan.unreachable]
     lines += [f"  note: {note}" for note in plan.notes]
-    lines.append(f"  {len(plan.files_copied)} files are copied as they are; {plan.space_needed:,} bytes are needed")
     return "\n".join(lines)
 
 
@@ -89,16 +88,34 @@ def result_as_data(result: ExportResult) -> dict[str, Any]:
     return {
         "out": str(result.out),
         "bytes_written": result.bytes_written,
+        "linked": result.linked,
+        "cloned": result.cloned,
+        "copied": result.copied,
+        "resumed": list(result.resumed),
         "seconds": result.seconds,
         "verified": result.verified,
+        "verify": result.placement.verify,
+        "result_notes": list(result.notes),
         "verdict_after": {"outcome": result.verdict_after.outcome, "text": result.verdict_after.text},
     }
 
 
 def result_text(result: ExportResult) -> str:
     """The result for people."""
-    return (
-        f"after:  {result.verdict_after.outcome.upper()}: {result.verdict_after.text}\n"
-        f"wrote {result.out}: {result.bytes_written:,} bytes in {result.seconds:.1f} s, "
-        f"{result.verified} untouched tensors equal to the source's"
+    lines = [f"after:  {result.verdict_after.outcome.upper()}: {result.verdict_after.text}"]
+    parts = [("linked", result.linked), ("cloned", result.cloned), ("copied", result.copied)]
+    told = ", ".join(f"{count:,} {word}" for word, count in parts if count)
+    lines.append(
+        f"wrote {result.out}: {result.bytes_written:,} bytes in {result.seconds:.1f} s ({told or 'none anew'})"
     )
+    if result.resumed:
+        lines.append(f"  {len(result.resumed)} files were there from an interrupted export")
+    if result.verified:
+        level = (
+            "compared with the source" if result.placement.verify == "all" else "compared with the source in samples"
+        )
+        lines.append(f"  {result.verified} tensors {level}: equal")
+    elif not result.resumed:
+        lines.append("  nothing was compared with the source")
+    lines += [f"  note: {note}" for note in result.notes]
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Writing a safetensors shard: a new header in front of the source's bytes, which the operating system copies.
+"""A safetensors shard laid out anew: a new header in front of the source's bytes.
 
 The format (safetensors 0.8): eight bytes with the header's length N (little-endian), N bytes of JSON padded with
 spaces, then the tensors' data without gaps. A shard whose tensors only change names or shapes keeps its data area as
@@ -7,27 +7,20 @@ it is; tensors that come, go or change their bytes move the rest, and nothing is
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from core.checkpoint.dtypes import DTYPES
 from core.errors import ExportError
-from core.progress import Progress
 
 BLOCK = 4096
 """File systems that share extents between files do so in blocks of this size (XFS and btrfs defaults)."""
 MAX_HEADER = 100_000_000
 """Readers refuse longer headers (safetensors, ``MAX_HEADER_SIZE``)."""
-_KERNEL_CHUNK = 64 << 20
-_BUFFER = 1 << 20
-_NO_KERNEL_COPY = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,83 +158,6 @@ def lay_out(
     return ShardLayout(_encode_head(header, tensors), pieces, tensors)
 
 
-def write_shard(source: Path, target: Path, layout: ShardLayout, progress: Progress | None = None) -> None:
-    """Write a laid-out shard to a new file and flush it to the disk.
-
-    Raises:
-        ExportError: the source ended early. CancelledError: the user asked to stop. OSError: the disk refused.
-    """
-    with FileIO(source, "r") as read, FileIO(target, "x") as write:
-        _write(write, layout.head)
-        at = len(layout.head)
-        _advance(progress, at)
-        for piece in layout.pieces:
-            if isinstance(piece, bytes):
-                write.seek(at)
-                _write(write, piece)
-                _advance(progress, len(piece))
-            else:
-                copy_range(read, write, begin=piece.begin, end=piece.end, at=at, progress=progress)
-            at += len(piece)
-        os.fsync(write.fileno())
-
-
-def copy_file(source: Path, target: Path, *, size: int, progress: Progress | None = None) -> None:
-    """Copy a file's first ``size`` bytes to a new file and flush it; links are followed. Raises as write_shard."""
-    with FileIO(source, "r") as read, FileIO(target, "x") as write:
-        copy_range(read, write, begin=0, end=size, at=0, progress=progress)
-        os.fsync(write.fileno())
-
-
-def write_file(target: Path, data: bytes, progress: Progress | None = None) -> None:
-    """Write a new file and flush it to the disk."""
-    with FileIO(target, "x") as write:
-        _write(write, data)
-        os.fsync(write.fileno())
-    _advance(progress, len(data))
-
-
-def copy_range(
-    source: FileIO, target: FileIO, *, begin: int, end: int, at: int, progress: Progress | None = None
-) -> None:
-    """Copy bytes ``begin`` to ``end`` of one open file to position ``at`` of another.
-
-    The kernel copies where it can (``copy_file_range``: no bytes pass through this process, and file systems that
-    share extents clone whole blocks); elsewhere one small buffer does.
-    """
-    by_kernel = hasattr(os, "copy_file_range")
-    view = memoryview(b"")
-    while begin < end:
-        count = min(_KERNEL_CHUNK if by_kernel else _BUFFER, end - begin)
-        if by_kernel and begin % BLOCK == at % BLOCK:  # whole blocks can be cloned: get to a block's edge first
-            count = min(count, -begin % BLOCK or count)
-        if by_kernel:
-            try:
-                done = os.copy_file_range(source.fileno(), target.fileno(), count, begin, at)
-            except OSError as error:
-                if error.errno not in _NO_KERNEL_COPY:
-                    raise
-                done = 0
-            if done == 0:  # refused, or a file system that answers 0 without an error: read, which knows the end
-                by_kernel = False
-                continue
-        else:
-            view = view or memoryview(bytearray(_BUFFER))
-            source.seek(begin)
-            done = source.readinto(view[:count]) or 0
-            if done == 0:
-                raise ExportError(
-                    f"the file ended {end - begin} bytes early while it was copied",
-                    path=str(source.name),
-                    remedy="It changed since the checkpoint was opened; wait until nothing writes to it, open it again"
-                    " and repeat the export.",
-                )
-            target.seek(at)
-            _write(target, view[:done])
-        begin, at = begin + done, at + done
-        _advance(progress, done)
-
-
 def _data_area_stays(header: ShardHeader, rows: Sequence[tuple[NewTensor, StoredTensor | None]]) -> bool:
     kept = {old.name for new, old in rows if old is not None and new.data is None}
     return len(kept) == len(rows) == len(header.tensors)
@@ -324,14 +240,3 @@ def _encode_head(header: ShardHeader, tensors: Sequence[StoredTensor]) -> bytes:
             remedy="Split the checkpoint into more shards, or use shorter names.",
         )
     return struct.pack("<Q", len(text)) + text
-
-
-def _write(target: FileIO, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[target.write(view) or 0 :]
-
-
-def _advance(progress: Progress | None, by: int) -> None:
-    if progress is not None:
-        progress.advance(by)

@@ -1,85 +1,184 @@
-"""The proof that a written export holds what was planned: every tensor found again, every kept byte compared."""
+"""What was written, held against what it was made from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
+from random import Random
 
 from core.errors import ExportError
-from core.export.safetensors_writer import NewTensor, StoredTensor, read_header
+from core.export.options import Level
+from core.export.safetensors_writer import NewTensor, ShardHeader, StoredTensor, read_header
+from core.export.shards import ShardJob
+from core.export.system import System
 from core.progress import Progress
 
 _BUFFER = 1 << 20
-_REMEDY = "Nothing was left behind; check the disk and the memory of this machine, then export again."
+_SAMPLES = 256
+"""Tensors of a shard, or places of another file, that a sample looks at."""
+_SAMPLE = 4096
+_REMEDY = "Check the disk and the memory of this machine, then export again."
+
+Run = tuple[int, int, int]
+"""Bytes that two files should share: where they begin in the source, where in the written file, how many."""
 
 
-def verify_file(source: Path, written: Path, *, size: int, name: str, progress: Progress | None = None) -> None:
-    """Check that a file was copied byte for byte.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a comparison looked at: so many tensors; ``sha256`` is that of the written file where all of it was read."""
 
-    Raises:
-        ExportError: it was not.
+    tensors: int
+    sha256: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Verifier:
+    """Compares written files with the source's, byte by byte, at one level.
+
+    Headers are read from both files anew, and bytes that come from the source are compared with the source itself,
+    which proves more than equal digests would. "sample" compares a block in each of up to 256 tensors of a shard, and
+    every tensor that the export changed; "none" compares nothing.
     """
-    with FileIO(source) as old, FileIO(written) as new:
-        if new.seek(0, 2) != size:
-            raise ExportError(f"the copy has {new.tell()} bytes and not {size}", path=name, remedy=_REMEDY)
-        _compare(old, new, ((0, 0, size),), lambda _: name, progress)
 
+    level: Level = "all"
+    system: System = field(default_factory=System)
+    progress: Progress = field(default_factory=Progress)
 
-def verify_shard(
-    source: Path,
-    written: Path,
-    *,
-    replaced: Mapping[str, Sequence[NewTensor]],
-    added: Sequence[NewTensor],
-    name: str,
-    progress: Progress | None = None,
-) -> int:
-    """Compare a rewritten shard with its source, tensor by tensor; the number of tensors compared.
+    def shard(self, source: Path, written: Path, *, job: ShardJob, name: str) -> Checked:
+        """Compare a rewritten shard with its source, tensor by tensor.
 
-    Both headers are read from the files anew. Bytes that come from the source are compared with the source itself,
-    which proves more than equal digests would and reads as much.
+        Raises:
+            ExportError: a tensor is missing, there is one too many, or one differs; the key is named.
+            OSError: a file cannot be read.
+        """
+        if self.level == "none":
+            return Checked(0)
+        old_header, new_header = read_header(source), read_header(written)
+        with self._open(source) as old, self._open(written) as new:
+            same = self._match(old_header, new_header, job, new, name)
+            runs = _runs(same, old_header, new_header, name, joined=self.level == "all")
+            if self.level == "sample":
+                runs = _sampled(runs)
+            keys = [(new_header.data_begin + got.begin, new_header.data_begin + got.end, got.name) for _, got in same]
+            sha256 = self._compare(old, new, runs, name, keys)
+        count = len(new_header.tensors) if self.level == "all" else len(new_header.tensors) - len(same) + len(runs)
+        return Checked(count, sha256)
 
-    Raises:
-        ExportError: a tensor is missing, there is one too many, or one differs; the key is named.
-    """
-    old_header, new_header = read_header(source), read_header(written)
-    found = {tensor.name: tensor for tensor in new_header.tensors}
-    same: list[tuple[StoredTensor, StoredTensor]] = []
-    with FileIO(source) as old, FileIO(written) as new:
-        for tensor in old_header.tensors:
-            for wanted in replaced.get(tensor.name, (NewTensor(tensor.name, tensor.dtype, tensor.shape),)):
+    def file(self, source: Path, written: Path, *, size: int, name: str, tensors: int = 0) -> Checked:
+        """Check that a file of ``tensors`` tensors was copied byte for byte. Raises as :meth:`shard`."""
+        if self.level == "none":
+            return Checked(0)
+        with self._open(source) as old, self._open(written) as new:
+            length = new.seek(0, 2)
+            if length != size:
+                raise ExportError(f"the copy has {length} bytes and not {size}", path=name, remedy=_REMEDY)
+            runs: list[Run] = [(0, 0, size)]
+            if self.level == "sample":
+                step = max(_SAMPLE, size // _SAMPLES)
+                runs = [(at, at, min(_SAMPLE, size - at)) for at in range(0, size, step)]
+                runs.append((max(0, size - _SAMPLE), max(0, size - _SAMPLE), min(_SAMPLE, size)))
+            sha256 = self._compare(old, new, runs, name, ())
+        return Checked(min(tensors, len(runs)) if self.level == "sample" else tensors, sha256)
+
+    def text(self, written: Path, text: bytes, *, name: str) -> Checked:
+        """Check a small file that was written anew, at every level. Raises as :meth:`shard`."""
+        with self._open(written) as file:
+            got = bytearray(file.seek(0, 2))
+            self._fill(file, memoryview(got), 0)
+        if got != text:
+            raise ExportError("the written text is not the planned one", path=name, remedy=_REMEDY)
+        return Checked(0, hashlib.sha256(text).hexdigest())
+
+    def digest(self, path: Path) -> str:
+        """The SHA-256 of a file. Raises OSError."""
+        digest = hashlib.sha256()
+        with self._open(path) as file:
+            self._hash(file, digest, 0, file.seek(0, 2))
+        return digest.hexdigest()
+
+    def _match(
+        self, old: ShardHeader, new: ShardHeader, job: ShardJob, file: FileIO, name: str
+    ) -> list[tuple[StoredTensor, StoredTensor]]:
+        """Every tensor that should be there, in the order of the written file; those that bring data are checked."""
+        found = {tensor.name: tensor for tensor in new.tensors}
+        same: list[tuple[StoredTensor, StoredTensor]] = []
+        for tensor in old.tensors:
+            for wanted in job.replaced.get(tensor.name, (NewTensor(tensor.name, tensor.dtype, tensor.shape),)):
                 got = _take(found, wanted, name)
                 if wanted.data is None:
                     same.append((tensor, got))
                 else:
-                    _check_data(new, new_header.data_begin + got.begin, wanted, name)
-        for wanted in added:
-            _check_data(new, new_header.data_begin + _take(found, wanted, name).begin, wanted, name)
+                    self._check_data(file, new.data_begin + got.begin, wanted, name)
+        for wanted in job.added:
+            self._check_data(file, new.data_begin + _take(found, wanted, name).begin, wanted, name)
         if found:
             raise ExportError("the written shard holds a tensor too many", path=name, key=min(found), remedy=_REMEDY)
+        return sorted(same, key=lambda pair: pair[1].begin)
 
-        same.sort(key=lambda pair: pair[1].begin)
-        runs: list[tuple[int, int, int]] = []
-        for tensor, got in same:
-            begin, at, length = (
-                old_header.data_begin + tensor.begin,
-                new_header.data_begin + got.begin,
-                got.end - got.begin,
-            )
-            if length != tensor.end - tensor.begin:
-                raise ExportError("a written tensor has another length", path=name, key=got.name, remedy=_REMEDY)
-            if runs and runs[-1][0] + runs[-1][2] == begin and runs[-1][1] + runs[-1][2] == at:
-                runs[-1] = (*runs[-1][:2], runs[-1][2] + length)
-            else:
-                runs.append((begin, at, length))
+    def _check_data(self, file: FileIO, at: int, wanted: NewTensor, name: str) -> None:
+        got = bytearray(len(wanted.data or b""))
+        self._fill(file, memoryview(got), at)
+        if wanted.data is None or got != wanted.data:
+            raise ExportError("the written values are not those planned", path=name, key=wanted.name, remedy=_REMEDY)
 
-        def key_at(position: int) -> str:
-            at = position - new_header.data_begin
-            return next((got.name for _, got in same if got.begin <= at < got.end), "")
+    def _compare(
+        self, old: FileIO, new: FileIO, runs: Iterable[Run], name: str, keys: Sequence[tuple[int, int, str]]
+    ) -> str | None:
+        """Compare; the digest of the whole written file where all is compared."""
+        digest = hashlib.sha256() if self.level == "all" else None
+        ours, theirs = bytearray(), bytearray()
+        ended = 0
+        for begin, at, length in runs:
+            if digest is not None:
+                self._hash(new, digest, ended, at)
+            for done in range(0, length, _BUFFER):
+                count = min(length - done, _BUFFER)
+                if len(ours) != count:  # whole bytearrays compare at the speed of memory
+                    ours, theirs = bytearray(count), bytearray(count)
+                self._fill(old, memoryview(ours), begin + done)
+                self._fill(new, memoryview(theirs), at + done)
+                if ours != theirs:
+                    differs = at + done + next(n for n in range(count) if ours[n] != theirs[n])
+                    key = next((key for first, last, key in keys if first <= differs < last), None)
+                    raise ExportError(
+                        f"the written bytes differ from the source's at byte {differs}",
+                        path=name, key=key, remedy=_REMEDY,
+                    )  # fmt: skip
+                if digest is not None:
+                    digest.update(theirs)
+                self.progress.advance(count)
+            ended = at + length
+        if digest is None:
+            return None
+        self._hash(new, digest, ended, new.seek(0, 2))
+        return digest.hexdigest()
 
-        _compare(old, new, runs, lambda position: f"{name}, key {key_at(position)!r}", progress)
-    return len(new_header.tensors)
+    def _hash(self, file: FileIO, digest: hashlib._Hash, begin: int, end: int) -> None:
+        buffer = bytearray(min(_BUFFER, max(0, end - begin)))
+        for at in range(begin, end, _BUFFER):
+            view = memoryview(buffer)[: min(_BUFFER, end - at)]
+            self._fill(file, view, at)
+            digest.update(view)
+            self.progress.check()
+
+    def _fill(self, file: FileIO, view: memoryview, at: int) -> None:
+        while view:
+            count = self.system.read_at(file, view, at)
+            if count == 0:
+                raise ExportError("the file ended early while it was compared", path=str(file.name), remedy=_REMEDY)
+            view, at = view[count:], at + count
+
+    @contextmanager
+    def _open(self, path: Path) -> Iterator[FileIO]:
+        file = self.system.open(path)
+        try:
+            yield file
+        finally:
+            file.close()
 
 
 def _take(found: dict[str, StoredTensor], wanted: NewTensor, name: str) -> StoredTensor:
@@ -96,47 +195,30 @@ def _take(found: dict[str, StoredTensor], wanted: NewTensor, name: str) -> Store
     return got
 
 
-def _check_data(new: FileIO, at: int, wanted: NewTensor, name: str) -> None:
-    new.seek(at)
-    if wanted.data is None or new.read(len(wanted.data)) != wanted.data:
-        raise ExportError("the written values are not those planned", path=name, key=wanted.name, remedy=_REMEDY)
+def _runs(
+    same: Iterable[tuple[StoredTensor, StoredTensor]], old: ShardHeader, new: ShardHeader, name: str, *, joined: bool
+) -> list[Run]:
+    """Where the bytes of each tensor stand in both files; neighbours in both become one run where ``joined``."""
+    runs: list[Run] = []
+    for tensor, got in same:
+        begin, at, length = old.data_begin + tensor.begin, new.data_begin + got.begin, got.end - got.begin
+        if length != tensor.end - tensor.begin:
+            raise ExportError("a written tensor has another length", path=name, key=got.name, remedy=_REMEDY)
+        if joined and runs and runs[-1][0] + runs[-1][2] == begin and runs[-1][1] + runs[-1][2] == at:
+            runs[-1] = (*runs[-1][:2], runs[-1][2] + length)
+        else:
+            runs.append((begin, at, length))
+    return runs
 
 
-def _compare(
-    old: FileIO,
-    new: FileIO,
-    runs: Iterable[tuple[int, int, int]],
-    where: Callable[[int], str],
-    progress: Progress | None,
-) -> None:
-    ours, theirs = bytearray(_BUFFER), bytearray(_BUFFER)
-    for begin, at, length in runs:
-        old.seek(begin)
-        new.seek(at)
-        left = length
-        while left:
-            count = min(left, _BUFFER)
-            _fill(old, memoryview(ours)[:count])
-            _fill(new, memoryview(theirs)[:count])
-            if ours != theirs and (differs := _first_difference(ours, theirs, count)) is not None:
-                position = at + length - left + differs
-                raise ExportError(
-                    f"the written bytes differ from the source's at byte {position}",
-                    path=where(position),
-                    remedy=_REMEDY,
-                )
-            left -= count
-            if progress is not None:
-                progress.advance(count)
-
-
-def _first_difference(ours: bytearray, theirs: bytearray, count: int) -> int | None:
-    return next((at for at in range(count) if ours[at] != theirs[at]), None)
-
-
-def _fill(file: FileIO, view: memoryview) -> None:
-    while view:
-        count = file.readinto(view) or 0
-        if count == 0:
-            raise ExportError("the file ended early while it was compared", path=str(file.name), remedy=_REMEDY)
-        view = view[count:]
+def _sampled(runs: Sequence[Run]) -> list[Run]:
+    """One block at a random place in each of some tensors: the first, the last, and some between."""
+    random = Random(len(runs))  # noqa: S311 the same places each time
+    chosen = [0, len(runs) - 1, *random.sample(range(len(runs)), min(len(runs), _SAMPLES))] if runs else []
+    sample = []
+    for number in sorted(set(chosen)):
+        begin, at, length = runs[number]
+        count = min(length, _SAMPLE)
+        skipped = random.randint(0, length - count)
+        sample.append((begin + skipped, at + skipped, count))
+    return sample

@@ -1,33 +1,35 @@
 """``write_export``: a planned export becomes a folder, or nothing.
 
-Everything is written to a hidden sibling of the target, ``.<name>.kvscope-<random>.partial``, flushed, verified, judged
-anew, and only then renamed. An error, a full disk or a cancelled job removes that folder; a killed process leaves it
-behind under its telling name, and never a target. The source is only ever read.
+Everything is written to ``<name>.kvscope-unfinished`` beside the target (see :mod:`core.export.remainder`), flushed,
+compared with the source, judged anew, and only then renamed. An error, a full disk or a cancelled job removes that
+folder, or leaves what is finished where ``resume`` was asked for; a killed process leaves it under its telling name,
+and never a target. The source is only ever read.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from core.checkpoint import open_checkpoint
 from core.diagnosis.finding import Verdict
 from core.errors import ExportError
-from core.export.files import PARTIAL_END, PARTIAL_MARK, RECORD, SourceFile
-from core.export.index import rebuild_index
+from core.export.copying import Copier
+from core.export.files import RECORD
+from core.export.options import WriteOptions
+from core.export.placement import FilePlacement, Placement, can_clone
 from core.export.plan import ExportPlan
+from core.export.prepare import Prepared, prepare_export
 from core.export.record import export_record
-from core.export.refusals import refuse, refuse_changed_source
-from core.export.safetensors_writer import copy_file, read_header, write_file, write_shard
-from core.export.shards import ShardJob, index_changes, shard_jobs
-from core.export.verify import verify_file, verify_shard
+from core.export.refusals import finished, refuse, refuse_changed_source
+from core.export.remainder import PART, Finished, Remainder, remainder_of
+from core.export.system import System
+from core.export.verify import Checked, Verifier
 from core.inspection import Inspection, inspect_opened
 from core.progress import Progress
 
@@ -37,161 +39,306 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportResult:
-    """A finished export: ``bytes_written`` in all files, ``verified`` tensors, ``seconds`` of wall time.
+    """A finished export: ``bytes_written`` in all files, of which ``linked``, ``cloned`` and ``copied`` bytes are
+    hard links, share blocks with the source, or were written; ``verified`` tensors; ``seconds`` of wall time.
 
-    ``after`` is the inspection of the written folder under the engine that the plan was made for.
+    ``after`` is the inspection of the written folder under the engine that the plan was made for. ``resumed`` names
+    the files that an interrupted export had finished, ``notes`` are sentences for people.
     """
 
     out: Path
     bytes_written: int
+    linked: int = 0
+    cloned: int = 0
+    copied: int = 0
     seconds: float
     verified: int
     after: Inspection
+    placement: Placement
+    resumed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict_after(self) -> Verdict:
         return self.after.verdict
 
 
-def write_export(plan: ExportPlan, out: Path, *, progress: Progress | None = None) -> ExportResult:
+def write_export(
+    plan: ExportPlan,
+    out: Path,
+    *,
+    options: WriteOptions | None = None,
+    progress: Progress | None = None,
+    system: System | None = None,
+) -> ExportResult:
     """Write a planned export to the new folder ``out``, verify it and judge it anew.
 
     Raises:
-        ExportError: refused before anything was written, or failed and removed what it had written.
-        CancelledError: the user asked to stop; nothing is left.
+        ExportError: refused before anything was written, or failed; what it had written is removed, or with
+            ``options.resume`` kept to be taken up.
+        CancelledError: the user asked to stop; likewise.
     """
     started = time.monotonic()
-    progress = progress or Progress()
-    refuse(plan, out)
-    jobs = shard_jobs(plan)
+    progress, system = progress or Progress(), system or System()
+    prepared = prepare_export(plan, out, options, system=system)
     target = out.resolve()
-    partial = target.parent / f".{target.name}{PARTIAL_MARK}{secrets.token_hex(4)}{PARTIAL_END}"
-    with _removed_on_failure(partial, out):
-        written = _write_all(plan, jobs, partial, progress)
-        verified = _verify_all(plan, jobs, partial, progress)
+    remainder = remainder_of(target, system)
+    if prepared.options.resume and finished(target, prepared.digest):
+        return _found_finished(prepared, remainder, progress, started)
+    refuse(plan, out)
+    work = _Work(prepared, remainder, system, progress)
+    with work.settled_on_failure():
+        remainder.begin(digest=prepared.digest, resume=prepared.options.resume)
+        work.check_resumed()
+        work.write()
+        work.verify()
         refuse_changed_source(plan)
-        after = _judge(plan, partial, progress)
-        record = export_record(plan, jobs, partial, after)
-        write_file(partial / RECORD, record)
-        _flush_folders(partial)
+        after = _judge(plan, remainder.files, progress)
+        record = export_record(prepared, remainder.files, after, remainder.finished)
+        remainder.forget(RECORD)
+        work.copier.write_file(remainder.files / RECORD, record)
+        work.flush_folders()
         progress.check()
-        partial.rename(target)  # onto nothing or an empty folder, in one step; anything else the system refuses
-    _flush_folder(target.parent)
+        remainder.publish(target)
+    notes = _settle_success(remainder, target)
+    done = remainder.finished.values()
     return ExportResult(
         out=out,
-        bytes_written=written + len(record),
+        bytes_written=prepared.placement.size + len(record),
+        linked=sum(file.size for file in prepared.placement.files if file.how == "link"),
+        cloned=sum(each.cloned for each in done),
+        copied=sum(each.copied for each in done) + len(record),
         seconds=time.monotonic() - started,
-        verified=verified,
+        verified=sum(each.checked or 0 for each in done),
         after=_at(after, out),
+        placement=prepared.placement,
+        resumed=tuple(work.resumed),
+        notes=notes,
     )
 
 
-def _write_all(plan: ExportPlan, jobs: dict[str, ShardJob], partial: Path, progress: Progress) -> int:
-    texts = _new_texts(plan, jobs)
-    progress.start("Copying", total=sum(_size(file, jobs, texts) for file in plan.files), unit="bytes")
-    partial.mkdir()
-    for file in plan.files:
-        source, target = plan.root / file.name, partial / file.name
-        with _names_file(file.name):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if file.name in jobs:
-                write_shard(source, target, jobs[file.name].layout, progress)
-            elif file.name in texts:
-                write_file(target, texts[file.name], progress)
-            else:
-                copy_file(source, target, size=file.size, progress=progress)
-    return progress.done
+@dataclass(slots=True)
+class _Work:
+    """One export while it is written."""
 
+    prepared: Prepared
+    remainder: Remainder
+    system: System
+    progress: Progress
+    resumed: list[str] = field(default_factory=list)
+    copier: Copier = field(init=False)
+    verifier: Verifier = field(init=False)
 
-def _new_texts(plan: ExportPlan, jobs: dict[str, ShardJob]) -> dict[str, bytes]:
-    """The small files that are written anew: changed configs, and the index where a tensor changed."""
-    texts = {edit.file: edit.text.encode() for edit in plan.config_edits}
-    for file in plan.files:
-        if file.role == "index" and jobs:
-            text = (plan.root / file.name).read_text(encoding="utf-8")
-            texts[file.name] = rebuild_index(text, index_changes(plan, jobs), name=file.name).encode()
-    return texts
+    def __post_init__(self) -> None:
+        placement, plan = self.prepared.placement, self.prepared.plan
+        clone = placement.mode != "copy"
+        # where the kernel's copy would share blocks, only a buffer makes the copy that was asked for
+        by_kernel = clone or not can_clone(plan, self.remainder.folder.parent, self.system)
+        self.copier = Copier(system=self.system, progress=self.progress, clone=clone, by_kernel=by_kernel)
+        self.verifier = Verifier(level=placement.verify, system=self.system, progress=self.progress)
 
+    def check_resumed(self) -> None:
+        """Look at what an interrupted export left: what is not as it was finished is written again."""
+        if not self.remainder.finished:
+            return
+        files = {file.name: file for file in self.prepared.placement.files}
+        left = list(self.remainder.finished.values())
+        self.progress.start("Checking what is there", total=sum(each.size for each in left), unit="bytes")
+        for each in left:
+            with self.names_file(each.name):
+                if each.name in files and self._still(files[each.name], each):
+                    self.resumed.append(each.name)
+                else:
+                    self.remainder.forget(each.name)
 
-def _size(file: SourceFile, jobs: dict[str, ShardJob], texts: dict[str, bytes]) -> int:
-    if file.name in jobs:
-        return jobs[file.name].layout.size
-    return len(texts[file.name]) if file.name in texts else file.size
+    def _still(self, file: FilePlacement, was: Finished) -> bool:
+        path = self.remainder.files / file.name
+        try:
+            found = self.system.status(path)
+        except FileNotFoundError:
+            return False
+        if found.st_size != file.size or found.st_mtime_ns != was.mtime_ns:
+            return False
+        if was.sha256 is not None and file.how != "link" and self.verifier.level == "all":
+            return self.verifier.digest(path) == was.sha256
+        try:
+            checked = self._checked(file)
+        except ExportError:
+            return False
+        self.remainder.checked(file.name, tensors=checked.tensors, sha256=checked.sha256)
+        return True
 
+    def write(self) -> None:
+        """Write every file that is not finished: first under another name, then flushed, renamed and noted."""
+        files = [file for file in self.prepared.placement.files if file.name not in self.remainder.finished]
+        self.progress.start("Copying", total=sum(file.size for file in files), unit="bytes")
+        for file in files:
+            with self.names_file(file.name):
+                self.remainder.forget(file.name)
+                self._write(file)
 
-def _verify_all(plan: ExportPlan, jobs: dict[str, ShardJob], partial: Path, progress: Progress) -> int:
-    """Compare everything written with the source; the number of tensors compared."""
-    texts = {edit.file for edit in plan.config_edits}
-    files = [file for file in plan.files if file.name not in texts and not (file.role == "index" and jobs)]
-    progress.start("Verifying", total=sum(file.size for file in files), unit="bytes")
-    tensors = 0
-    for file in files:
-        source, written, job = plan.root / file.name, partial / file.name, jobs.get(file.name)
-        with _names_file(file.name):
-            if job is not None:
-                before = progress.done
-                tensors += verify_shard(
-                    source, written, replaced=job.replaced, added=job.added, name=file.name, progress=progress
-                )
-                progress.advance(max(0, file.size - (progress.done - before)))  # the header, and what was dropped
-                continue
-            verify_file(source, written, size=file.size, name=file.name, progress=progress)
-            if file.role == "shard":
-                tensors += len(read_header(written).tensors)
-    return tensors
+    def _write(self, file: FilePlacement) -> None:
+        prepared, copier = self.prepared, self.copier
+        source, target = prepared.plan.root / file.name, self.remainder.files / file.name
+        part = target.with_name(target.name + PART)
+        before = copier.cloned, copier.copied
+        self._make_folders(target.parent)
+        if file.how == "rewrite":
+            copier.write_shard(source, part, prepared.jobs[file.name].layout)
+        elif file.how == "text":
+            copier.write_file(part, prepared.texts[file.name])
+        elif file.how == "link":
+            self._link(source, part)
+            self.progress.advance(file.size)
+        else:
+            copier.copy_file(source, part, size=file.size)
+        self.system.rename(part, target)
+        self.system.flush_folder(target.parent)
+        found = self.system.status(target)
+        cloned, copied = copier.cloned - before[0], copier.copied - before[1]
+        self.remainder.add(
+            Finished(name=file.name, size=found.st_size, mtime_ns=found.st_mtime_ns, cloned=cloned, copied=copied)
+        )
 
-
-@contextmanager
-def _names_file(name: str) -> Iterator[None]:
-    """Turn what the operating system refuses while a file is written into a sentence that names the file."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        if error.errno in _FULL:
+    def _link(self, source: Path, target: Path) -> None:
+        try:
+            self.system.link(source, target)
+        except OSError as error:
+            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
+                raise
             raise ExportError(
-                f"there was no room to write the file ({reason}), and the export was taken back",
-                path=name,
-                remedy="Free some space, raise the limit on file sizes, or export to another disk.",
+                f"the shard could not be linked ({error.strerror or type(error).__name__})",
+                path=source,
+                remedy="Leave --link away or use --copy.",
             ) from error
-        raise ExportError(
-            f"the file could not be copied ({reason}), and the export was taken back",
-            path=name,
-            remedy="Check the disks and their permissions, then export again.",
-        ) from error
 
+    def _make_folders(self, folder: Path) -> None:
+        if folder != self.remainder.files and not folder.is_dir():
+            self._make_folders(folder.parent)
+            self.system.make_folder(folder)
 
-@contextmanager
-def _removed_on_failure(partial: Path, out: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if partial.exists():
-            error.add_note(f"The unfinished folder {partial} could not be removed; delete it.")
-        if isinstance(error, OSError):
+    def verify(self) -> None:
+        """Compare everything that comes from the source with it."""
+        files = [f for f in self.prepared.placement.files if self.remainder.finished[f.name].checked is None]
+        total = sum(file.size for file in files)
+        self.progress.start("Verifying", total=total, unit="bytes")
+        for file in files:
+            before = self.progress.done
+            with self.names_file(file.name):
+                checked = self._checked(file)
+                self.remainder.checked(file.name, tensors=checked.tensors, sha256=checked.sha256)
+            self.progress.advance(max(0, file.size - (self.progress.done - before)))  # headers, and what was skipped
+
+    def _checked(self, file: FilePlacement) -> Checked:
+        plan, verifier = self.prepared.plan, self.verifier
+        source, written = plan.root / file.name, self.remainder.files / file.name
+        shard = next((shard for shard in plan.source.shards if shard.name == file.name), None)
+        tensors = shard.tensors if shard is not None else 0
+        if file.how == "link":
+            if not os.path.samestat(self.system.status(source), self.system.status(written)):
+                raise ExportError("the written shard is not the source's file", path=file.name, remedy=_REPORT)
+            return Checked(tensors)
+        if file.how == "rewrite":
+            return verifier.shard(source, written, job=self.prepared.jobs[file.name], name=file.name)
+        if file.how == "text":
+            return verifier.text(written, self.prepared.texts[file.name], name=file.name)
+        return verifier.file(source, written, size=file.size, name=file.name, tensors=tensors)
+
+    def flush_folders(self) -> None:
+        for folder, _, _ in os.walk(self.remainder.files):
+            self.system.flush_folder(Path(folder))
+
+    @property
+    def _consequence(self) -> str:
+        return "what is finished waits for --resume" if self.prepared.options.resume else "the export was taken back"
+
+    @contextmanager
+    def names_file(self, name: str) -> Iterator[None]:
+        """Turn what the operating system refuses while a file is written into a sentence that names the file."""
+        try:
+            yield
+        except OSError as error:
             reason = error.strerror or type(error).__name__
+            if error.errno in _FULL:
+                raise ExportError(
+                    f"there was no room to write the file ({reason}), and {self._consequence}",
+                    path=name,
+                    remedy="Free some space, raise the limit on file sizes, or export to another disk.",
+                ) from error
             raise ExportError(
-                f"the folder could not be written ({reason}), and nothing was left behind",
-                path=out,
-                remedy="Choose a folder that you may write to.",
+                f"the file could not be copied ({reason}), and {self._consequence}",
+                path=name,
+                remedy="Check the disks and their permissions, then export again.",
             ) from error
-        raise
+
+    @contextmanager
+    def settled_on_failure(self) -> Iterator[None]:
+        """Remove the remainder when the export fails, or leave it where it may be resumed."""
+        try:
+            yield
+        except BaseException as error:
+            kept = self.prepared.options.resume
+            self._settle(error)
+            if isinstance(error, OSError):
+                reason = error.strerror or type(error).__name__
+                left = "what is finished waits for --resume" if kept else "nothing was left behind"
+                raise ExportError(
+                    f"the folder could not be written ({reason}), and {left}",
+                    path=self.prepared.out,
+                    remedy="Choose a folder that you may write to.",
+                ) from error
+            raise
+
+    def _settle(self, error: BaseException) -> None:
+        if not self.remainder.ours:  # nothing was begun, or it belongs to another export
+            return
+        if self.prepared.options.resume:
+            self.remainder.close()
+            return
+        try:
+            self.remainder.remove()
+        except OSError:
+            self.remainder.close()
+            error.add_note(f"The unfinished folder {self.remainder.folder} could not be removed; delete it.")
 
 
-def _flush_folders(top: Path) -> None:
-    for folder, _, _ in os.walk(top):
-        _flush_folder(Path(folder))
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":  # folders cannot be opened elsewhere
-        return
-    handle = os.open(folder, os.O_RDONLY)
+def _settle_success(remainder: Remainder, target: Path) -> tuple[str, ...]:
+    """Flush the new name and remove what is left of the remainder; the export stands, whatever happens now."""
+    notes = []
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        remainder.system.flush_folder(target.parent)
+    except OSError as error:
+        notes.append(f"The folder that holds {target} could not be flushed to the disk ({_reason(error)}).")
+    try:
+        if remainder.folder.exists():
+            remainder.remove()
+    except OSError as error:
+        remainder.close()
+        notes.append(f"{remainder.folder} is empty and could not be removed ({_reason(error)}); delete it.")
+    return tuple(notes)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _found_finished(prepared: Prepared, remainder: Remainder, progress: Progress, started: float) -> ExportResult:
+    """The export that is asked for is there: an earlier run died after its last rename, if at all."""
+    after = _judge(prepared.plan, prepared.out, progress)
+    notes = [
+        "The export was finished already; nothing was written.",
+        *_settle_success(remainder, prepared.out.resolve()),
+    ]
+    return ExportResult(
+        out=prepared.out,
+        bytes_written=0,
+        seconds=time.monotonic() - started,
+        verified=0,
+        after=after,
+        placement=prepared.placement,
+        resumed=tuple(file.name for file in prepared.placement.files),
+        notes=tuple(notes),
+    )
 
 
 def _judge(plan: ExportPlan, folder: Path, progress: Progress) -> Inspection:

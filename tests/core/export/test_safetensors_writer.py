@@ -6,7 +6,6 @@ import json
 import os
 import struct
 from collections.abc import Sequence
-from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,19 +15,17 @@ from hypothesis import strategies as st
 from safetensors import deserialize
 
 from core.checkpoint.dtypes import DTYPES
-from core.errors import CancelledError, ExportError
+from core.errors import ExportError
 from core.export import safetensors_writer
+from core.export.copying import Copier
 from core.export.safetensors_writer import (
     BLOCK,
     NewTensor,
     ShardLayout,
     SourceRange,
-    copy_range,
     lay_out,
     read_header,
-    write_shard,
 )
-from core.progress import Progress
 from tests.core.export.exporting import Stored, shard_bytes
 
 BYTES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "I64": 8, "U8": 1}
@@ -44,7 +41,7 @@ def rewrite(
     old, new = folder / "old.safetensors", folder / "new.safetensors"
     old.write_bytes(source)
     layout = lay_out(read_header(old), file_size=len(source), replaced=replaced, added=added)
-    write_shard(old, new, layout)
+    Copier().write_shard(old, new, layout)
     return layout, new.read_bytes()
 
 
@@ -179,46 +176,6 @@ def test_a_file_that_is_no_shard_any_more_is_refused(tmp_path: Path, data: bytes
     path.write_bytes(data)
     with pytest.raises(ExportError, match=r"model.safetensors: the file does not begin with a safetensors header. It"):
         read_header(path)
-
-
-@pytest.mark.parametrize("kernel", [True, False])
-@pytest.mark.parametrize(("begin", "end", "at"), [(0, 10_000, 0), (5, 9_001, 4_101), (5, 9_001, 0), (4096, 8192, 0)])
-def test_ranges_are_copied_by_the_kernel_and_by_hand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: bool, begin: int, end: int, at: int
-) -> None:
-    if not kernel:
-        monkeypatch.delattr(os, "copy_file_range", raising=False)
-        monkeypatch.setattr(safetensors_writer, "_BUFFER", 777)
-    data = os.urandom(10_000)
-    (tmp_path / "source").write_bytes(data)
-    progress = Progress()
-    with FileIO(tmp_path / "source") as source, FileIO(tmp_path / "target", "x") as target:
-        copy_range(source, target, begin=begin, end=end, at=at, progress=progress)
-    assert (tmp_path / "target").read_bytes() == bytes(at) + data[begin:end]
-    assert progress.done == end - begin
-
-
-def test_a_source_that_ends_early_is_named(tmp_path: Path) -> None:
-    (tmp_path / "source").write_bytes(b"12345")
-    with (
-        FileIO(tmp_path / "source") as source,
-        FileIO(tmp_path / "target", "x") as target,
-        pytest.raises(ExportError, match=r"source: the file ended 5 bytes early while it was copied. It changed since"),
-    ):
-        copy_range(source, target, begin=0, end=10, at=0)
-
-
-def test_copying_stops_when_asked(tmp_path: Path) -> None:
-    (tmp_path / "source").write_bytes(bytes(10_000))
-    progress = Progress("Copying")
-    progress.cancel()
-    with (
-        FileIO(tmp_path / "source") as source,
-        FileIO(tmp_path / "target", "x") as target,
-        pytest.raises(CancelledError, match="Copying was cancelled"),
-    ):
-        copy_range(source, target, begin=1, end=10_000, at=1, progress=progress)
-    assert (tmp_path / "target").stat().st_size == 4096
 
 
 def test_the_widths_used_here_are_those_of_the_format() -> None:

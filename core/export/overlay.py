@@ -1,0 +1,138 @@
+"""An overlay: one small shard more and an index that names it; every shard of the source stays as it is.
+
+vLLM reads every tensor of every file that the index names, whatever tensor the index lists there (0.33.0,
+``filter_duplicate_safetensors_files`` and ``safetensors_weights_iterator``): a new name in a new file arrives, and the
+old names arrive as well. So an overlay is right exactly where the engine makes nothing of the old names, and its own
+prediction over both says whether it does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from core.engines import Fed, get_engine
+from core.engines.outcome import AttentionLayer, Deliveries
+from core.errors import ExportError
+from core.export.index import in_style_of
+from core.export.plan import ExportPlan
+from core.export.safetensors_writer import NewTensor, ShardHeader, lay_out, read_header
+from core.export.shards import ShardJob
+from core.inspection import predict_tensors
+
+HONOURED_BY = ("vllm-0.33.0",)
+"""Engines that took scales from an overlay before our eyes: the real one loaded it, and every layer held its values."""
+OVERLAY = "model-kvscales.safetensors"
+INDEX = "model.safetensors.index.json"
+_LARGEST = 64 << 20
+_REMEDY = "Export without --overlay."
+
+
+def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str | None, dict[str, bytes]]:
+    """The overlay's name, and overlay and index by file name; nothing where no tensor changes.
+
+    Raises:
+        ExportError: the engine is not known to honour an overlay, or would not make of this one what it would make of
+            the planned export.
+        OSError: the source cannot be read.
+    """
+    title = get_engine(plan.engine).title
+    if plan.engine not in HONOURED_BY:
+        raise ExportError(f"{title} was not seen to honour an overlay", path=plan.root, remedy=_REMEDY)
+    if not jobs:
+        return None, {}
+    _refuse_what_stays(plan, title)
+    tensors = [tensor for name, job in jobs.items() for tensor in _new_tensors(plan, name, job)]
+    if sum(len(tensor.data or b"") for tensor in tensors) > _LARGEST:
+        raise ExportError("more than scales would change, and an overlay is for scales", path=plan.root, remedy=_REMEDY)
+    tensors.sort(key=lambda tensor: (-len(tensor.data or b""), tensor.name))
+    empty = ShardHeader(0, {"format": "pt"}, 0, ())
+    layout = lay_out(empty, file_size=8, replaced={}, added=tensors)
+    data = layout.head + b"".join(piece for piece in layout.pieces if isinstance(piece, bytes))
+    name = _free_name(plan)
+    index_name, index = _index(plan, name, tensors)
+    return name, {name: data, index_name: index}
+
+
+def _refuse_what_stays(plan: ExportPlan, title: str) -> None:
+    """Old and new names are there together: the engine must end with what the plan promises.
+
+    Raises:
+        ExportError: it does not; the key is named.
+    """
+    old = {tensor.key for tensor in plan.before.tensors}
+    for edit in plan.changes:
+        if edit.new_key == edit.key:
+            raise ExportError(
+                "the tensor changes and keeps its name, and an overlay leaves the old one in its shard",
+                path=edit.file, key=edit.key, remedy=_REMEDY,
+            )  # fmt: skip
+    new = [
+        Fed(found.key, found.scale.shape, found.scale.values, found.scale)
+        for found in plan.predicted.deliveries
+        if found.scale is not None and found.key not in old
+    ]
+    both = predict_tensors(plan.before, [*plan.before.tensors, *new])
+    changed = {edit.key for edit in plan.changes}
+    for found in both.deliveries:
+        if found.key in changed and found.outcome in {"loaded", "raises"}:
+            does = f"raises {found.error}" if found.outcome == "raises" else f"loads it into {found.target}"
+            raise ExportError(
+                f"{title} {does}, and an overlay leaves the key in its shard", key=found.key, remedy=_REMEDY
+            )
+    if _ends(both) != _ends(plan.predicted):
+        raise ExportError(
+            f"{title} would not end with the planned scales, as the old names stay beside the new",
+            path=plan.root,
+            remedy=_REMEDY,
+        )
+
+
+def _ends(deliveries: Deliveries) -> list[object]:
+    def end(layer: AttentionLayer) -> object:
+        return layer.path, sorted((role, repr(value)) for role, value in layer.final.items()), layer.error
+
+    return [deliveries.load.outcome, *map(end, deliveries.attention)]
+
+
+def _new_tensors(plan: ExportPlan, name: str, job: ShardJob) -> Iterator[NewTensor]:
+    """What a shard would hold beyond what it holds already, each with its data."""
+    path = plan.root / name
+    header = read_header(path)
+    stored = {tensor.name: tensor for tensor in header.tensors}
+    with path.open("rb") as file:
+        for old, news in job.replaced.items():
+            for new in news:
+                if new.name == old:
+                    continue
+                data = new.data
+                if data is None:
+                    file.seek(header.data_begin + stored[old].begin)
+                    data = file.read(min(stored[old].end - stored[old].begin, _LARGEST + 1))
+                yield NewTensor(new.name, new.dtype, new.shape, data)
+    yield from job.added
+
+
+def _free_name(plan: ExportPlan) -> str:
+    taken = {file.name for file in plan.files}
+    names = [OVERLAY, *(f"model-kvscales-{number}.safetensors" for number in range(2, len(taken) + 3))]
+    return next(name for name in names if name not in taken)
+
+
+def _index(plan: ExportPlan, name: str, tensors: Sequence[NewTensor]) -> tuple[str, bytes]:
+    catalog = plan.source.catalog
+    size = sum(len(tensor.data or b"") for tensor in tensors)
+    total = int((catalog.ends - catalog.begins).sum()) + size
+    added = {tensor.name: name for tensor in tensors}
+    old = next((file.name for file in plan.files if file.role == "index"), None)
+    if old is None:
+        listed = {key: catalog.shard(row) for row, key in enumerate(catalog.names)}
+        text = json.dumps({"metadata": {"total_size": total}, "weight_map": listed | added}, indent=2) + "\n"
+        return INDEX, text.encode()
+    text = (plan.root / Path(old)).read_text(encoding="utf-8")
+    index = json.loads(text)
+    index["weight_map"] |= added
+    if isinstance(index.get("metadata"), dict) and "total_size" in index["metadata"]:
+        index["metadata"]["total_size"] = total
+    return old, in_style_of(text, index).encode()
