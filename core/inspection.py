@@ -109,6 +109,20 @@ def reinspect(
     )
 
 
+def imagine(inspection: Inspection, tensors: Iterable[Fed], *, declaration: Declaration | None = None) -> Inspection:
+    """The checkpoint judged as if it held these tensors, and said ``declaration`` in its configs."""
+    fed = tuple(tensors)
+    return _judge(
+        inspection.checkpoint,
+        declaration or inspection.declaration,
+        tuple(tensor.scale for tensor in fed if tensor.scale is not None),
+        fed,
+        str(inspection.settings.engine.value),
+        inspection.wish,
+        None,
+    )
+
+
 def predict_tensors(inspection: Inspection, tensors: Iterable[Fed]) -> Deliveries:
     """What the chosen engine would do with other tensors under the same configs: the export's question."""
     engine = get_engine(str(inspection.settings.engine.value))
@@ -156,4 +170,4 @@ def _in_reading_order(checkpoint: Checkpoint, scales: tuple[KVScale, ...]) -> tu
     return tuple(tensors)
 
 
-__all__ = ["Choice", "Inspection", "Settings", "inspect", "inspect_opened", "predict_tensors", "reinspect"]
+__all__ = ["Choice", "Inspection", "Settings", "imagine", "inspect", "inspect_opened", "predict_tensors", "reinspect"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.engines import Fed
-from core.engines.outcome import AttentionLayer, Deliveries, Delivery
+from core.engines.outcome import AttentionLayer, Delivery
 from core.errors import UsageError
 from core.inspection import Inspection, predict_tensors
 from core.naming.conventions import recognise
@@ -24,14 +24,18 @@ _SIDES = frozenset({"encoder", "decoder"})
 @dataclass(frozen=True, slots=True)
 class Spelling:
     """A convention's names as templates over ``{module}`` and ``{role}``: of scales (k, v, q), of the scale of the
-    attention probabilities, and of zero points; "" where the convention has none. ``id`` is that of
-    :data:`core.naming.conventions.CONVENTIONS`.
+    attention probabilities, and of zero points; "" where the convention has none.
+
+    ``single`` is the shape in which the convention stores one number, None where ``[]`` and ``[1]`` are alike;
+    ``several`` says whether it has scales per head. Types stay as they are stored: every convention is read in any.
     """
 
     id: str
     scale: str
     prob: str = ""
     zero_point: str = ""
+    single: tuple[int, ...] | None = None
+    several: bool = True
 
     def spell(self, scale: KVScale, role: Role) -> str | None:
         """The name of ``scale`` in its part for ``role``, None where the convention has no name for it."""
@@ -42,16 +46,31 @@ class Spelling:
 
 SPELLINGS = (
     Spelling("portable", "{module}.{role}_scale", "{module}.prob_scale", "{module}.{role}_zero_point"),
-    Spelling("modelopt", "{module}.{role}_proj.{role}_scale"),
+    Spelling("modelopt", "{module}.{role}_proj.{role}_scale", single=(), several=False),
     Spelling(
         "vllm-runtime",
         "{module}.attn.{role}_scale",
         "{module}.attn.prob_scale",
         "{module}.attn.{role}_zero_point",
+        single=(),
     ),
-    Spelling("quark", "{module}.{role}_proj.output_scale", "{module}.prob_output_scale"),
+    Spelling(
+        "quark",
+        "{module}.{role}_proj.output_scale",
+        "{module}.prob_output_scale",
+        "{module}.{role}_proj.output_zero_point",
+        single=(),
+        several=False,
+    ),
 )
 """In the order in which they are tried: the ones that most engines and versions understand stand first."""
+
+CONVENTIONS = (
+    *SPELLINGS[:2],
+    Spelling("compressed-tensors", "{module}.{role}_scale", "", "{module}.{role}_zero_point", single=(1,)),
+    *SPELLINGS[2:],
+)
+"""The conventions that names can be asked for; compressed-tensors has portable names in shapes of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +148,6 @@ class Oracle:
         name = f"{'k' if part.role == 'kv' else part.role}_{scale.kind}"  # engines take a common scale for k
         return name if name in layer.parameters and delivery.target == f"{layer.path}.{name}" else None
 
-    def predict(self, tensors: Sequence[Fed]) -> Deliveries:
-        """The prediction for all tensors together."""
-        return predict_tensors(self.inspection, tensors)
-
 
 def parts_of(scale: KVScale, names: str) -> tuple[Part, ...]:
     """What becomes of a scale under a spelling (its id, or :data:`AS_IS`): one part, or k and v for a common scale.
@@ -152,6 +167,18 @@ def parts_of(scale: KVScale, names: str) -> tuple[Part, ...]:
     return tuple(parts) if len(parts) == len(roles) else ()
 
 
+def as_convention(scale: KVScale, names: str) -> tuple[Part, ...]:
+    """A scale as a convention has it, name and shape; () where the convention has no name for it.
+
+    Scales per head keep their shape, also where the convention has none such.
+    """
+    spelling = spelling_of(names)
+    shape = scale.shape
+    if scale.numel == 1:
+        shape = spelling.single if spelling.single is not None else scale.shape if len(scale.shape) < 2 else (1,)
+    return tuple(Part(_fed(scale, part.key, part.role, shape), part.role) for part in parts_of(scale, names))
+
+
 def settled(part: Part, stored: tuple[int, ...], parameter: tuple[int, ...]) -> Part:
     """The part in the shape in which it is written, for a parameter of the shape ``parameter``.
 
@@ -168,12 +195,12 @@ def settled(part: Part, stored: tuple[int, ...], parameter: tuple[int, ...]) -> 
 
 def spelling_of(names: str) -> Spelling:
     """The spelling of that id; raises UsageError when there is none."""
-    for spelling in SPELLINGS:
+    for spelling in CONVENTIONS:
         if spelling.id == names:
             return spelling
     raise UsageError(
         f"scales cannot be renamed to the convention {names!r}",
-        remedy=f"Choose one of {', '.join(spelling.id for spelling in SPELLINGS)}, or {AS_IS}.",
+        remedy=f"Choose one of {', '.join(spelling.id for spelling in CONVENTIONS)}, or {AS_IS}.",
     )
 
 

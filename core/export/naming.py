@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from core.engines import Fed, get_engine
-from core.engines.outcome import Deliveries, Delivery
+from core.engines.outcome import Delivery
 from core.errors import ExportError
-from core.export.names import AS_IS, SPELLINGS, Oracle, Part, parts_of, settled, spelling_of
+from core.export.names import AS_IS, SPELLINGS, Oracle, Part, as_convention, parts_of, settled
 from core.export.plan import Unreachable
 from core.inspection import Inspection
 from core.naming.scales import KVScale
@@ -34,25 +34,26 @@ class Naming:
     unreachable: tuple[Unreachable, ...]
     alone: Mapping[int, Delivery]
     becomes: Mapping[str, Delivery]
-    after: Deliveries
+    tensors: tuple[Fed, ...]
     proven: bool
+    asked: bool = False
 
 
 def choose_names(inspection: Inspection, names: str | None = None) -> Naming:
-    """The first way of naming under which every layer receives its scales that can; ``names`` asks for one.
+    """The first way of naming under which every layer receives its scales that can.
 
-    The names as they are come first, because an export changes only what must change.
+    The names as they are come first, because an export changes only what must change. ``names`` asks for a convention:
+    it is then followed, whatever the engine makes of it.
 
     Raises:
         UsageError: no convention is called ``names``, or scales cannot be renamed to it.
         ExportError: two different scales would end under one name.
     """
-    if names not in {None, AS_IS}:
-        spelling_of(str(names))
-    if inspection.deliveries.load.outcome in {"refused", "unknown"}:
-        return _unproven(inspection, names or AS_IS)
+    proven = inspection.deliveries.load.outcome not in {"refused", "unknown"}
+    if names is not None or not proven:
+        return _as_asked(inspection, names or AS_IS, proven=proven)
     oracle = Oracle(inspection)
-    chosen = names or _best(oracle)
+    chosen = _best(oracle)
     oracle.ask((*inspection.tensors, *_shapes(oracle, chosen)))
     parts: dict[int, tuple[Part, ...]] = {}
     dropped: dict[int, str] = {}
@@ -70,7 +71,7 @@ def choose_names(inspection: Inspection, names: str | None = None) -> Naming:
         unreachable=_unreachable(oracle, parts),
         alone={position: oracle.fate(fed) for position, fed in enumerate(inspection.tensors)},
         becomes={part.key: oracle.fate(part.fed) for found in parts.values() for part in found},
-        after=oracle.predict(_in_reading_order(inspection, parts)),
+        tensors=_in_reading_order(inspection, parts),
         proven=True,
     )
 
@@ -78,6 +79,14 @@ def choose_names(inspection: Inspection, names: str | None = None) -> Naming:
 def untranslatable(inspection: Inspection, scale: KVScale) -> str | None:
     """Why a scale keeps its name whatever the engine takes: it is not the number that the new name would promise."""
     scheme = inspection.declaration.kv_scheme
+    reason = no_scale(scale)
+    if reason is None and scheme is not None and (scheme.type == "int" or scheme.num_bits not in {8, None}):
+        return f"it belongs to a cache declared as {scheme.label}, and the engine's parameters take FP8 scales"
+    return reason
+
+
+def no_scale(scale: KVScale) -> str | None:
+    """Why a tensor is no scale of keys or values that another convention has a name for."""
     if scale.fault is not None:
         return f"its values cannot be read: {scale.fault}"
     if scale.quantity == "amax":
@@ -88,8 +97,6 @@ def untranslatable(inspection: Inspection, scale: KVScale) -> str | None:
         return "it is an offset, which no engine here takes"
     if scale.convention == "nvfp4-global" or re.search(r"_scale_2$", scale.key):
         return "it is the global scale of an NVFP4 cache, not the scale of an FP8 cache"
-    if scheme is not None and (scheme.type == "int" or scheme.num_bits not in {8, None}):
-        return f"it belongs to a cache declared as {scheme.label}, and the engine's parameters take FP8 scales"
     if ".kv_b_proj." in scale.key:
         return "it belongs to the up-projection of multi-head latent attention, not to what its cache stores"
     return None
@@ -173,8 +180,12 @@ def _misfit(oracle: Oracle, scale: KVScale) -> str | None:
     wanted = math.prod(layer.parameters[parameter])
     if scale.numel != wanted:
         engine = get_engine(str(oracle.inspection.settings.engine.value)).title
-        return f"it holds {_values(scale.numel)}, and {engine} takes {wanted} for each layer"
+        return f"it holds {_values(scale.numel)}, and {engine} takes {wanted} for each layer{_hint(scale, wanted)}"
     return None
+
+
+def _hint(scale: KVScale, wanted: int) -> str:
+    return "; --fix per-head stores the largest" if wanted == 1 < scale.numel else ""
 
 
 def _values(count: int) -> str:
@@ -251,7 +262,7 @@ def _why_not(oracle: Oracle, scale: KVScale) -> str:
     return f"no spelling leads to the parameters of {engine}'s {layer.cls} layers: its own renaming goes past them"
 
 
-def _in_reading_order(inspection: Inspection, parts: Mapping[int, tuple[Part, ...]]) -> list[Fed]:
+def _in_reading_order(inspection: Inspection, parts: Mapping[int, tuple[Part, ...]]) -> tuple[Fed, ...]:
     """As engines read: shard by shard, inside a shard by name. Companions stand in the shard of their neighbours."""
     shards = {shard.name: number for number, shard in enumerate(inspection.checkpoint.shards)}
     rows: list[tuple[int, str, Fed]] = []
@@ -262,27 +273,78 @@ def _in_reading_order(inspection: Inspection, parts: Mapping[int, tuple[Part, ..
             row = inspection.checkpoint.catalog.index_of(fed.key)
             shard = 0 if row is None else int(inspection.checkpoint.catalog.shard_numbers[row])
         rows += [(shard, part.key, part.fed) for part in parts.get(position, ())]
-    return [fed for _, _, fed in sorted(rows, key=lambda row: row[:2])]
+    return tuple(fed for _, _, fed in sorted(rows, key=lambda row: row[:2]))
 
 
-def _unproven(inspection: Inspection, names: str) -> Naming:
-    """The prediction has no answer: names stay, unless the user asked for others."""
-    parts = {}
+def _as_asked(inspection: Inspection, names: str, *, proven: bool) -> Naming:
+    """One convention for every scale that it can express; the engine is asked only what it makes of the result."""
+    parts: dict[int, tuple[Part, ...]] = {}
+    kept: dict[str, list[str]] = {}
     for position, fed in enumerate(inspection.tensors):
-        renamed: tuple[Part, ...] = ()
-        if fed.scale is not None and names != AS_IS and untranslatable(inspection, fed.scale) is None:
-            scale = fed.scale
-            renamed = tuple(replace(part, fed=replace(part.fed, shape=scale.shape)) for part in parts_of(scale, names))
-        parts[position] = renamed or (Part(fed, fed.scale.role if fed.scale is not None else "k"),)
+        scale = fed.scale
+        stays = (Part(fed, scale.role if scale is not None else "k"),)
+        if scale is None or names == AS_IS:
+            parts[position] = stays
+            continue
+        wanted = as_convention(scale, names) if no_scale(scale) is None else ()
+        parts[position] = wanted or stays
+        if not wanted:
+            kept.setdefault(_why_kept(scale, names), []).append(fed.key)
     dropped: dict[int, str] = {}
     _resolve_collisions(inspection, parts, dropped)
+    unreachable = [Unreachable(tuple(keys), reason) for reason, keys in kept.items() if reason]
+    if not proven:
+        return Naming(
+            names=names,
+            parts=parts,
+            dropped=dropped,
+            unreachable=tuple(unreachable),
+            alone={},
+            becomes={},
+            tensors=_in_reading_order(inspection, parts),
+            proven=False,
+            asked=names != AS_IS,
+        )
+    oracle = Oracle(inspection)
+    oracle.ask((*inspection.tensors, *(part.fed for found in parts.values() for part in found)))
     return Naming(
         names=names,
         parts=parts,
         dropped=dropped,
-        unreachable=(),
-        alone={},
-        becomes={},
-        after=inspection.deliveries,
-        proven=False,
+        unreachable=(*unreachable, *_not_taken(oracle, parts)),
+        alone={position: oracle.fate(fed) for position, fed in enumerate(inspection.tensors)},
+        becomes={part.key: oracle.fate(part.fed) for found in parts.values() for part in found},
+        tensors=_in_reading_order(inspection, parts),
+        proven=True,
+        asked=True,
     )
+
+
+def _why_kept(scale: KVScale, names: str) -> str:
+    """Why a scale keeps its name although a convention was asked for; "" where that needs no word."""
+    reason = no_scale(scale)
+    if reason is not None:
+        return reason
+    return "" if scale.kind != "scale" else f"{names} has no name for the scale of {scale.role}"
+
+
+def _not_taken(oracle: Oracle, parts: Mapping[int, tuple[Part, ...]]) -> tuple[Unreachable, ...]:
+    """The scales that the engine does not take under the names asked for, grouped by why."""
+    engine = get_engine(str(oracle.inspection.settings.engine.value)).title
+    found: dict[str, list[str]] = {}
+    for position, fed in enumerate(oracle.inspection.tensors):
+        scale = fed.scale
+        if scale is None or scale.kind != "scale" or all(oracle.lands(part) for part in parts.get(position, ())):
+            continue
+        layer = oracle.layer_of(scale)
+        role = "k" if scale.role == "kv" else scale.role
+        others = (tuple(_in_shape(oracle, part, scale) for part in parts_of(scale, each.id)) for each in SPELLINGS)
+        known = layer is not None and f"{role}_scale" in layer.parameters
+        if not known or not any(way and all(oracle.lands(part) for part in way) for way in others):
+            reason = _why_not(oracle, scale)
+        else:
+            fates = {oracle.fate(part.fed).outcome for part in parts.get(position, ())}
+            does = "stops at" if "raises" in fates else "passes over" if fates & {"ignored", "dropped"} else "misreads"
+            reason = f"{engine} {does} these names; export for the engine instead of a convention"
+        found.setdefault(reason, []).append(scale.key)
+    return tuple(Unreachable(tuple(keys), reason) for reason, keys in found.items())

@@ -83,13 +83,13 @@ class ExportPlan:
     """A normalized export, ready to be shown and then written by :func:`core.export.write.write_export`.
 
     ``before`` is the inspection that the plan starts from, under the target ``engine`` (an engine profile's id).
-    ``names`` is the id of the naming convention chosen, "as-is" where names stay; ``asked`` says that the user named it,
-    so that it was followed whatever the engine makes of it. ``fixes`` are the repairs chosen. ``edits`` lists every KV scale,
-    also those that stay, and every other tensor that the export touches; tensors without an edit stay byte for byte.
-    ``files`` are the source's files as they were when the plan was made; ``space_needed`` is in bytes. ``predicted``
-    is what the engine will do with the result, ``verdict_predicted`` the verdict on that and ``findings_predicted`` what
-    is still to be said about it; ``unreachable`` are the scales that it cannot be brought to take. ``notes`` are
-    sentences for people.
+    ``names`` is the id of the naming convention chosen, "as-is" where names stay; ``asked`` says that the user
+    named it, so that it was followed whatever the engine makes of it. ``fixes`` are the repairs chosen. ``edits``
+    lists every KV scale, also those that stay, and every other tensor that the export touches; tensors without an
+    edit stay byte for byte. ``files`` are the source's files as they were when the plan was made; ``space_needed``
+    is in bytes. ``predicted`` is what the engine will do with the result, ``verdict_predicted`` the verdict on that
+    and ``findings_predicted`` what is still to be said about it; ``unreachable`` are the scales that it cannot be
+    brought to take. ``notes`` are sentences for people.
     """
 
     before: Inspection

@@ -3,69 +3,78 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
 from core.checkpoint import Checkpoint
 from core.checkpoint.dtypes import DTYPES
-from core.diagnosis import Verdict, diagnose, judge
-from core.engines import Fed, get_engine
-from core.engines.outcome import Delivery
+from core.engines import get_engine
 from core.errors import ExportError
+from core.export.declaring import follow_convention
+from core.export.edits import edits_of, first_sentence
 from core.export.files import SourceFile, list_files
-from core.export.names import AS_IS, Part
-from core.export.naming import REDUNDANT, Naming, choose_names
-from core.export.plan import Action, ExportPlan, TensorEdit
-from core.inspection import Inspection, reinspect
-from core.naming.scales import KVScale
+from core.export.fixes import Fix
+from core.export.names import AS_IS, spelling_of
+from core.export.naming import Naming, choose_names
+from core.export.plan import ExportPlan, TensorEdit
+from core.export.repairs import repair
+from core.inspection import Inspection, imagine, reinspect
 from core.quantization import is_quantized
 
 _ROOM_PER_FILE = 8192
 """Bytes that a file may grow by: a header's padding, and what the file system keeps about it."""
 
 
-def plan_export(inspection: Inspection, *, engine: str | None = None, names: str | None = None) -> ExportPlan:
+def plan_export(
+    inspection: Inspection,
+    *,
+    engine: str | None = None,
+    names: str | None = None,
+    fixes: Sequence[Fix] = (),
+    scales_from: str | None = None,
+) -> ExportPlan:
     """Plan a normalized export for ``engine`` (default: the one inspected under).
 
-    ``names`` is the id of a naming convention ("portable", "modelopt", "vllm-runtime", "quark") or "as-is"; by default
-    the engine's prediction chooses, and names that load stay.
+    By default the engine's prediction chooses names, shapes and types, and what loads stays. ``names`` asks for a
+    convention instead ("portable", "modelopt", "compressed-tensors", "quark", "vllm-runtime", or "as-is"), which is
+    followed whatever the engine makes of it. ``fixes`` are repairs; ``scales_from`` is a checkpoint, overlay or side
+    file whose k and v scales replace those stored.
 
     Raises:
         ExportError: the checkpoint is pickled or incomplete, cannot be read, or two scales would have one name.
-        UsageError: there is no such engine or convention.
+        UsageError: there is no such engine, convention or repair, or a repair does not apply.
+        UnreadableCheckpointError: the file that scales are to come from cannot be read.
     """
     if engine is not None and engine != inspection.settings.engine.value:
         inspection = reinspect(inspection, engine=engine)
+    if names not in {None, AS_IS}:
+        spelling_of(str(names))
     checkpoint = inspection.checkpoint
     _refuse_source(checkpoint)
     files, notes = _files(checkpoint)
-    naming = choose_names(inspection, names)
-    edits = tuple(_edits(inspection, naming))
+    work = repair(inspection, fixes, scales_from)
+    naming = choose_names(work.inspection, names)
+    after = imagine(work.inspection, naming.tensors)
+    if names is not None and follow_convention(work.configs, work.inspection.declaration, after.scales, names):
+        after = imagine(after, naming.tensors, declaration=work.configs.declaration())
+    edits = tuple(edits_of(work.inspection, work.rows, naming))
     title = get_engine(str(inspection.settings.engine.value)).title
     return ExportPlan(
         before=inspection,
         root=checkpoint.root,
         engine=str(inspection.settings.engine.value),
         names=naming.names,
+        asked=names is not None,
         edits=edits,
+        config_edits=work.configs.edits(),
         files=files,
         space_needed=_space(files, edits),
         unreachable=naming.unreachable,
-        predicted=naming.after,
-        verdict_predicted=_foresee(inspection, naming),
-        notes=(*_notes(inspection, naming, edits, title), *notes),
+        predicted=after.deliveries,
+        verdict_predicted=after.verdict,
+        findings_predicted=after.findings,
+        fixes=tuple(work.applied),
+        notes=(*_notes(work.inspection, naming, edits, after, title), *notes),
     )
-
-
-def _foresee(inspection: Inspection, naming: Naming) -> Verdict:
-    """The verdict on the result, before it is written."""
-    scales = (part.fed.scale for at in range(len(inspection.tensors)) for part in naming.parts.get(at, ()))
-    case = replace(
-        inspection.case,
-        scales=tuple(scale for scale in scales if scale is not None),
-        deliveries=naming.after,
-    )
-    return judge(case, diagnose(case))
 
 
 def _refuse_source(checkpoint: Checkpoint) -> None:
@@ -99,77 +108,33 @@ def _files(checkpoint: Checkpoint) -> tuple[tuple[SourceFile, ...], tuple[str, .
     return files, notes
 
 
-def _edits(inspection: Inspection, naming: Naming) -> Iterable[TensorEdit]:
-    title = get_engine(str(inspection.settings.engine.value)).title
-    for position, fed in enumerate(inspection.tensors):
-        scale = fed.scale
-        if position in naming.dropped:
-            reason = _why_dropped(naming.dropped[position], title)
-            for file in [scale.file] if scale is not None else _shards_of(inspection.checkpoint, fed):
-                yield TensorEdit(key=fed.key, file=file, action="dropped", reason=reason)
-        elif scale is not None:
-            was = _fate(fed.key, naming.alone.get(position), title)
-            for number, part in enumerate(naming.parts[position]):
-                yield _edit(
-                    scale, part, copy=number > 0, was=was, becomes=_fate(part.key, naming.becomes.get(part.key), title)
-                )
-
-
-def _edit(scale: KVScale, part: Part, *, copy: bool, was: str, becomes: str) -> TensorEdit:
-    shape = part.fed.shape if part.fed.shape != scale.shape else None
-    action: Action
-    if copy:
-        action, reason = "duplicated", f"{scale.key} stands for k and v alike; {becomes}."
-    elif part.key != scale.key:
-        action, reason = "renamed", f"{was}; {becomes}."
-    elif shape is not None:
-        action, reason = "reshaped", f"One number takes the parameter's shape {list(shape)}; {becomes}."
-    else:
-        action, reason = "kept", f"{was}."
-    return TensorEdit(key=scale.key, file=scale.file, action=action, reason=reason, new_key=part.key, new_shape=shape)
-
-
-def _fate(key: str, delivery: Delivery | None, title: str) -> str:
-    if delivery is None or delivery.outcome == "not_reached":
-        return f"{title} is not known to take {key}"
-    if delivery.outcome == "raises":
-        return f"{title} raises {_first_sentence(delivery.error or delivery.reason)} at {key}"
-    if delivery.outcome == "loaded":
-        return f"{title} loads {key} into {delivery.target}"
-    return f"{title} {'ignores' if delivery.outcome == 'ignored' else 'drops'} {key}"
-
-
-def _why_dropped(why: str, title: str) -> str:
-    if why == REDUNDANT:
-        return f"Left out: {why}."
-    return f"Left out: {title} has no parameter for it and raises {_first_sentence(why)}."
-
-
-def _first_sentence(text: str) -> str:
-    return text.split(". ", maxsplit=1)[0].rstrip(".")
-
-
-def _shards_of(checkpoint: Checkpoint, fed: Fed) -> list[str]:
-    return [checkpoint.catalog.shard(row) for row in checkpoint.catalog.rows_of(fed.key)]
-
-
-def _notes(inspection: Inspection, naming: Naming, edits: tuple[TensorEdit, ...], title: str) -> Iterable[str]:
-    load = inspection.deliveries.load
+def _notes(
+    inspection: Inspection, naming: Naming, edits: tuple[TensorEdit, ...], after: Inspection, title: str
+) -> Iterable[str]:
+    load = after.deliveries.load
     if not naming.proven:
         what = f"{title} refuses this checkpoint" if load.outcome == "refused" else f"{title} cannot be predicted here"
-        yield f"{what}, so that no name could be tried: {(load.reason or load.error or '').rstrip('.')}."
-    elif naming.after.load.outcome == "raises":
-        error = _first_sentence(naming.after.load.error or naming.after.load.reason)
-        yield f"{title} raises {error} at {naming.after.load.key} whatever its name."
+        if load.outcome in {"refused", "unknown"}:
+            yield f"{what}, so that no name could be tried: {(load.reason or load.error or '').rstrip('.')}."
+    elif load.outcome == "raises":
+        whatever = "" if naming.asked else " whatever its name"
+        yield f"{title} raises {first_sentence(load.error or load.reason)} at {load.key}{whatever}."
     changes = [edit for edit in edits if edit.action != "kept"]
     if not changes:
         yield "No tensor has to change; the export is a copy."
     elif naming.names != AS_IS:
         yield f"Names follow the convention {naming.names!r}."
+    if naming.asked and naming.names != AS_IS and not spelling_of(naming.names).several:
+        wide = sum(fed.scale is not None and fed.scale.numel > 1 for fed in naming.tensors)
+        if wide:
+            yield (
+                f"{naming.names} stores one number for each layer; {wide} scales keep more. --fix per-head stores the "
+                "largest instead."
+            )
     if any(inspection.tensors[at].key.endswith(("_bias", "_zero_point")) for at in naming.dropped):
         yield "The scales were calibrated together with the offsets left out: large values may be clipped."
-    resolved = inspection.settings.kv_cache_dtype_resolved
-    loaded = any(found.outcome == "loaded" and found.scale is not None for found in naming.after.deliveries)
+    resolved = after.settings.kv_cache_dtype_resolved
+    loaded = any(found.outcome == "loaded" and found.scale is not None for found in after.deliveries.deliveries)
     if loaded and not is_quantized(resolved):
         yield (
             f"With the KV-cache dtype {resolved!r} {title} does not quantize its cache and runs at 1.0; start it with "
@@ -178,10 +143,10 @@ def _notes(inspection: Inspection, naming: Naming, edits: tuple[TensorEdit, ...]
 
 
 def _space(files: tuple[SourceFile, ...], edits: tuple[TensorEdit, ...]) -> int:
-    names = sum(200 + len(edit.new_key or "") for edit in edits if edit.action in {"duplicated", "renamed"})
+    names = sum(200 + len(edit.new_key or "") for edit in edits if edit.new_key not in {None, edit.key})
     added = sum(
         math.prod(edit.new_shape or (1,)) * (DTYPES[edit.new_dtype].bits // 8 if edit.new_dtype in DTYPES else 8)
         for edit in edits
-        if edit.action in {"duplicated", "added"}
+        if edit.action in {"duplicated", "added"} or edit.values
     )
     return sum(file.size + _ROOM_PER_FILE for file in files) + names + added + (1 << 20)

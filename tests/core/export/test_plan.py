@@ -134,7 +134,10 @@ def test_what_is_dropped_is_listed_with_its_reason(shared: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("quark/llama-fp8-kvfp8perchannel", "it holds 32 values, and vLLM 0.33.0 takes 1 for each layer"),
+        (
+            "quark/llama-fp8-kvfp8perchannel",
+            "it holds 32 values, and vLLM 0.33.0 takes 1 for each layer; --fix per-head stores the largest",
+        ),
         ("quark/llama-fp8-kvnvfp4", "it is the global scale of an NVFP4 cache, not the scale of an FP8 cache"),
         ("quark/deepseekv3-fp8-kvfp8", "vLLM 0.33.0 gives MLAAttention layers no parameters for scales under quark"),
         ("llmcompressor/ar-llama-w4a16-kv", "vLLM 0.33.0 gives Attention layers no parameters for scales under inc"),
@@ -178,9 +181,28 @@ def test_names_asked_for_are_used_where_they_land(llama: Path) -> None:
         assert {found.outcome for found in plan.predicted.deliveries} == {"loaded"}
 
 
-def test_names_asked_for_that_do_not_land_give_way(samples: Path) -> None:
-    plan = plan_of(samples / "quark/gemma3-26layers-fp8-kvfp8", names="quark")
-    assert plan.edits[0].new_key == "model.layers.0.self_attn.k_scale"
+def test_names_asked_for_are_written_whatever_the_engine_makes_of_them(samples: Path) -> None:
+    plan = plan_of(samples / "llmcompressor/llama-32layers-kv_attn_head", names="quark")
+    assert plan.edits[0].new_key == "model.layers.0.self_attn.k_proj.output_scale"
+    assert plan.verdict_predicted.outcome == "fails"
+    (unreachable,) = plan.unreachable
+    assert len(unreachable.keys) == 64
+    assert unreachable.reason == "vLLM 0.33.0 stops at these names; export for the engine instead of a convention"
+    assert plan.notes == (
+        (
+            "vLLM 0.33.0 raises AttributeError: 'QKVParallelLinear' object has no attribute 'data' at "
+            "model.layers.0.self_attn.k_proj.output_scale."
+        ),
+        "Names follow the convention 'quark'.",
+        "quark stores one number for each layer; 64 scales keep more. --fix per-head stores the largest instead.",
+    )
+
+
+def test_names_as_they_are_change_nothing(samples: Path) -> None:
+    plan = plan_of(samples / "quark/gemma3-26layers-fp8-kvfp8", names="as-is")
+    assert actions(plan) == {"kept": 52}
+    assert plan.verdict_predicted.outcome == "fails"
+    assert (plan.names, plan.asked) == ("as-is", True)
 
 
 def test_an_unknown_convention_is_a_usage_error(llama: Path) -> None:
@@ -188,7 +210,7 @@ def test_an_unknown_convention_is_a_usage_error(llama: Path) -> None:
         plan_of(llama, names="nonsense")
     assert str(error.value) == (
         "scales cannot be renamed to the convention 'nonsense'. "
-        "Choose one of portable, modelopt, vllm-runtime, quark, or as-is."
+        "Choose one of portable, modelopt, compressed-tensors, vllm-runtime, quark, or as-is."
     )
     with pytest.raises(UsageError, match="no engine is called 'nonsense'"):
         plan_export(inspect(llama), engine="nonsense")

@@ -1,0 +1,99 @@
+"""What a person may choose for each finding: the values of ``kvscope export --fix CODE=VALUE``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from core.diagnosis.finding import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One choice: ``value`` as it is written ("" for none), ``title`` what it does.
+
+    A value in capitals stands for one that is typed in: NUMBER, xNUMBER (a factor), PATH (a file or checkpoint).
+    """
+
+    value: str
+    title: str
+
+    @property
+    def typed(self) -> bool:
+        return self.value.endswith(("NUMBER", "PATH"))
+
+
+MEDIAN = Option("median", "the median of the same role in the other layers")
+OTHER = Option("other", "the value of the layer's other role (k for v, v for k)")
+NUMBER = Option("NUMBER", "a number, for example 1.0")
+FACTOR = Option("xNUMBER", "the stored value times a number, for example x0.5 (FNUZ) or x6 (NVFP4's amax / 2688)")
+PATH = Option("PATH", "the values in another checkpoint, an overlay or a side file")
+DROP = Option("drop", "leave them out")
+
+_BY_REMEDY: Mapping[str, tuple[Option, ...]] = MappingProxyType(
+    {
+        "rename": (Option("", "names that the engine takes; every export for an engine does so by itself"),),
+        "repair-index": (Option("", "the index is written anew; every export does so by itself"),),
+        "drop": (Option("", "leave them out"),),
+        "set-scale": (MEDIAN, OTHER, NUMBER, FACTOR, PATH, DROP),
+        "reshape": (Option("", "one number for each layer: the largest, which clips nothing"),),
+        "swap": (Option("", "exchange k and v"),),
+        "amax-to-scale": (
+            Option("", "divide by the largest number of the cache's format (448 for FP8)"),
+            Option("NUMBER", "divide by this number"),
+        ),
+        "reciprocal": (Option("", "store 1 / value"),),
+        "declare": (Option("", "write what the scales need into config.json"),),
+        "duplicate": (Option("", "write the other role's value"), MEDIAN, NUMBER, PATH),
+    }
+)
+_BY_CODE: Mapping[str, tuple[Option, ...]] = MappingProxyType(
+    {
+        "missing-scale": (MEDIAN, NUMBER, PATH),
+        "declared-absent": (NUMBER, PATH),
+        "dynamic-scheme": (NUMBER, PATH),
+        "v-without-k": (Option("", "leave the v scales out"), OTHER, MEDIAN, NUMBER, PATH),
+        "uninitialised": (MEDIAN, OTHER, NUMBER, PATH, DROP),
+        "not-finite": (MEDIAN, OTHER, NUMBER, PATH, DROP),
+        "negative": (MEDIAN, OTHER, NUMBER, PATH, DROP),
+        "zero": (MEDIAN, OTHER, NUMBER, PATH, DROP),
+    }
+)
+
+WISHES: Mapping[str, tuple[Option, ...]] = MappingProxyType(
+    {
+        "per-head": (Option("", "one number for each layer in place of one for each head: the largest"),),
+        "factor": (Option("NUMBER", "every k and v scale times this number"),),
+        "swap": (Option("", "exchange k and v in every layer"),),
+        "declare": (Option("", "write what the scales need into config.json"),),
+    }
+)
+"""Repairs that may be asked for without a finding."""
+
+
+def options_of(finding: Finding) -> tuple[Option, ...]:
+    """The choices for a finding; () where an export can do nothing about it. The first is the usual one."""
+    if not finding.remedy:
+        return ()
+    found = _BY_CODE.get(finding.code)
+    if found is None:
+        return _BY_REMEDY[finding.remedy]
+    # Whoever registered garbage for q alone wants it gone: dropping stands first, and needs no value.
+    return (Option("", "leave them out"), *found[:-1]) if finding.remedy == "drop" and found[-1] == DROP else found
+
+
+def usage(code: str, options: tuple[Option, ...]) -> str:
+    """How the choices are written: ``--fix zero=median|other|NUMBER|PATH|drop``."""
+    values = "|".join(option.value for option in options if option.value)
+    if not values:
+        return f"--fix {code}"
+    return f"--fix {code}[={values}]" if any(not option.value for option in options) else f"--fix {code}={values}"
+
+
+def fix_usage(finding: Finding) -> str:
+    """The option of ``kvscope export`` that mends a finding; "" where none does or every export does it by itself."""
+    options = options_of(finding)
+    if not options or finding.remedy in ("rename", "repair-index"):
+        return ""
+    return usage(finding.code, options)

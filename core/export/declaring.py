@@ -1,0 +1,185 @@
+"""What config files must say for the scales that will be written: declared on request, and made to follow repairs.
+
+Changes are minimal: a method that describes quantized weights stays, because an export leaves the weights alone. Where
+nothing but the KV cache is quantized, the cache can be declared as compressed-tensors does, which engines take alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from core.errors import UsageError
+from core.export.config_files import ConfigDraft
+from core.naming.scales import KVScale
+from core.quantization import Declaration
+from core.quantization.config_files import CONFIG, HF_QUANT_CONFIG, QUANTIZATION_CONFIG
+from core.quantization.modelopt import modelopt_block
+
+_KV = ("k", "v", "kv")
+_OWN_WORDS = {
+    "quark": "Start the engine with --kv-cache-dtype fp8: under Quark's method engines go by that alone",
+    None: "Declare the quantization where the engine looks for it, in config.json's quantization_config",
+}
+
+
+def declare_cache(draft: ConfigDraft, declaration: Declaration, scales: Iterable[KVScale], engine: str) -> str:
+    """Write an FP8 KV-cache scheme into the config files; a sentence that says what was done.
+
+    Raises:
+        UsageError: it is declared already, or the method has no place for it.
+        ExportError: the file cannot take it.
+    """
+    stored = [scale for scale in scales if scale.kind == "scale" and scale.role in _KV]
+    scheme = fp8_scheme(stored)
+    if not declaration.declared or quantizes_cache_alone(declaration):
+        return declare_alone(draft, declaration, scheme)
+    method, source = declaration.method or "", declaration.config_source
+    if source is None or method == "quark":
+        raise UsageError(
+            f"the KV cache cannot be declared under {method or 'this configuration'}",
+            path=CONFIG,
+            remedy=_OWN_WORDS["quark" if method == "quark" else None],
+        )
+    path = tuple(part for part in source.field.split(".") if part)
+    if declaration.kv_scheme is not None:
+        raise UsageError(
+            f"the KV cache is declared already ({declaration.kv_scheme.label})",
+            path=declaration.kv_scheme.source.file,
+            remedy="Leave --fix declare out",
+        )
+    if method == "compressed-tensors":
+        draft.set(source.file, (*path, "kv_cache_scheme"), scheme, _why(scheme))
+    elif method.startswith("modelopt"):
+        nested = modelopt_block(declaration)[1]
+        inner = (*path, "quantization") if nested and "quantization" in declaration.config else path
+        draft.set(source.file, (*inner, "kv_cache_quant_algo"), "FP8", _why(scheme))
+        if source.file != HF_QUANT_CONFIG and isinstance(draft.value(HF_QUANT_CONFIG, ("quantization",)), Mapping):
+            draft.set(HF_QUANT_CONFIG, ("quantization", "kv_cache_quant_algo"), "FP8", _why(scheme))
+    elif method == "fp8":
+        draft.set(source.file, (*path, "kv_cache_scheme"), "static", _why(scheme))
+    else:
+        raise UsageError(
+            f"{engine} gives attention layers no scales under {method}, whatever is declared",
+            path=source.file,
+            remedy="Choose another engine, or quantize the weights in another format",
+        )
+    return f"{source.file} declares the KV cache as {_words(scheme)}."
+
+
+def fp8_scheme(scales: Sequence[KVScale]) -> dict[str, Any]:
+    """The compressed-tensors scheme of these scales: one for each layer, or one for each head."""
+    strategy = "attn_head" if any(scale.numel > 1 for scale in scales) else "tensor"
+    return {"num_bits": 8, "type": "float", "strategy": strategy, "dynamic": False, "symmetric": True}
+
+
+def declare_alone(draft: ConfigDraft, declaration: Declaration, scheme: Mapping[str, Any]) -> str:
+    """Declare a quantized KV cache beside weights that are not quantized, as llm-compressor does."""
+    old = declaration.declared
+    block = {
+        "quant_method": "compressed-tensors",
+        "format": "dense",
+        "quantization_status": "compressed",
+        "config_groups": {},
+        "ignore": [],
+        "kv_cache_scheme": dict(scheme),
+    }
+    producer = old.get("producer")
+    if producer is not None:
+        block["producer"] = producer
+    said = f"{declaration.quant_method}'s config" if declaration.quant_method else "no quantization"
+    reason = (
+        f"Weights are not quantized; compressed-tensors is the method that takes a KV cache alone, in place of {said}."
+    )
+    draft.set(CONFIG, ("quantization_config",), block, reason)
+    return f"config.json declares the KV cache as {_words(scheme)}, with compressed-tensors."
+
+
+def quantizes_cache_alone(declaration: Declaration) -> bool:
+    """Whether the declaration is ModelOpt's for a KV cache whose weights are not quantized (``quant_algo`` missing)."""
+    declared = declaration.declared
+    if not str(declared.get("quant_method", "")).startswith("modelopt"):
+        return False
+    blocks = [declared, declared.get("quantization"), declaration.hf_quant_config.get("quantization")]
+    found = [block for block in blocks if isinstance(block, Mapping)]
+    return not any(block.get(name) for block in found for name in ("quant_algo", "config_groups", "quantized_layers"))
+
+
+def follow_convention(draft: ConfigDraft, declaration: Declaration, scales: Sequence[KVScale], names: str) -> bool:
+    """What the config files must say under the convention asked for; whether anything changed.
+
+    The scheme is declared where the convention's own method or no method at all describes the weights; another method
+    stays, and so does what it declares.
+    """
+    stored = [scale for scale in scales if scale.kind == "scale" and scale.role in _KV]
+    source, method = declaration.config_source, declaration.method or ""
+    if not stored or any(scale.quantity != "scale" for scale in stored):
+        return False
+    if names == "compressed-tensors":
+        if quantizes_cache_alone(declaration) or (not declaration.declared and draft.value(CONFIG, ()) is not None):
+            declare_alone(draft, declaration, fp8_scheme(stored))
+        elif method == "compressed-tensors" and declaration.kv_scheme is None and source is not None:
+            path = tuple(part for part in source.field.split(".") if part)
+            draft.set(source.file, (*path, "kv_cache_scheme"), fp8_scheme(stored), _why(fp8_scheme(stored)))
+        else:
+            return False
+        return True
+    if names == "modelopt" and method.startswith("modelopt") and declaration.kv_scheme is None:
+        declare_cache(draft, declaration, stored, "")
+        return True
+    return False
+
+
+def follow(draft: ConfigDraft, declaration: Declaration, scales: Sequence[KVScale], *, filled: bool) -> None:
+    """Make the declared scheme agree with the scales that will be written.
+
+    One number for each layer is no longer declared as one for each head or channel; without zero points the scheme is
+    symmetric; ``filled``: scales stand where none stood, so that the scheme is static.
+    """
+    stored = [scale for scale in scales if scale.kind == "scale" and scale.role in (*_KV, "q")]
+    single = bool(stored) and all(scale.numel == 1 for scale in stored)
+    offsets = [scale for scale in scales if scale.kind != "scale" and scale.role in (*_KV, "q")]
+    for scheme in (declaration.kv_scheme, declaration.attention_scheme):
+        if scheme is None or not isinstance(scheme.raw, Mapping) or "num_bits" not in scheme.raw:
+            continue
+        path = tuple(part for part in scheme.source.field.split(".") if part)
+        changes: dict[str, tuple[Any, str]] = {}
+        if single and scheme.raw.get("strategy") == "attn_head":
+            changes["strategy"] = ("tensor", "One scale for each layer is stored in place of one for each head.")
+        if stored and not offsets and scheme.raw.get("symmetric") is False:
+            changes["symmetric"] = (True, "No zero points are stored any more.")
+            if scheme.raw.get("zp_dtype") is not None:
+                changes["zp_dtype"] = (None, "No zero points are stored any more.")
+        if filled and scheme.raw.get("dynamic"):
+            changes["dynamic"] = (False, "Scales are stored now.")
+        for name, (value, reason) in changes.items():
+            draft.set(scheme.source.file, (*path, name), value, reason)
+            if draft.value(QUANTIZATION_CONFIG, ("kv_cache_scheme", name)) == scheme.raw.get(name) is not None:
+                draft.set(QUANTIZATION_CONFIG, ("kv_cache_scheme", name), value, reason)
+    if single:
+        _quark_per_tensor(draft, declaration)
+
+
+def _quark_per_tensor(draft: ConfigDraft, declaration: Declaration) -> None:
+    source = declaration.config_source
+    if source is None or declaration.quant_method != "quark":
+        return
+    path = tuple(part for part in source.field.split(".") if part)
+    for section in ("kv_cache_quant_config", "layer_quant_config"):
+        for name in draft.value(source.file, (*path, section)) or ():
+            place = (*path, section, name, "output_tensors")
+            spec = draft.value(source.file, place)
+            if isinstance(spec, Mapping) and spec.get("qscheme") == "per_channel":
+                reason = "One scale for each layer is stored in place of one for each channel."
+                draft.set(source.file, (*place, "qscheme"), "per_tensor", reason)
+                if spec.get("ch_axis") is not None:
+                    draft.set(source.file, (*place, "ch_axis"), None, reason)
+
+
+def _words(scheme: Mapping[str, Any]) -> str:
+    shared = "one scale for each head" if scheme["strategy"] == "attn_head" else "one scale for each layer"
+    return f"FP8 with {shared}"
+
+
+def _why(scheme: Mapping[str, Any]) -> str:
+    return f"The scales stored are for {_words(scheme)}, which nothing declared."

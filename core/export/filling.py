@@ -1,0 +1,152 @@
+"""Scales for attention layers that have none, and scales of another source in place of those stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from core.diagnosis.facts import Facts
+from core.diagnosis.thresholds import Thresholds
+from core.diagnosis.wording import number, numbered, spread
+from core.engines import get_engine
+from core.engines.outcome import AttentionLayer
+from core.errors import UsageError
+from core.export.fixes import Choice
+from core.export.mending import Values
+from core.export.rows import Row, added_row, place_of
+from core.inspection import Inspection
+from core.naming.scales import KVScale, Role
+from core.side_files import ScaleSource
+
+_ROLES: tuple[Role, ...] = ("k", "v")
+
+
+def fill(
+    inspection: Inspection, rows: Sequence[Row], code: str, choice: Choice, source: ScaleSource | None, title: str
+) -> tuple[list[Row], bool]:
+    """Add the scales that a finding misses; whether there were none at all before.
+
+    Raises:
+        UsageError: the layers, their names or the values are not known.
+    """
+    facts = Facts(inspection.case, Thresholds())
+    values = Values(inspection, rows, choice, source)
+    added = []
+    for layer in _receivers(facts, inspection):
+        for role in _missing(facts, layer, code):
+            module, file = _place(inspection, rows, layer)
+            wanted = _wanted(module, file, role, layer)
+            new, why = values.for_scale(wanted)
+            shape = _shape(layer, role, new)
+            new = new if shape else (max(new),)
+            reason = f"{title}: {number(max(new))}, {why}."
+            added.append(added_row(module, file, role, new, shape, code=code, reason=reason))
+    return [*rows, *added], not facts.kv_scales
+
+
+def take_from(inspection: Inspection, rows: Sequence[Row], source: ScaleSource, code: str) -> tuple[list[Row], bool]:
+    """Replace every k and v scale by the source's, and add those that are missing.
+
+    Raises:
+        UsageError: the source has no scale for a layer, or scales for layers that are not there.
+    """
+    facts = Facts(inspection.case, Thresholds())
+    layers = _receivers(facts, inspection)
+    _refuse_another_model(source, layers)
+    changed: list[Row] = []
+    have: set[tuple[str, str]] = set()
+    for row in rows:
+        scale = row.scale
+        if row.dropped or scale is None or scale.kind != "scale" or scale.role not in ("k", "v", "kv"):
+            changed.append(row)
+            continue
+        found = [
+            source.find(role, scale.layer, scale.module) for role in (_ROLES if scale.role == "kv" else (scale.role,))
+        ]
+        values = [each.values for each in found if each is not None]
+        if len(values) < len(found):
+            changed.append(row)
+            continue
+        new = (
+            values[0] if len(values) == 1 and len(values[0]) == scale.numel else (max(map(max, values)),) * scale.numel
+        )
+        old = spread(scale.values) if scale.values else "unreadable"
+        reason = f"Scales of {source.path.name}: {old} becomes {spread(new)}."
+        changed.append(row.holding(new, scale.shape, code, reason))
+        for owner in facts.owners(scale):
+            have |= {(owner.path, role) for role in (_ROLES if scale.role == "kv" else (scale.role,))}
+    lacking = []
+    for layer in layers:
+        for role in _ROLES:
+            if (layer.path, role) in have or f"{role}_scale" not in layer.parameters:
+                continue
+            module, file = _place(inspection, rows, layer)
+            entry = source.find(role, layer.layer, module)
+            if entry is None:
+                if role not in facts.roles_at.get(layer.path, frozenset()):
+                    lacking.append(layer.layer or 0)
+                continue
+            shape = _shape(layer, role, entry.values)
+            new = entry.values if shape else (max(entry.values),)
+            reason = f"Scales of {source.path.name}: {number(max(new))}."
+            changed.append(added_row(module, file, role, new, shape, code=code, reason=reason))
+    if lacking:
+        raise UsageError(
+            f"has no scale for {numbered(lacking)}", path=source.path, remedy="Choose a file made for this model"
+        )
+    return changed, not facts.kv_scales
+
+
+def _refuse_another_model(source: ScaleSource, layers: Sequence[AttentionLayer]) -> None:
+    numbers = {layer.layer for layer in layers}
+    beyond = [layer for layer in source.layers if layer not in numbers]
+    if beyond:
+        raise UsageError(
+            f"has scales for {numbered(beyond)}, and this model has no attention layer there",
+            path=source.path,
+            remedy="Choose a file made for this model",
+        )
+
+
+def _receivers(facts: Facts, inspection: Inspection) -> Sequence[AttentionLayer]:
+    if facts.receivers:
+        return facts.receivers
+    engine = get_engine(str(inspection.settings.engine.value)).title
+    raise UsageError(
+        f"which attention layers {engine} builds here is not known, so no scale can be added",
+        path=inspection.checkpoint.path,
+        remedy="Mend first what keeps the engine from loading, or choose another engine",
+    )
+
+
+def _missing(facts: Facts, layer: AttentionLayer, code: str) -> Sequence[Role]:
+    """The roles that a layer lacks and that this finding speaks of; only those that it has a parameter for."""
+    have = facts.roles_at.get(layer.path, frozenset())
+    lacking = [role for role in _ROLES if role not in have and f"{role}_scale" in layer.parameters]
+    if code in ("k-without-v", "v-without-k"):
+        given, wanted = code[0], code[-1]
+        return [role for role in lacking if role == wanted and given in have]
+    return lacking if not have & {"k", "v"} else []
+
+
+def _place(inspection: Inspection, rows: Sequence[Row], layer: AttentionLayer) -> tuple[str, str]:
+    found = place_of(inspection, rows, layer)
+    if found is None:
+        raise UsageError(
+            f"what the checkpoint calls {layer.path} is not known, so no scale can be added",
+            path=inspection.checkpoint.path,
+            remedy="Give the checkpoint one layer with scales, or its weights, to tell",
+        )
+    return found
+
+
+def _wanted(module: str, file: str, role: Role, layer: AttentionLayer) -> KVScale:
+    return KVScale(
+        key=f"{module}.{role}_scale", file=file, role=role, kind="scale", layer=layer.layer, module=module,
+        convention="portable", dtype="F32", shape=(),
+    )  # fmt: skip
+
+
+def _shape(layer: AttentionLayer, role: Role, values: Sequence[float]) -> tuple[int, ...]:
+    """One value for each head where the parameter takes so many, else a scalar."""
+    return (len(values),) if len(values) > 1 and math.prod(layer.parameters[f"{role}_scale"]) == len(values) else ()

@@ -1,0 +1,124 @@
+"""``Fix``: one repair that a person chose, checked against what the checkpoint has and what can be chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from core.diagnosis.catalog import BY_CODE
+from core.diagnosis.finding import Finding
+from core.diagnosis.options import WISHES, Option, fix_usage, options_of, usage
+from core.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """``--fix code=value``: ``code`` of a finding or of a wish, ``value`` "" where none was given."""
+
+    code: str
+    value: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Fix:
+        """From the command line's ``CODE[=VALUE]``."""
+        code, _, value = text.partition("=")
+        return cls(code.strip(), value.strip())
+
+    def __str__(self) -> str:
+        return f"--fix {self.code}={self.value}" if self.value else f"--fix {self.code}"
+
+
+def parse_fixes(texts: Iterable[str]) -> tuple[Fix, ...]:
+    """The fixes of a command line, once each.
+
+    Raises:
+        UsageError: one code has two values.
+    """
+    found: dict[str, Fix] = {}
+    for text in texts:
+        fix = Fix.parse(text)
+        if found.setdefault(fix.code, fix) != fix:
+            raise UsageError(
+                f"--fix {fix.code} was given twice, as {found[fix.code].value or 'it is'!r} and {fix.value!r}",
+                remedy="Give it once",
+            )
+    return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A fix that can be applied: the option chosen, and the number or path where one was typed in."""
+
+    fix: Fix
+    option: Option
+    number: float = 0.0
+    path: str = ""
+
+
+def choose(fix: Fix, options: Sequence[Option]) -> Choice:
+    """The option that a fix's value names.
+
+    Raises:
+        UsageError: it names none, or needs one and has none.
+    """
+    kinds = {option.value: option for option in options}
+    if fix.value in kinds and not kinds[fix.value].typed:
+        return Choice(fix, kinds[fix.value])
+    if not fix.value and len(options) == 1 and not options[0].typed:
+        return Choice(fix, options[0])
+    if not fix.value:
+        raise UsageError(f"{fix} needs a value", remedy=f"Choose {usage(fix.code, tuple(options))}")
+    factor = _number(fix.value[1:]) if fix.value.startswith("x") and "xNUMBER" in kinds else None
+    if factor is not None:
+        return Choice(fix, kinds["xNUMBER"], number=factor)
+    number = _number(fix.value)
+    if number is not None and "NUMBER" in kinds:
+        return Choice(fix, kinds["NUMBER"], number=number)
+    if "PATH" in kinds and number is None and not _is_word(fix.value):
+        return Choice(fix, kinds["PATH"], path=fix.value)
+    raise UsageError(
+        f"{fix.value!r} is no choice for --fix {fix.code}", remedy=f"Choose {usage(fix.code, tuple(options))}"
+    )
+
+
+def _number(text: str) -> float | None:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _is_word(text: str) -> bool:
+    """Whether a value is a word or a number rather than a path: paths have a dot or a separator."""
+    try:
+        float(text)
+    except ValueError:
+        return not any(mark in text for mark in "./\\")
+    return True
+
+
+def options_for(fix: Fix, findings: Iterable[Finding]) -> tuple[Option, ...]:
+    """What may be chosen for a fix's code among these findings; () where it is not among them."""
+    for finding in findings:
+        if finding.code == fix.code:
+            return options_of(finding)
+    return WISHES.get(fix.code, ())
+
+
+def refuse_code(fix: Fix, findings: Sequence[Finding]) -> UsageError:
+    """Why a fix cannot be applied here, naming those that can."""
+    here = [told for finding in findings if (told := fix_usage(finding))]
+    wishes = [usage(code, options) for code, options in WISHES.items()]
+    offered = f"Choose among {', '.join((*here, *wishes))}"
+    found = next((finding for finding in findings if finding.code == fix.code), None)
+    if found is not None:
+        return UsageError(f"an export cannot mend {fix.code!r} here", remedy=found.fix)
+    if fix.code in BY_CODE:
+        return UsageError(f"there is no finding {fix.code!r} in this checkpoint", remedy=offered)
+    near = get_close_matches(fix.code, (*BY_CODE, *WISHES), n=1)
+    meant = f", did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"there is no finding or repair called {fix.code!r}{meant}", remedy=offered)

@@ -1,0 +1,221 @@
+"""What repairs do to values that are stored: other values, other units, one in place of several."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from core.diagnosis.catalog import DOUBTS
+from core.diagnosis.thresholds import LARGEST_NUMBER
+from core.diagnosis.wording import number, spread
+from core.errors import UsageError
+from core.export.fixes import Choice
+from core.export.names import spelling_of
+from core.export.rows import Row
+from core.inspection import Inspection
+from core.naming.scales import KVScale
+from core.side_files import ScaleSource
+
+Chosen = Callable[[Row], bool]
+_OTHER = {"k": "v", "v": "k"}
+_RECIPROCAL = re.compile(r"_cache_rcp_scaling_factor$")
+
+
+def divide(
+    inspection: Inspection, rows: Sequence[Row], chosen: Chosen, code: str, title: str, *, by: float | None
+) -> list[Row]:
+    """An amax to the scale: divided by the largest number of the cache's format, or by the number given."""
+    scheme = inspection.declaration.kv_scheme
+    algorithm = (scheme.algorithm or "FP8") if scheme is not None else "FP8"
+    largest = by or LARGEST_NUMBER.get(algorithm, LARGEST_NUMBER["FP8"])
+
+    def divided(row: Row, scale: KVScale) -> Row:
+        values = [value / largest for value in scale.values]
+        reason = f"{title}: {spread(scale.values)} divided by {largest:g}."
+        return _renamed(row.holding(values, scale.shape, code, reason), scale)
+
+    return _each(rows, chosen, divided)
+
+
+def invert(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list[Row]:
+    """A reciprocal to the scale."""
+
+    def inverted(row: Row, scale: KVScale) -> Row:
+        if not all(scale.values):
+            raise UsageError(f"{code}: 1 / 0 is no scale", key=scale.key, remedy="Give this layer a value of its own")
+        reason = f"{title}: 1 / {spread(scale.values)}."
+        return _renamed(row.holding([1.0 / value for value in scale.values], scale.shape, code, reason), scale)
+
+    return _each(rows, chosen, inverted)
+
+
+def scale_by(rows: Sequence[Row], chosen: Chosen, code: str, title: str, factor: float) -> list[Row]:
+    """Another unit: every value times a number."""
+
+    def multiplied(row: Row, scale: KVScale) -> Row:
+        reason = f"{title}: {spread(scale.values)} times {factor:g}."
+        return row.holding([value * factor for value in scale.values], scale.shape, code, reason)
+
+    return _each(rows, chosen, multiplied)
+
+
+def reduce(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list[Row]:
+    """One number in place of several: the largest, with which no head or channel is clipped. Zero points that are all
+    zero become one zero.
+    """
+
+    def largest(row: Row, scale: KVScale) -> Row:
+        reason = f"{title}: the largest of {scale.numel} values, {number(max(scale.values))}."
+        return row.holding([max(scale.values)], (1,), code, reason)
+
+    several = _each(rows, lambda row: chosen(row) and row.scale is not None and row.scale.numel > 1, largest)
+    modules = {row.scale.module for row in several if code in row.fixes and row.scale is not None}
+
+    def companion(row: Row) -> bool:
+        scale = row.scale
+        return (
+            scale is not None and scale.kind == "zero_point" and scale.module in modules and scale.numel > 1
+            and not any(scale.values) and not row.dropped
+        )  # fmt: skip
+
+    return _each(
+        several, companion, lambda row, _: row.holding([0.0], (1,), code, f"{title}: its zero points are all zero.")
+    )
+
+
+def exchange(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list[Row]:
+    """Exchange k and v of each attention module: the values of one under the name of the other."""
+    pairs: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        if chosen(row) and row.scale is not None:
+            pairs[row.scale.module, row.scale.role] = row
+
+    def exchanged(row: Row, scale: KVScale) -> Row:
+        partner = pairs.get((scale.module, _OTHER.get(scale.role, "")))
+        if partner is None or partner.scale is None:
+            return row
+        other = partner.scale
+        reason = f"{title}: {number(max(other.values))}, which {other.key} held."
+        changed = row.holding(other.values, other.shape, code, reason)
+        if changed.scale is None or changed.scale.dtype == other.dtype or not _is_float(other.dtype):
+            return changed
+        return replace(changed, fed=replace(changed.fed, scale=replace(changed.scale, dtype=other.dtype)))
+
+    return _each(rows, chosen, exchanged)
+
+
+def set_values(
+    inspection: Inspection, rows: Sequence[Row], chosen: Chosen, choice: Choice, source: ScaleSource | None, title: str
+) -> list[Row]:
+    """New values for scales that stand there, as the choice says."""
+    values = Values(inspection, rows, choice, source)
+
+    def changed(row: Row, scale: KVScale) -> Row:
+        new, why = values.for_scale(scale)
+        if len(new) != scale.numel:
+            new = (max(new),) * scale.numel
+        old = spread(scale.values) if scale.values else "unreadable"
+        return row.holding(new, scale.shape, choice.fix.code, f"{title}: {old} becomes {spread(new)}, {why}.")
+
+    return _each(rows, chosen, changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Where the values come from that a choice promises: a number, the other layers, the other role, a file."""
+
+    inspection: Inspection
+    rows: Sequence[Row]
+    choice: Choice
+    source: ScaleSource | None = None
+
+    def for_scale(self, scale: KVScale) -> tuple[tuple[float, ...], str]:
+        """The values for a scale (it may not exist yet), and why, in words.
+
+        Raises:
+            UsageError: there are none.
+        """
+        match self.choice.option.value:
+            case "NUMBER":
+                return (self.choice.number,), "as typed in"
+            case "xNUMBER":
+                return tuple(value * self.choice.number for value in scale.values), f"times {self.choice.number:g}"
+            case "PATH":
+                return self._from_source(scale)
+            case "median":
+                return (self._median(scale),), f"the median of the {scale.role} scales"
+            case _:
+                return self._other(scale)
+
+    def _from_source(self, scale: KVScale) -> tuple[tuple[float, ...], str]:
+        source = self.source
+        found = source.find(scale.role, scale.layer, scale.module) if source is not None else None
+        if source is None or found is None:
+            raise self._refusal(
+                f"{self.choice.path} has no {scale.role} scale for layer {scale.layer}", "Choose another file or value"
+            )
+        return found.values, f"from {source.path.name}"
+
+    def _median(self, scale: KVScale) -> float:
+        doubted = {key for finding in self.inspection.findings if finding.code in DOUBTS for key in finding.keys}
+        sound = [
+            max(other.values)
+            for row in self.rows
+            if (other := row.scale) is not None
+            and not row.dropped
+            and (other.role, other.kind, other.quantity) == (scale.role, "scale", "scale")
+            and other.values
+            and other.key not in doubted
+        ]
+        if not sound:
+            raise self._refusal(
+                f"there is no sound {scale.role} scale to take the median of", "Give a number, or a file with scales"
+            )
+        return statistics.median_low(sound)
+
+    def _other(self, scale: KVScale) -> tuple[tuple[float, ...], str]:
+        role = _OTHER.get(scale.role)
+        found = next(
+            (
+                other
+                for row in self.rows
+                if (other := row.scale) is not None
+                and not row.dropped
+                and (other.module, other.role, other.kind) == (scale.module, role, "scale")
+            ),
+            None,
+        )
+        if role is None or found is None:
+            raise self._refusal(
+                f"layer {scale.layer} has no other role's scale to stand for {scale.role}", "Choose another value"
+            )
+        if not found.values or not all(math.isfinite(value) and value > 0 for value in found.values):
+            held = spread(found.values) if found.values else "nothing that can be read"
+            raise self._refusal(
+                f"the {role} scale of layer {scale.layer} cannot stand for {scale.role}: it is {held}",
+                "Choose another value",
+            )
+        return found.values, f"the {role} scale of the same layer"
+
+    def _refusal(self, problem: str, remedy: str) -> UsageError:
+        return UsageError(f"{self.choice.fix}: {problem}", remedy=remedy)
+
+
+def _each(rows: Sequence[Row], chosen: Chosen, change: Callable[[Row, KVScale], Row]) -> list[Row]:
+    return [change(row, row.scale) if row.scale is not None and chosen(row) else row for row in rows]
+
+
+def _renamed(row: Row, scale: KVScale) -> Row:
+    """Names that promise an amax or a reciprocal give way to the scale's."""
+    if scale.quantity == "reciprocal":
+        return row.called(_RECIPROCAL.sub("_cache_scaling_factor", scale.key))
+    if scale.quantity == "amax":
+        return row.called(spelling_of("portable").spell(scale, scale.role) or scale.key)
+    return row
+
+
+def _is_float(dtype: str) -> bool:
+    return dtype in ("F64", "F32", "F16", "BF16")

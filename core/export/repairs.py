@@ -1,0 +1,233 @@
+"""``repair``: the repairs that a person chose, applied to the tensors and configs of a planned export.
+
+Each is applied to what the ones before it left, in the order of their nature and not of the command line: what is
+declared, then what the numbers mean, then their values, then what is missing, then what is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.diagnosis.finding import Finding
+from core.diagnosis.options import Option
+from core.engines import Fed
+from core.errors import UsageError
+from core.export.config_files import ConfigDraft
+from core.export.declaring import declare_cache, follow
+from core.export.filling import fill, take_from
+from core.export.fixes import Choice, Fix, choose, options_for, refuse_code
+from core.export.mending import divide, exchange, invert, reduce, scale_by, set_values
+from core.export.names import parts_of
+from core.export.plan import AppliedFix
+from core.export.rows import Row, rows_of
+from core.inspection import Inspection, imagine
+from core.side_files import ScaleSource, open_scale_source
+
+SCALES_FROM = "scales-from"
+_ADDING = ("missing-scale", "declared-absent", "dynamic-scheme", "k-without-v", "v-without-k")
+_ORDER = ("declare", "amax-to-scale", "reciprocal", "factor", "swap", "reshape", "set-scale", "duplicate", "drop")
+_WISHED = {"per-head": "reshape", "factor": "factor", "swap": "swap", "declare": "declare"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Repaired:
+    """A planned export after its repairs: the tensors, the configs, and the inspection of what they come to."""
+
+    inspection: Inspection
+    rows: list[Row]
+    configs: ConfigDraft
+    applied: list[AppliedFix] = field(default_factory=list)
+    filled: bool = False
+    """Whether scales were added where the source has none at all."""
+
+    @property
+    def tensors(self) -> list[Row]:
+        """The tensors that will be written."""
+        return [row for row in self.rows if not row.dropped]
+
+
+def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str | None = None) -> Repaired:
+    """Apply the repairs; without any, the checkpoint as it is.
+
+    Raises:
+        UsageError: a code that is unknown or does not apply here, a value that cannot be chosen or found.
+        UnreadableCheckpointError: the file that a value names cannot be read.
+    """
+    work = Repaired(inspection=inspection, rows=rows_of(inspection), configs=ConfigDraft(inspection.checkpoint))
+    if scales_from is not None:
+        source = _source(scales_from)
+        work.rows, work.filled = take_from(work.inspection, work.rows, source, SCALES_FROM)
+        keys = _touched(work.rows, SCALES_FROM)
+        work.applied.append(AppliedFix(code=SCALES_FROM, value=scales_from, reason=_told(source), keys=keys))
+        _look_again(work)
+    pending = sorted(fixes, key=lambda fix: _stage(fix, inspection.findings))
+    while pending:
+        fix = next((fix for fix in pending if options_for(fix, work.inspection.findings)), None)
+        if fix is not None:
+            _apply(work, fix)
+            _look_again(work)
+        else:
+            fix = pending[0]
+            if not options_for(fix, inspection.findings):
+                raise refuse_code(fix, (*work.inspection.findings, *inspection.findings))
+            reason = "Nothing was left to do: another repair had mended it."
+            work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason))
+        pending.remove(fix)
+    return work
+
+
+def _look_again(work: Repaired) -> None:
+    """Judge what the repairs come to; configs that must agree with the scales follow them."""
+    tensors = [row.fed for row in work.tensors]
+    scales = [fed.scale for fed in tensors if fed.scale is not None]
+    follow(work.configs, work.inspection.declaration, scales, filled=work.filled)
+    declaration = work.configs.declaration() if work.configs.changed else None
+    work.inspection = imagine(work.inspection, tensors, declaration=declaration)
+
+
+def _stage(fix: Fix, findings: Sequence[Finding]) -> int:
+    finding = _finding(fix, findings)
+    remedy = finding.remedy if finding is not None else _WISHED.get(fix.code, "declare")
+    return _ORDER.index(remedy) if remedy in _ORDER else 0
+
+
+def _finding(fix: Fix, findings: Sequence[Finding]) -> Finding | None:
+    return next((finding for finding in findings if finding.code == fix.code), None)
+
+
+def _apply(work: Repaired, fix: Fix) -> None:
+    findings = work.inspection.findings
+    finding = _finding(fix, findings)
+    choice = choose(fix, options_for(fix, findings))
+    remedy = finding.remedy if finding is not None else _WISHED[fix.code]
+    title = finding.title if finding is not None else _TITLES[fix.code]
+    if remedy in ("rename", "repair-index"):
+        work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason="Every export does so by itself."))
+        return
+    if remedy == "declare":
+        scales = [row.scale for row in work.tensors if row.scale is not None]
+        engine = str(work.inspection.settings.engine.value)
+        said = declare_cache(work.configs, work.inspection.declaration, scales, engine)
+        work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=f"{title}: {said}"))
+        return
+    before = work.rows
+    work.rows = _changed(work, fix, choice, remedy, finding, title)
+    if work.rows == before:
+        raise UsageError(f"{fix} finds nothing to change", remedy="Leave it out")
+    reason = f"{title}: {_words(choice)}."
+    work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason, keys=_touched(work.rows, fix.code)))
+
+
+_TITLES = {
+    "per-head": "One scale for each layer was wished for",
+    "factor": "Another unit was wished for",
+    "swap": "k and v were said to be swapped",
+    "declare": "A declaration was wished for",
+}
+
+
+def _changed(work: Repaired, fix: Fix, choice: Choice, remedy: str, finding: Finding | None, title: str) -> list[Row]:
+    value = choice.option.value
+    keys = frozenset(finding.keys) if finding is not None else None
+    code = fix.code
+
+    def chosen(row: Row) -> bool:
+        if row.dropped or row.scale is None or row.scale.kind != "scale":
+            return False
+        return row.is_called(keys) if keys is not None else row.scale.role in ("k", "v", "kv")
+
+    if value == "drop" or (remedy == "drop" and not value):
+        return _dropped(work, code, keys or frozenset(), title)
+    source = _source(choice.path) if value == "PATH" else None
+    if code in _ADDING:
+        rows, work.filled = fill(work.inspection, work.rows, code, choice, source, title)
+        return rows
+    if code == "kv-not-shared":
+        return [part for row in work.rows for part in (_split(row, code, title) if chosen(row) else (row,))]
+    match remedy:
+        case "amax-to-scale":
+            return divide(work.inspection, work.rows, chosen, code, title, by=choice.number or None)
+        case "reciprocal":
+            return invert(work.rows, chosen, code, title)
+        case "swap":
+            return exchange(work.rows, chosen, code, title)
+        case "reshape":
+            return reduce(work.rows, _several(chosen, keys), code, title)
+        case "factor":
+            return scale_by(work.rows, chosen, code, title, choice.number)
+        case _:
+            return set_values(work.inspection, work.rows, chosen, choice, source, title)
+
+
+def _several(chosen: Callable[[Row], bool], keys: frozenset[str] | None) -> Callable[[Row], bool]:
+    """Whoever asks for one number a layer means q as well."""
+    if keys is not None:
+        return chosen
+    return lambda row: not row.dropped and row.scale is not None and row.scale.kind == "scale"
+
+
+def _dropped(work: Repaired, code: str, keys: frozenset[str], title: str) -> list[Row]:
+    """Left out; of several tensors for one parameter, or under one name, the last one read stays: engines use that."""
+    reason = f"{title}: left out."
+    if code == "duplicate-key":
+        return _once(work, code, f"{title}: the last shard's stays, which engines use.")
+    stays: set[str] = set()
+    if code == "conflict":
+        reason = f"{title}: the last one read stays, which the engine uses."
+        last: dict[str, str] = {}
+        for delivery in work.inspection.deliveries.deliveries:
+            if delivery.outcome == "loaded" and delivery.target is not None and delivery.key in keys:
+                last[delivery.target] = delivery.key
+        stays = set(last.values())
+    return [
+        row.without(code, reason) if row.is_called(keys) and not row.dropped and row.fed.key not in stays else row
+        for row in work.rows
+    ]
+
+
+def _once(work: Repaired, code: str, reason: str) -> list[Row]:
+    """Every key that stands in several shards, in the last of them alone."""
+    catalog = work.inspection.checkpoint.catalog
+    gone = {(key, shard) for key, shards in catalog.duplicates for shard in shards[:-1]}
+    known = {(row.fed.key, row.file) for row in work.rows}
+    rows = [row.without(code, reason) if (row.fed.key, row.file) in gone else row for row in work.rows]
+    for key, shard in sorted(gone - known):
+        number = next(number for number in catalog.rows_of(key) if catalog.shard(number) == shard)
+        bare = Fed(key, catalog.shape(number), ())
+        rows.append(Row(source=bare, fed=bare, file=shard).without(code, reason))
+    return rows
+
+
+def _split(row: Row, code: str, title: str) -> tuple[Row, ...]:
+    scale = row.scale
+    if scale is None or row.source is None:
+        return (row,)
+    parts = parts_of(scale, "portable")
+    reason = f"{title}: written for k and for v."
+    return tuple(
+        Row(source=row.source, fed=part.fed, file=row.file, fixes=(*row.fixes, code), reasons=(*row.reasons, reason))
+        for part in parts
+    )
+
+
+def _source(path: str) -> ScaleSource:
+    return open_scale_source(Path(path).expanduser())
+
+
+def _told(source: ScaleSource) -> str:
+    return " ".join((f"Scales of {source.path.name} ({source.title}).", *source.notes))
+
+
+def _touched(rows: Sequence[Row], code: str) -> tuple[str, ...]:
+    found = (row.source.key if row.source is not None else row.fed.key for row in rows if code in row.fixes)
+    return tuple(dict.fromkeys(found))
+
+
+def _words(choice: Choice) -> str:
+    option: Option = choice.option
+    if not option.typed:
+        return option.title
+    number = f"{choice.number:g}"
+    return {"NUMBER": number, "xNUMBER": f"times {number}"}.get(option.value, f"from {Path(choice.path).name}")

@@ -1,0 +1,91 @@
+"""``open_scale_source``: from a path to the scales in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core.checkpoint import open_checkpoint
+from core.checkpoint.configs import load_json_object
+from core.checkpoint.faults import BrokenFileError
+from core.errors import UnreadableCheckpointError
+from core.naming.conventions import find_scales
+from core.naming.scales import KVScale
+from core.progress import Progress
+from core.side_files.formats import FORMATS, FP8_LARGEST, SideFileError
+from core.side_files.source import ScaleSource, SourceScale
+
+
+def open_scale_source(path: Path | str, *, progress: Progress | None = None) -> ScaleSource:
+    """Read the KV-cache scales of a JSON side file, an overlay (a safetensors file), or another checkpoint.
+
+    Raises:
+        UnreadableCheckpointError: there is nothing, it cannot be read, is of no known format, or holds no scales.
+    """
+    path = Path(path)
+    if path.suffix != ".json" or path.is_dir():
+        return _from_checkpoint(path, progress)
+    try:
+        content = load_json_object(path)
+    except BrokenFileError as error:
+        raise UnreadableCheckpointError(error.problem, path=path, remedy=error.remedy) from error
+    return _from_json(path, content)
+
+
+def _from_json(path: Path, content: dict[str, Any]) -> ScaleSource:
+    for form in FORMATS:
+        if not form.is_this(content):
+            continue
+        try:
+            scales, notes = form.read(content)
+        except SideFileError as error:
+            raise UnreadableCheckpointError(
+                f"{error} ({form.title})", path=path, remedy="Correct the file, or take the scales from elsewhere"
+            ) from error
+        if not scales:
+            raise _nothing(path, form.title)
+        return ScaleSource(path=path, format=form.id, title=form.title, scales=tuple(scales), notes=tuple(notes))
+    known = "; ".join(f"{form.title} ({form.fields})" for form in FORMATS)
+    raise UnreadableCheckpointError(
+        "is no side file of KV-cache scales that is known here", path=path, remedy=f"Known are {known}"
+    )
+
+
+def _from_checkpoint(path: Path, progress: Progress | None) -> ScaleSource:
+    checkpoint = open_checkpoint(path, progress=progress)
+    notes: list[str] = []
+    scales = []
+    for scale in find_scales(checkpoint):
+        values = _as_scale(scale)
+        if values is None or scale.layer is None:
+            continue
+        scales.append(SourceScale(role=scale.role, layer=scale.layer, values=values, module=scale.module))
+        if scale.quantity == "amax" and not notes:
+            notes.append("It holds amaxes, which were divided by 448.")
+    if not scales:
+        raise _nothing(path, "a checkpoint")
+    title = "an overlay" if path.is_file() else "a checkpoint"
+    return ScaleSource(path=path, format="checkpoint", title=title, scales=tuple(scales), notes=tuple(notes))
+
+
+def _as_scale(scale: KVScale) -> tuple[float, ...] | None:
+    """The FP8 scales that a tensor stands for, None where it is none: offsets, other formats' scales, garbage."""
+    if scale.kind != "scale" or not scale.values or not all(0 < value < float("inf") for value in scale.values):
+        return None
+    if scale.convention == "nvfp4-global" or scale.key.endswith("_scale_2"):
+        return None
+    match scale.quantity:
+        case "scale":
+            return scale.values
+        case "amax":
+            return tuple(value / FP8_LARGEST for value in scale.values)
+        case "reciprocal":
+            return tuple(1.0 / value for value in scale.values)
+        case "offset":
+            return None
+
+
+def _nothing(path: Path, title: str) -> UnreadableCheckpointError:
+    return UnreadableCheckpointError(
+        f"holds no KV-cache scales ({title})", path=path, remedy="Choose the file that the calibration wrote"
+    )
