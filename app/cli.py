@@ -109,6 +109,19 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", parents=[common, engine], help="run the loader and compare")
     verify.add_argument("path", metavar="PATH")
     verify.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
+    verify.add_argument(
+        "--tensor-parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="load on N ranks, each a process, with CUDA each on a GPU of its own (default: %(default)s)",
+    )
+    verify.add_argument(
+        "--fnuz",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the GPU's float8 type is FNUZ, as on AMD MI300 (default: ask the device)",
+    )
     verify.add_argument("--json", action="store_true", help="print the result as JSON")
 
     diff = commands.add_parser("diff", parents=[common], help="compare the scales of two checkpoints")
@@ -343,7 +356,7 @@ def _verify(options: argparse.Namespace) -> int:
     from core.report.contract import json_text
 
     inspection = _inspect(options.path, options)
-    verification = verify(inspection, device=options.device)
+    verification = verify(inspection, device=options.device, fnuz=options.fnuz, tensor_parallel=options.tensor_parallel)
     print(json_text(verification_as_data(verification)) if options.json else verification_text(verification))
     return max(EXIT_FINE if verification.agreed else EXIT_PROBLEMS, _status(inspection))
 

@@ -48,12 +48,30 @@ class CacheSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionShape:
-    """The sizes of one attention layer: query heads and key/value heads on this rank, and in the whole model."""
+    """The sizes of one attention layer: query heads and key/value heads on this rank, and in the whole model.
+
+    ``tp_rank`` of ``tp_size`` tensor-parallel ranks this is.
+    """
 
     num_heads: int
     num_kv_heads: int
     total_num_heads: int
     total_num_kv_heads: int
+    tp_rank: int = 0
+    tp_size: int = 1
+
+    def own_kv_heads(self) -> tuple[int, int]:
+        """The first key/value head of this rank, and how many it has: a share of them, or a copy of one where there
+        are fewer heads than ranks (vLLM 0.33.0, CompressedTensorsKVCacheMethod).
+
+        Raises:
+            EngineError: the ranks can neither share the heads evenly nor each hold a copy of one (AssertionError).
+        """
+        if self.num_kv_heads * self.tp_size == self.total_num_kv_heads:
+            return self.tp_rank * self.num_kv_heads, self.num_kv_heads
+        if self.num_kv_heads != 1:
+            raise EngineError("AssertionError")
+        return self.tp_rank // max(self.tp_size // self.total_num_kv_heads, 1), 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,10 +179,10 @@ class KVMethod(ABC):
 def _take_heads(
     parameter: ScaleParameter, values: tuple[float, ...], attention: AttentionShape, dtype: str
 ) -> tuple[float, ...]:
-    """compressed-tensors' loader for the attn_head strategy, on one rank (vLLM 0.33.0, CompressedTensorsKVCacheMethod).
+    """compressed-tensors' loader for the attn_head strategy (vLLM 0.33.0, CompressedTensorsKVCacheMethod).
 
-    The tensor is flattened; q is reduced to one value for each group of query heads; then the heads are copied, and
-    one single value is copied to all.
+    The tensor is flattened; q is reduced to one value for each group of query heads; then the rank's own heads are
+    copied, and one single value is copied to all.
     """
     heads = values
     if parameter.name.startswith("q"):
@@ -172,7 +190,8 @@ def _take_heads(
         if len(heads) % group or not heads:
             raise EngineError("RuntimeError", f"shape '[-1, {group}]' is invalid for input of size {len(heads)}")
         heads = tuple(largest(heads[start : start + group]) for start in range(0, len(heads), group))
-    heads = heads[: parameter.numel]
+    first, count = attention.own_kv_heads()
+    heads = heads[first : first + count]
     if len(heads) not in (1, parameter.numel):
         raise EngineError(
             "RuntimeError",

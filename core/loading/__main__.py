@@ -64,7 +64,13 @@ def _verify(path: str, options: argparse.Namespace) -> Verification:
         kv_cache_dtype=options.kv_cache_dtype,
         dtype=options.dtype,
     )
-    return verify(inspection, device=options.device, fnuz=options.fnuz, weights=options.weights)
+    return verify(
+        inspection,
+        device=options.device,
+        fnuz=options.fnuz,
+        weights=options.weights,
+        tensor_parallel=options.tensor_parallel,
+    )
 
 
 def _summary(done: Sequence[Verification], unreadable: int, where: str, seconds: float) -> dict[str, Any]:
@@ -74,9 +80,13 @@ def _summary(done: Sequence[Verification], unreadable: int, where: str, seconds:
     values = sum(len(verification.held) for verification in done)
     outcomes = Counter(verification.outcome for verification in done)
     weights = [verification.weights for verification in done if verification.weights is not None]
+    peaks = [verification.peak_memory for verification in done if verification.peak_memory is not None]
+    memory = f", at most {max(peaks) / 1e6:.1f} MB of device memory" if peaks else ""
+    process = time.process_time()
     text = (
         f"{agreed} of {len(done)} checkpoints agree on {where}: {layers_agreed:,} of {layers:,} attention layers hold "
-        f"what was predicted, {values:,} values compared exactly, in {seconds:.1f} s"
+        f"what was predicted, {values:,} values compared exactly, in {seconds:.1f} s ({process:.1f} s of process time, "
+        f"the import of PyTorch included){memory}"
     )
     return {
         "schema": SUMMARY_SCHEMA,
@@ -91,6 +101,8 @@ def _summary(done: Sequence[Verification], unreadable: int, where: str, seconds:
         "weights_bytes": sum(held.size for held in weights),
         "unreadable": unreadable,
         "seconds": round(seconds, 3),
+        "process_seconds": round(process, 3),
+        "peak_memory_bytes": max(peaks, default=None),
         "text": text,
     }
 
@@ -104,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a checkpoint: a file or a folder")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N (default: cpu)")
     parser.add_argument("--weights", choices=("scales", "all"), default="scales", help="what to load (default: scales)")
+    parser.add_argument(
+        "--tensor-parallel", type=int, default=1, metavar="N", help="ranks, each on a GPU of its own (default: 1)"
+    )
     parser.add_argument(
         "--fnuz",
         action=argparse.BooleanOptionalAction,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -12,17 +11,9 @@ from torch import nn
 from core.backends.kv_method import ROLES, AttentionShape, ScaleParameter
 from core.engines.outcome import AttentionLayer
 from core.loading.attention import HOST_COPIES, Attention
-from core.loading.verification import Against, Disagreement, HeldLayer, HeldValue, brief
-
-Numbers = tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A tensor's values as read back: flat, exact, with the name of the dtype it had on the device."""
-
-    values: Numbers
-    dtype: str
+from core.loading.claims import Claim
+from core.loading.observed import Held, Numbers, Observed
+from core.loading.verification import Against, Disagreement, HeldLayer, HeldValue, State, brief
 
 
 def read_back(tensors: Mapping[str, torch.Tensor]) -> dict[str, Held]:
@@ -52,58 +43,118 @@ def buffers_of(layers: Iterable[tuple[str, Attention]]) -> dict[str, Held]:
     return read_back({f"{path}.{name}": value for path, layer in layers for name, value in layer.named_buffers()})
 
 
+def copies_of(layers: Iterable[tuple[str, Attention]]) -> dict[str, float]:
+    """The host's copies of scales, by full name."""
+    names = [f"_{role}_scale_float" for role in HOST_COPIES]
+    return {f"{path}.{name}": float(getattr(layer, name)) for path, layer in layers for name in names}
+
+
 def stored(parameter: ScaleParameter, tensor: torch.Tensor, shape: AttentionShape, dtype: torch.dtype) -> Numbers:
-    """What a checkpoint's tensor is in that parameter: its own numbers in the parameter's dtype."""
+    """What a checkpoint's tensor is in that parameter of that rank: its own numbers in the parameter's dtype."""
     if parameter.taking == "discard":
         return (parameter.initial,) * parameter.numel
     flat = tensor.detach().reshape(-1).to(torch.float64)
     if parameter.taking == "per_head":
         if parameter.name.startswith("q"):
             flat = flat.view(-1, max(shape.total_num_heads // shape.total_num_kv_heads, 1)).amax(dim=1)
-        flat = flat[: parameter.numel].expand(parameter.numel)
+        first, count = shape.own_kv_heads()
+        flat = flat[first : first + count].expand(parameter.numel)
     rounded = flat.to(torch.float32).to(torch.float32 if parameter.dtype == "float32" else dtype)
     return tuple(rounded.to(torch.float64).tolist())
 
 
 def compare_layer(
     predicted: AttentionLayer,
-    layer: Attention,
+    observed: Observed,
     *,
-    stored_values: Mapping[str, Numbers],
-    parameters: Mapping[str, Held],
-    buffers: Mapping[str, Held],
-    error: str | None,
+    files: Mapping[str, Numbers],
+    misread: frozenset[str],
+    claims: Mapping[str, Claim],
 ) -> tuple[HeldLayer, list[Disagreement]]:
     """One layer's values and what is wrong with them.
 
-    ``stored_values`` are the checkpoint's tensors by the parameter they belong in; ``parameters`` and ``buffers`` are
-    what was read back, all by full name; ``error`` is what post-processing raised.
+    ``files`` are the checkpoint's numbers by the parameter they belong in, in its dtype; ``misread`` the parameters
+    for which the prediction followed other numbers than those in the file; ``claims`` the layer's tensors by role.
     """
-    path = predicted.path
+    path, error = predicted.path, observed.raised.get(predicted.path)
     values = [
-        _held(path, name, "file", numbers, parameters.get(f"{path}.{name}"))
-        for name, numbers in ((name, stored_values.get(f"{path}.{name}")) for name in predicted.parameters)
+        _held(observed.rank, path, name, "file", numbers, observed.parameters.get(f"{path}.{name}"))
+        for name, numbers in ((name, files.get(f"{path}.{name}")) for name in predicted.parameters)
         if numbers is not None
     ]
     wrong: list[Disagreement] = []
     if error is None and predicted.error is None:
-        for role in ROLES:
-            if role in predicted.final:
-                expected = predicted.per_head.get(role, (predicted.final[role],))
-                values.append(
-                    _held(path, f"_{role}_scale", "prediction", expected, buffers.get(f"{path}._{role}_scale"))
-                )
-        for role in HOST_COPIES:
-            if role in predicted.final:
-                copy = Held((float(getattr(layer, f"_{role}_scale_float")),), "float")
-                values.append(_held(path, f"_{role}_scale_float", "prediction", (predicted.final[role],), copy))
+        values += _against_prediction(predicted, observed)
     elif _kind(error) != _kind(predicted.error):
         was = f"raises {brief(error)}" if error is not None else "raises nothing"
         should = f"should raise {brief(predicted.error)}" if predicted.error is not None else "should not"
-        wrong.append(Disagreement(path, f"{path} {was} after loading and {should}"))
-    wrong += [Disagreement(path, _sentence(value)) for value in values if not value.equal]
-    held = HeldLayer(path=path, values=tuple(values), error=error, expected_error=predicted.error, agreed=not wrong)
+        text = f"{_rank(observed.rank)}{path} {was} after loading and {should}"
+        wrong.append(Disagreement(path, text, step="post-process", rank=observed.rank))
+    by_name = {value.name: value for value in values}
+    wrong += [_disagreement(value, _parted(value, by_name, misread)) for value in values if not value.equal]
+    held = HeldLayer(
+        path=path,
+        values=tuple(values),
+        error=error,
+        expected_error=predicted.error,
+        agreed=not wrong,
+        rank=observed.rank,
+        states={role: _state(predicted, role, by_name, observed, claims.get(role)) for role in ROLES},
+    )
     return held, wrong
+
+
+def _against_prediction(predicted: AttentionLayer, observed: Observed) -> list[HeldValue]:
+    path, rank = predicted.path, observed.rank
+    values = []
+    for role in ROLES:
+        if role in predicted.final:
+            name, expected = f"_{role}_scale", predicted.per_head.get(role, (predicted.final[role],))
+            values.append(_held(rank, path, name, "prediction", expected, observed.buffers.get(f"{path}.{name}")))
+    for role in HOST_COPIES:
+        if role in predicted.final:
+            name = f"_{role}_scale_float"
+            copy = observed.copies.get(f"{path}.{name}")
+            held = Held((copy,), "float") if copy is not None else None
+            values.append(_held(rank, path, name, "prediction", (predicted.final[role],), held))
+    return values
+
+
+def _parted(value: HeldValue, values: Mapping[str, HeldValue], misread: frozenset[str]) -> str:
+    """The first step after which what is held is no longer what was expected."""
+    loaded = values.get(f"{value.role}_scale")
+    if value.against == "file" or (loaded is not None and not loaded.equal):
+        return "load"
+    if f"{value.layer_path}.{value.role}_scale" in misread:
+        return "read"
+    copy = values.get(f"_{value.role}_scale_float")
+    in_memory = value.name == f"_{value.role}_scale"
+    return "device" if in_memory and copy is not None and copy.equal else "post-process"
+
+
+def _state(
+    predicted: AttentionLayer,
+    role: str,
+    values: Mapping[str, HeldValue],
+    observed: Observed,
+    claim: Claim | None,
+) -> State:
+    """What the layer was seen to run on: from the parameters that were written and the value the kernels read."""
+    name = f"{role}_scale"
+    if f"{predicted.path}.{name}" in observed.written:
+        loaded = observed.parameters.get(f"{predicted.path}.{name}")
+        used = values.get(f"_{name}")
+        if loaded is not None and used is not None and set(used.held) == {1.0} and set(loaded.values) != {1.0}:
+            return "forced"
+        return "loaded"
+    if role == "v" and f"{predicted.path}.k_scale" in observed.written:
+        k, v = values.get("_k_scale"), values.get("_v_scale")
+        starts_at_minus_one = observed.parameters.get(f"{predicted.path}.v_scale", Held((), "")).values == (-1.0,)
+        if starts_at_minus_one and k is not None and v is not None and v.held == k.held and v.held != (1.0,):
+            return "duplicated"
+    if claim is not None:
+        return "dropped"
+    return "default" if name in predicted.parameters else "none"
 
 
 def same_numbers(left: Sequence[float], right: Sequence[float]) -> bool:
@@ -127,8 +178,9 @@ def _kind(error: str | None) -> str | None:
     return error.partition(":")[0] if error is not None else None
 
 
-def _held(path: str, name: str, against: Against, expected: Numbers, held: Held | None) -> HeldValue:
+def _held(rank: int, path: str, name: str, against: Against, expected: Numbers, held: Held | None) -> HeldValue:
     found = held.values if held is not None else ()
+    equal = held is not None and same_numbers(expected, found)
     return HeldValue(
         layer_path=path,
         role=name.lstrip("_").partition("_")[0],
@@ -136,9 +188,10 @@ def _held(path: str, name: str, against: Against, expected: Numbers, held: Held 
         against=against,
         expected=expected,
         held=found,
-        equal=held is not None and same_numbers(expected, found),
+        equal=equal,
         dtype=held.dtype if held is not None else "",
-        max_error=_max_error(expected, found),
+        max_error=0.0 if equal else _max_error(expected, found),
+        rank=rank,
     )
 
 
@@ -149,11 +202,43 @@ def _max_error(expected: Numbers, held: Numbers) -> float:
     return math.nan if any(map(math.isnan, errors)) else max(errors, default=0.0)
 
 
-def _sentence(value: HeldValue) -> str:
+def _disagreement(value: HeldValue, step: str) -> Disagreement:
     source = "the checkpoint says" if value.against == "file" else "was predicted"
+    head = f"{_rank(value.rank)}{value.layer_path}, {value.role}"
     if not value.held:
-        return f"{value.layer_path} has no {value.name}, for which {_numbers(value.expected)} {source}"
-    return f"{value.layer_path}.{value.name} holds {_numbers(value.held)}, and {_numbers(value.expected)} {source}"
+        text = f"{head}: there is no {value.name}, for which {_numbers(value.expected)} {source} (parted at: {step})"
+    else:
+        differ = [
+            place
+            for place, (a, b) in enumerate(zip(value.expected, value.held, strict=False))
+            if not same_numbers((a,), (b,))
+        ]
+        one_head = len(value.held) == len(value.expected) > 1 and len(differ) < len(value.held)
+        expected, held, where = value.expected, value.held, ""
+        if one_head:
+            expected, held = tuple(expected[place] for place in differ), tuple(held[place] for place in differ)
+            where = f" in head{'s' if len(differ) > 1 else ''} {_places(differ)}"
+        text = (
+            f"{head}: {value.name} holds {_numbers(held)}{where}, and {_numbers(expected)} {source} (parted at: {step})"
+        )
+    return Disagreement(
+        value.layer_path,
+        text,
+        role=value.role,
+        step=step,
+        expected=value.expected,
+        held=value.held,
+        rank=value.rank,
+    )
+
+
+def _rank(rank: int) -> str:
+    return f"rank {rank}: " if rank else ""
+
+
+def _places(places: Sequence[int]) -> str:
+    shown = ", ".join(map(str, places[:4]))
+    return shown if len(places) <= 4 else f"{shown} and {len(places) - 4} more"
 
 
 def _numbers(values: Numbers) -> str:

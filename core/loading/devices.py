@@ -16,9 +16,12 @@ import torch
 from core.errors import DeviceError
 
 _LOST = re.compile(
-    r"\b(?:CUDA|HIP|CUDNN|CUBLAS)(?: driver)? error\b|device-side assert|unspecified launch failure", re.IGNORECASE
+    r"\b(?:CUDA|HIP|CUDNN|CUBLAS|NCCL)(?: driver)? error\b|device-side assert|unspecified launch failure", re.IGNORECASE
 )
-_MEMORY = re.compile(r"\bout of memory\b", re.IGNORECASE)
+_MEMORY = re.compile(r"\bout of memory\b|\bCUBLAS_STATUS_ALLOC_FAILED\b", re.IGNORECASE)
+_BUSY = re.compile(r"\bbusy or unavailable\b|already in use by (?:a |an)?\w*\s?thread", re.IGNORECASE)
+_OLD_DRIVER = re.compile(r"driver (?:on your system )?is too old|driver version is insufficient", re.IGNORECASE)
+_NO_CODE = re.compile(r"no kernel image is available", re.IGNORECASE)
 _DRIVER_ERRORS = (RuntimeError, AssertionError, OSError)
 
 
@@ -88,9 +91,9 @@ def cuda_fault() -> str | None:
         try:
             torch.cuda.init()  # type: ignore[no-untyped-call]
         except _DRIVER_ERRORS as error:
-            return f"{build} finds no CUDA device: {_first_sentence(str(error))}"
+            return _no_device(build, str(error))
     if caught:
-        return f"{build} finds no CUDA device: {_first_sentence(str(caught[0].message))}"
+        return _no_device(build, str(caught[0].message))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return f"{build} finds no CUDA device" + (f" (CUDA_VISIBLE_DEVICES is {visible!r})" if visible is not None else "")
 
@@ -113,21 +116,44 @@ def device_faults(device: Device, *, path: Path | str | None = None) -> Iterator
 
 def device_fault(error: RuntimeError, device: Device, *, path: Path | str | None = None) -> DeviceError | None:
     """The sentence for an error that is the device's, None for one that is the load's own."""
-    text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or (device.id != "cpu" and _MEMORY.search(text)):
-        return DeviceError(
-            f"{device.id} ({device.name}) has not enough free memory",
-            path=path,
-            remedy=f"Free some, or run `{command('cpu', path)}`",
-        )
+    text, here = str(error), f"{device.id} ({device.name})"
+    instead = f"run `{command('cpu', path)}`"
     accelerator = getattr(torch, "AcceleratorError", None)  # PyTorch 2.8
-    if (accelerator is not None and isinstance(error, accelerator)) or (device.id != "cpu" and _LOST.search(text)):
-        return DeviceError(
-            f"{device.id} ({device.name}) failed: {_first_sentence(text)}",
-            path=path,
-            remedy=f"Start KVScope again, or run `{command('cpu', path)}`",
-        )
-    return None
+    on_gpu = device.id != "cpu"
+    if isinstance(error, torch.OutOfMemoryError) or (on_gpu and _MEMORY.search(text)):
+        problem, remedy = f"{here} has not enough free memory{_free_memory(device)}", f"Free some, or {instead}"
+    elif on_gpu and _BUSY.search(text):
+        problem = f"{here} is busy: another process has it to itself"
+        remedy = f"Wait for that one, choose another device, or {instead}"
+    elif on_gpu and _OLD_DRIVER.search(text):
+        problem, remedy = _old_driver(), f"Update the driver, or {instead}"
+    elif on_gpu and _NO_CODE.search(text):
+        problem = f"PyTorch {torch.__version__} has no code for {here}"
+        remedy = f"Install a PyTorch built for it, or {instead}"
+    elif (accelerator is not None and isinstance(error, accelerator)) or (on_gpu and _LOST.search(text)):
+        problem, remedy = f"{here} failed: {_first_sentence(text)}", f"Start KVScope again, or {instead}"
+    else:
+        return None
+    return DeviceError(problem, path=path, remedy=remedy)
+
+
+def _free_memory(device: Device) -> str:
+    """What the device says it has left, where it still answers: ": 0.1 of 139.8 GiB are free"."""
+    try:
+        free, total = torch.cuda.mem_get_info(device.id)
+    except Exception:  # noqa: BLE001 - a device in trouble, or none at all: the sentence stands without the numbers
+        return ""
+    return f": {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free"
+
+
+def _no_device(build: str, text: str) -> str:
+    """Why no device is found, from what PyTorch says."""
+    return _old_driver() if _OLD_DRIVER.search(text) else f"{build} finds no CUDA device: {_first_sentence(text)}"
+
+
+def _old_driver() -> str:
+    needs = f"CUDA {torch.version.cuda}" if torch.version.cuda else "its CUDA"
+    return f"the NVIDIA driver here is too old for PyTorch {torch.__version__}, which was built for {needs}"
 
 
 def command(device: str, path: Path | str | None) -> str:

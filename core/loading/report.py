@@ -6,7 +6,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from core.loading.verification import HeldLayer, HeldValue, Verification, brief
+from core.loading.claims import layer_list
+from core.loading.verification import HeldLayer, HeldValue, State, Verification, brief
 
 SCHEMA = "kvscope.verification/1"
 _SHOWN_LAYERS = 8
@@ -40,8 +41,21 @@ def verification_summary(verification: Verification) -> dict[str, Any]:
         "values": len(verification.held),
         "weights": weights,
         "disagreements": [
-            {"layer": disagreement.layer_path, "text": disagreement.text} for disagreement in verification.disagreements
+            {
+                "layer": wrong.layer_path,
+                "rank": wrong.rank,
+                "role": wrong.role or None,
+                "step": wrong.step or None,
+                "expected": [_json_number(number) for number in wrong.expected],
+                "held": [_json_number(number) for number in wrong.held],
+                "text": wrong.text,
+            }
+            for wrong in verification.disagreements
         ],
+        "tensor_parallel": verification.tensor_parallel,
+        "ranks": list(verification.ranks),
+        "peak_memory_bytes": verification.peak_memory,
+        "runs_on": dict(_runs_on(verification)),
         "steps": [
             {"name": step.name, "seconds": round(step.seconds, 6), "detail": step.detail} for step in verification.steps
         ],
@@ -53,9 +67,18 @@ def verification_text(verification: Verification) -> str:
     """The result, the steps with their times, what disagrees, and the first layers' values."""
     lines = [verification.text, ""]
     lines += [f"  {step.name:22} {step.seconds * 1000:9.1f} ms   {step.detail}" for step in verification.steps]
+    if verification.peak_memory is not None:
+        lines.append(
+            f"  {'device memory':22} {verification.peak_memory / 1e6:9.1f} MB   at most, taken by PyTorch at once"
+        )
+    if verification.ranks:
+        lines += ["", "Ranks:", *(f"  {rank}: {where}" for rank, where in enumerate(verification.ranks))]
     if verification.disagreements:
         lines += ["", "Disagreements:"]
         lines += [f"  {disagreement.text}" for disagreement in verification.disagreements]
+    states = runs_on_lines(verification)
+    if states:
+        lines += ["", "As the engine would run them:", *(f"  {line}" for line in states)]
     if verification.layers:
         lines += ["", "Held by the attention layers (observed / predicted):"]
         lines += [f"  {_row(layer)}" for layer in verification.layers[:_SHOWN_LAYERS]]
@@ -65,15 +88,63 @@ def verification_text(verification: Verification) -> str:
     return "\n".join(lines).rstrip()
 
 
+_STATES: dict[State, str] = {
+    "loaded": "from the checkpoint",
+    "duplicated": "copied from k",
+    "forced": "at 1.0, although a tensor was loaded: the cache is not quantized",
+    "dropped": "at 1.0: the checkpoint's tensor did not arrive",
+    "default": "at 1.0: nothing arrived, and the checkpoint has nothing for it",
+    "none": "at 1.0: the layer has no such parameter",
+}
+
+
+def runs_on_lines(verification: Verification) -> list[str]:
+    """What k and v of the layers run on, a line for each kind: "layers 4 to 7: k and v at 1.0: ..."."""
+    return [f"{layers}: {_roles(roles)} {_STATES[state]}" for state, roles, layers in _grouped(verification)]
+
+
+def _roles(roles: tuple[str, ...]) -> str:
+    return " and ".join(roles)
+
+
+def _grouped(verification: Verification) -> list[tuple[State, tuple[str, ...], str]]:
+    """State, roles and layers, for k and v, in the order in which the layers come; the same on every rank."""
+    found: dict[tuple[State, tuple[str, ...]], list[str]] = {}
+    for layer in verification.layers:
+        if layer.error is not None or layer.rank:
+            continue
+        by_state: dict[State, list[str]] = {}
+        for role in ("k", "v"):
+            if role in layer.states:
+                by_state.setdefault(layer.states[role], []).append(role)
+        for state, roles in by_state.items():
+            found.setdefault((state, tuple(roles)), []).append(layer.path)
+    return [(state, roles, layer_list(paths)) for (state, roles), paths in found.items()]
+
+
+def _runs_on(verification: Verification) -> list[tuple[str, int]]:
+    """How many layers' k and v (each counted) run on what."""
+    counts: dict[str, int] = {}
+    for layer in verification.layers:
+        for role in ("k", "v"):
+            if role in layer.states and layer.error is None:
+                counts[layer.states[role]] = counts.get(layer.states[role], 0) + 1
+    return sorted(counts.items())
+
+
 def _row(layer: HeldLayer) -> str:
     if layer.error is not None:
-        return f"{layer.path}: {brief(layer.error)} / {brief(layer.expected_error)}"
+        return f"{_rank(layer)}{layer.path}: {brief(layer.error)} / {brief(layer.expected_error)}"
     pairs = [
         f"{value.role} {_numbers(value.held)} / {_numbers(value.expected)}"
         for value in layer.values
         if value.name == f"_{value.role}_scale"
     ]
-    return f"{layer.path}: {', '.join(pairs)}"
+    return f"{_rank(layer)}{layer.path}: {', '.join(pairs)}"
+
+
+def _rank(layer: HeldLayer) -> str:
+    return f"rank {layer.rank}: " if layer.rank else ""
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -86,9 +157,11 @@ def _numbers(values: tuple[float, ...]) -> str:
 def _layer(layer: HeldLayer) -> dict[str, Any]:
     return {
         "path": layer.path,
+        "rank": layer.rank,
         "agreed": layer.agreed,
         "error": layer.error,
         "predicted_error": layer.expected_error,
+        "states": dict(layer.states),
         "values": [_value(value) for value in layer.values],
     }
 

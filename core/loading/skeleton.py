@@ -132,6 +132,8 @@ class Skeleton:
             cache=self._setup.cache,
             params_dtype=DTYPES[self._setup.dtype],
             quant_method=kv_cache_method(layer.method),
+            tp_rank=layer.shape.tp_rank,
+            tp_size=layer.shape.tp_size,
         )
 
     def _parameter_names(self, node: ModuleNode) -> list[str]:

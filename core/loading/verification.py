@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from core.engines.outcome import LoadOutcome
@@ -11,6 +13,11 @@ _LONGEST = 160
 """Characters of an error that a sentence quotes: some list every parameter of a module."""
 
 Against = Literal["prediction", "file"]
+
+State = Literal["loaded", "duplicated", "forced", "dropped", "default", "none"]
+"""What a layer's role runs on, as observed: its own tensor; the other role's; 1.0 although a tensor was loaded (a cache
+that is not quantized); 1.0 although the checkpoint has a tensor for it, which never arrived; 1.0 because it has none;
+and 1.0 because the layer has no such parameter and the checkpoint no such tensor."""
 
 
 def brief(error: str | None) -> str:
@@ -37,7 +44,7 @@ class HeldValue:
     read ("_k_scale") or the host's copy of it ("_k_scale_float"), both compared with the prediction. ``expected`` and
     ``held`` have one number, or one for each key/value head; ``held`` is empty where the layer has no such attribute.
     ``equal`` is exact; NaN equals NaN. ``max_error`` is the largest absolute difference, NaN where the sizes differ or
-    only one side is a number.
+    only one side is a number. ``rank`` is the tensor-parallel rank that holds it.
     """
 
     layer_path: str
@@ -49,12 +56,13 @@ class HeldValue:
     equal: bool
     dtype: str
     max_error: float
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLayer:
-    """One attention layer after loading. ``error`` is what post-processing raised, ``expected_error`` what it should
-    have raised; both None where it went through.
+    """One attention layer after loading, on one rank. ``error`` is what post-processing raised, ``expected_error`` what
+    it should have raised; both None where it went through. ``states`` says for each role what the layer runs on.
     """
 
     path: str
@@ -62,6 +70,13 @@ class HeldLayer:
     error: str | None = None
     expected_error: str | None = None
     agreed: bool = True
+    rank: int = 0
+    states: Mapping[str, State] = field(default_factory=lambda: MappingProxyType({}))
+
+    def runs_on(self, role: str) -> tuple[float, ...]:
+        """What the kernels read for a role: one number, or one for each key/value head; () where it is not known."""
+        name = f"_{role}_scale"
+        return next((value.held for value in self.values if value.name == name), ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +96,20 @@ class HeldWeights:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """Where the run contradicts the prediction; ``layer_path`` is None where it concerns the whole load."""
+    """Where the run contradicts the prediction; ``layer_path`` is None where it concerns the whole load.
+
+    ``role`` and the numbers are given where a value differs. ``step`` is where the two parted: "read" (the file's
+    numbers are not those that the prediction followed), "load", "post-process", or "device" (what lies in the device's
+    memory is not what the host put there).
+    """
 
     layer_path: str | None
     text: str
+    role: str = ""
+    step: str = ""
+    expected: tuple[float, ...] = ()
+    held: tuple[float, ...] = ()
+    rank: int = 0
 
     def __str__(self) -> str:
         return self.text
@@ -98,6 +123,9 @@ class Verification:
     came at; "refused", where the engine builds no model and there is nothing to run; "unknown", where KVScope cannot
     build it, and ``reason`` says why. ``predicted_error`` and ``predicted_key`` are what the prediction says.
     ``agreed``: the run did what was predicted, in every layer ("unknown" never agrees, and contradicts nothing).
+    ``peak_memory`` is the most that PyTorch took from the device at once, in bytes (on the rank that took most, without
+    the device's own context); None on the CPU. ``tensor_parallel`` is the number of ranks, whose layers all stand in
+    ``layers``; with several, ``ranks`` says where each of them ran.
     """
 
     path: str
@@ -116,6 +144,9 @@ class Verification:
     layers: tuple[HeldLayer, ...] = ()
     weights: HeldWeights | None = None
     disagreements: tuple[Disagreement, ...] = ()
+    peak_memory: int | None = None
+    tensor_parallel: int = 1
+    ranks: tuple[str, ...] = ()
 
     @property
     def agreed(self) -> bool:
@@ -141,6 +172,9 @@ class Verification:
     @property
     def where(self) -> str:
         """For people: ``cuda:0 (NVIDIA H200)``."""
+        if len(self.ranks) > 1 and self.device != "cpu":
+            last = self.ranks[-1].partition(" ")[0]
+            return f"{self.device} to {last} ({self.device_name})"
         return f"{self.device} ({self.device_name})"
 
     @property
@@ -163,7 +197,9 @@ class Verification:
                 f"layers raise {brief(failing[0])}, as predicted."
             )
         weights = f"; {self.weights.equal:,} other tensors arrived bit for bit" if self.weights is not None else ""
+        each = f" on each of {self.tensor_parallel} ranks" if self.tensor_parallel > 1 else ""
+        layers = self.layers_total // self.tensor_parallel
         return (
-            f"Observed on {self.where}: all {self.layers_total} attention layers hold what was predicted "
+            f"Observed on {self.where}: all {layers} attention layers{each} hold what was predicted "
             f"({len(self.held):,} values, compared exactly){weights}."
         )

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import nn
 
 from core.engines import get_engine
 from core.engines.outcome import Deliveries
-from core.engines.vllm.engine import Vllm
 from core.engines.vllm.predict import Setup, predict
 from core.errors import UsageError
 from core.loading import compare
-from core.loading.attention import Attention
-from core.loading.devices import Device, device_fault, device_faults, find_device
-from core.loading.skeleton import DTYPES, attention_layers, build_skeleton
+from core.loading.claims import claims
+from core.loading.devices import Device, device_faults, find_device
+from core.loading.observed import Numbers, Observed
+from core.loading.parallel import rank_refusal, run_ranks
+from core.loading.run import LOAD_ERRORS, LoaderRun, Weights, scale_rows
+from core.loading.setup import setup_for
+from core.loading.skeleton import DTYPES
 from core.loading.tensors import read_tensors
-from core.loading.verification import Disagreement, HeldLayer, HeldWeights, Step, Verification, brief
-from core.loading.weights import check_weights
+from core.loading.verification import Disagreement, HeldLayer, Step, Verification, brief
 from core.progress import Progress
 
 if TYPE_CHECKING:
     from core.inspection import Inspection
-
-Weights = Literal["scales", "all"]
-
-LOAD_ERRORS = (ValueError, AttributeError, KeyError, AssertionError, RuntimeError, TypeError, IndexError)
-"""What a loader raises over a checkpoint; anything else is a fault of this program, and is not caught."""
 
 
 def verify(
@@ -40,6 +34,7 @@ def verify(
     device: str = "cpu",
     fnuz: bool | None = None,
     weights: Weights = "scales",
+    tensor_parallel: int = 1,
     progress: Progress | None = None,
 ) -> Verification:
     """Load the checkpoint's scales into attention layers on ``device`` and compare them with the prediction.
@@ -49,58 +44,44 @@ def verify(
     names, and keeps it on the device: the whole model must fit there. The module trees are known for scales' sake, so
     that a model's ordinary tensors may find no place in them: the outcome is then "unknown".
 
+    ``tensor_parallel`` runs that many ranks, each a process of its own and, with CUDA, on a GPU of its own, counted
+    from ``device`` on; every rank's layers are compared with what is predicted for that rank.
+
     A load that raises is a result, not an error of this function.
 
     Raises:
         DeviceError: the device is not there, has not enough memory, or fails.
-        UsageError: the inspection's engine has no loader here.
+        UsageError: the inspection's engine has no loader here, or options do not go together.
         UnreadableCheckpointError: a file cannot be read any more.
         CancelledError: ``progress`` was cancelled.
     """
+    if tensor_parallel < 1:
+        raise UsageError(f"{tensor_parallel} ranks cannot load anything", remedy="Give --tensor-parallel 1 or more")
+    if tensor_parallel > 1 and weights == "all":
+        raise UsageError("several ranks load the scales alone", remedy="Leave out --weights all or --tensor-parallel")
     found = find_device(device, path=inspection.checkpoint.path)
-    run = _Run(inspection, found, found.fnuz if fnuz is None else fnuz, weights, progress or Progress())
+    run = _Verifying(
+        inspection=inspection,
+        device=found,
+        fnuz=found.fnuz if fnuz is None else fnuz,
+        weights=weights,
+        ranks=tensor_parallel,
+        progress=progress or Progress(),
+    )
     with device_faults(found, path=inspection.checkpoint.path):
         return run.verify()
 
 
-def setup_for(inspection: Inspection) -> Setup | None:
-    """The model, backend and cache that the inspection's prediction ran on; None for an unknown architecture.
-
-    Raises:
-        UsageError: the inspection's engine has no loader here.
-    """
-    engine = get_engine(str(inspection.settings.engine.value))
-    if not isinstance(engine, Vllm) or not engine.verifiable:
-        raise UsageError(
-            f"the loader that KVScope runs is vLLM 0.33.0's, not {engine.title}'s",
-            remedy="Verify with `--engine vllm-0.33.0`",
-        )
-    return engine.setup(inspection.declaration, inspection.settings, inspection.tensors, inspection.wish)
-
-
-def scale_rows(inspection: Inspection) -> list[int]:
-    """The catalog rows of the tensors that the prediction follows, in its order."""
-    catalog = inspection.checkpoint.catalog
-    taken: dict[str, int] = {}
-    rows = []
-    for fed in inspection.tensors:
-        nth = taken.get(fed.key, 0)
-        rows.append(catalog.rows_of(fed.key)[nth])
-        taken[fed.key] = nth + 1
-    return rows
-
-
-@dataclass(slots=True)
-class _Run:
+@dataclass(slots=True, kw_only=True)
+class _Verifying:
     inspection: Inspection
     device: Device
     fnuz: bool
     weights: Weights
+    ranks: int
     progress: Progress
     steps: list[Step] = field(default_factory=list)
-    _key: str | None = None
-    _reading: float = 0.0
-    _scales: dict[int, torch.Tensor] = field(default_factory=dict)
+    _files: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def verify(self) -> Verification:
         predicted = self.inspection.deliveries
@@ -111,162 +92,120 @@ class _Run:
         setup = setup_for(self.inspection)
         if setup is None:
             return self._result(predicted, outcome="unknown", reason="the model's module tree is not known")
+        refused = rank_refusal(setup, self.ranks)
+        if refused is not None:
+            return self._result(predicted, outcome="refused", error=refused)
         if self.fnuz != setup.cache.fnuz:
             setup = replace(setup, cache=replace(setup.cache, fnuz=self.fnuz))
             predicted = predict(setup, self.inspection.tensors)
-        return self._load(setup, predicted)
+        if self.ranks == 1:
+            run = LoaderRun(self.inspection, setup, self.device, self.weights, self.progress)
+            return self._compare([(setup, predicted)], [run.run()])
+        setups = [replace(setup, tp_rank=rank, tp_size=self.ranks) for rank in range(self.ranks)]
+        observed = run_ranks(self.inspection, self.device, self.ranks, fnuz=self.fnuz, progress=self.progress)
+        return self._compare([(each, predict(each, self.inspection.tensors)) for each in setups], observed)
 
-    def _load(self, setup: Setup, predicted: Deliveries) -> Verification:
-        target = torch.device(self.device.id)
-        self.progress.start("Building the attention layers", total=len(setup.layers), unit="layers")
-        try:
-            with self._step("build") as step:
-                model = build_skeleton(setup, home=target, whole=self.weights == "all", progress=self.progress)
-                layers = list(attention_layers(model))
-                step.detail = f"{len(layers):,} attention layers among {compare.module_count(model):,} modules"
-        except NotImplementedError as error:
-            return self._result(predicted, outcome="unknown", reason=str(error))
-        if target.type != "cpu":
-            with self._step("move") as step:
-                for _, layer in layers:
-                    layer.to(target)
-                step.detail = f"scale parameters and buffers to {self.device.id}"
-        failure, loaded = self._run_loader(model)
-        if failure is not None:
-            return self._raised(predicted, failure)
-        disagreements = _wrong_names(loaded, predicted) if self.weights == "scales" else []
+    # -------------------------------------------------------------------------------------------------------- comparing
+
+    def _compare(self, expected: list[tuple[Setup, Deliveries]], observed: list[Observed]) -> Verification:
+        self.steps += _slowest(observed)
+        begun = time.perf_counter()
+        found = [self._rank(*both, seen) for both, seen in zip(expected, observed, strict=True)]
+        values = sum(len(each.held) for each in found)
+        wrong = [one for each in found for one in each.disagreements] + _lost_between_ranks(observed)
+        detail = f"{values:,} values, {sum(bool(one.role) for one in wrong):,} differ"
+        self.steps.append(Step("compare", time.perf_counter() - begun, detail))
+        worst = next((each for each in found if each.outcome != "loads"), found[0])
+        peaks = [seen.peak_memory for seen in observed if seen.peak_memory is not None]
+        return replace(
+            worst,
+            steps=tuple(self.steps),
+            layers=tuple(layer for each in found for layer in each.layers),
+            disagreements=tuple(wrong),
+            peak_memory=max(peaks, default=None),
+            tensor_parallel=self.ranks,
+            ranks=tuple(seen.where for seen in observed) if self.ranks > 1 else (),
+        )
+
+    def _rank(self, setup: Setup, predicted: Deliveries, observed: Observed) -> Verification:
+        """One rank's result, compared."""
+        if observed.unknown:
+            return self._result(predicted, outcome="unknown", reason=observed.unknown)
+        if observed.error is not None:
+            return self._raised(predicted, observed, observed.error)
+        wrong = _wrong_names(observed, predicted) if self.weights == "scales" else []
         if predicted.load.outcome == "raises":
             text = f"the load goes through, and should raise {brief(predicted.load.error)} at {predicted.load.key}"
-            disagreements.append(Disagreement(None, text))
-        held, wrong = self._held(setup, predicted, layers)
-        others = None
-        if self.weights == "all":
-            with self._step("compare weights") as step:
-                others, wrong_weights = self._check_weights(model)
-                step.detail = f"{others.equal:,} of {others.held:,} tensors bit for bit, {others.size / 1e6:,.1f} MB"
-            wrong += wrong_weights
+            wrong.append(Disagreement(None, text, step="load", rank=observed.rank))
+        self.progress.start("Comparing", total=len(predicted.attention), unit="layers")
+        layers, differ = self._layers(setup, predicted, observed)
         return replace(
             self._result(predicted, outcome="loads"),
-            layers=held,
-            weights=others,
-            disagreements=(*disagreements, *wrong),
+            layers=tuple(layers),
+            weights=observed.weights,
+            disagreements=(*wrong, *differ, *observed.wrong_weights),
         )
 
-    def _run_loader(self, model: nn.Module) -> tuple[str | None, set[str]]:
-        """What the load raised, if anything, and the names it wrote."""
-        rows = self._rows()
-        self.progress.start("Loading", total=len(rows), unit="tensors")
-        error, loaded = None, set[str]()
-        begun = time.perf_counter()
-        try:
-            loaded = model.load_weights(self._stream(rows))  # type: ignore[operator]
-        except LOAD_ERRORS as raised:
-            if isinstance(raised, RuntimeError) and device_fault(raised, self.device) is not None:
-                raise
-            error = f"{type(raised).__name__}: {raised}"
-        self._synchronize()
-        seconds = time.perf_counter() - begun
-        self.steps.append(Step("read", self._reading, f"{self.progress.done:,} of {len(rows):,} tensors"))
-        self.steps.append(
-            Step("load", seconds - self._reading, brief(error) if error else f"{len(loaded):,} parameters written")
-        )
-        return error, loaded
-
-    def _rows(self) -> list[int]:
-        """The catalog rows to read, in the engine's order."""
-        if self.weights == "all":
-            return list(range(len(self.inspection.checkpoint.catalog)))
-        return scale_rows(self.inspection)
-
-    def _stream(self, rows: Sequence[int]) -> Iterator[tuple[str, torch.Tensor]]:
-        """The tensors, one by one; remembers the last, which is the one a loader stumbles over."""
-        scales = set(scale_rows(self.inspection))
-        tensors = read_tensors(self.inspection.checkpoint, rows)
-        for row in rows:
-            begun = time.perf_counter()
-            self._key, tensor = next(tensors)
-            self._reading += time.perf_counter() - begun
+    def _layers(
+        self, setup: Setup, predicted: Deliveries, observed: Observed
+    ) -> tuple[list[HeldLayer], list[Disagreement]]:
+        files, misread = self._numbers_of_files(setup, predicted)
+        claimed = claims(predicted)
+        layers: list[HeldLayer] = []
+        differ: list[Disagreement] = []
+        for layer in predicted.attention:
+            held, wrong = compare.compare_layer(
+                layer, observed, files=files, misread=misread, claims=claimed[layer.path]
+            )
+            layers.append(held)
+            differ += wrong
             self.progress.advance()
-            tensor.key = self._key  # type: ignore[attr-defined]
-            if row in scales:
-                self._scales[row] = tensor
-            yield self._key, tensor
+        return layers, differ
 
-    def _held(
-        self, setup: Setup, predicted: Deliveries, layers: Sequence[tuple[str, Attention]]
-    ) -> tuple[tuple[HeldLayer, ...], list[Disagreement]]:
-        with self._step("read back parameters") as step:
-            parameters = compare.parameters_of(layers)
-            step.detail = f"{len(parameters):,} parameters from {self.device.id}"
-        self.progress.start("Post-processing", total=len(layers), unit="layers")
-        with self._step("post-process") as step:
-            errors = {path: self._post_process(layer) for path, layer in layers}
-            step.detail = f"{sum(error is None for error in errors.values()):,} of {len(layers):,} layers went through"
-        with self._step("read back") as step:
-            buffers = compare.buffers_of(layers)
-            step.detail = f"{len(buffers):,} scales from {self.device.id}"
-        with self._step("compare") as step:
-            stored = self._stored(setup, predicted)
-            found: list[HeldLayer] = []
-            wrong: list[Disagreement] = []
-            modules = dict(layers)
-            for layer in predicted.attention:
-                held, of_layer = compare.compare_layer(
-                    layer,
-                    modules[layer.path],
-                    stored_values=stored,
-                    parameters=parameters,
-                    buffers=buffers,
-                    error=errors[layer.path],
-                )
-                found.append(held)
-                wrong += of_layer
-            step.detail = f"{sum(len(layer.values) for layer in found):,} values, {len(wrong):,} differ"
-        return tuple(found), wrong
-
-    def _post_process(self, layer: Attention) -> str | None:
-        self.progress.advance()
-        try:
-            layer.process_weights_after_loading()
-        except LOAD_ERRORS as raised:
-            if isinstance(raised, RuntimeError) and device_fault(raised, self.device) is not None:
-                raise
-            return f"{type(raised).__name__}: {raised}"
-        return None
-
-    def _stored(self, setup: Setup, predicted: Deliveries) -> dict[str, compare.Numbers]:
-        """For every scale parameter that a tensor should have reached: the numbers of that tensor in its file, the
-        last one's where several should.
+    def _numbers_of_files(self, setup: Setup, predicted: Deliveries) -> tuple[dict[str, Numbers], frozenset[str]]:
+        """For every scale parameter that a tensor should have reached: the numbers of that tensor in its file, read
+        once more, the last one's where several should. And those for which the prediction followed other numbers.
         """
         parameters = {
             f"{layer.path}.{name}": (parameter, layer.shape)
             for layer in setup.layers
             for name, parameter in layer.parameters.items()
         }
-        found = {}
-        for delivery, row in zip(predicted.deliveries, scale_rows(self.inspection), strict=True):
-            if delivery.target in parameters:
-                parameter, shape = parameters[delivery.target]
-                found[delivery.target] = compare.stored(parameter, self._scales[row], shape, DTYPES[setup.dtype])
-        return found
+        rows = scale_rows(self.inspection)
+        if not self._files:
+            tensors = read_tensors(self.inspection.checkpoint, rows)
+            self._files = {row: tensor for row, (_, tensor) in zip(rows, tensors, strict=True)}
+        numbers: dict[str, Numbers] = {}
+        misread: set[str] = set()
+        for delivery, row in zip(predicted.deliveries, rows, strict=True):
+            if delivery.target not in parameters:
+                continue
+            parameter, shape = parameters[delivery.target]
+            tensor = self._files[row]
+            try:
+                numbers[delivery.target] = compare.stored(parameter, tensor, shape, DTYPES[setup.dtype])
+            except LOAD_ERRORS:  # a shape that does not fit: the load says so itself
+                continue
+            flat = tuple(tensor.detach().reshape(-1).to(torch.float64).tolist())
+            if not compare.same_numbers(flat[: len(delivery.loaded)], delivery.loaded):
+                misread.add(delivery.target)
+        return numbers, frozenset(misread)
 
-    def _check_weights(self, model: nn.Module) -> tuple[HeldWeights, list[Disagreement]]:
-        scales = set(scale_rows(self.inspection))
-        rows = [row for row in self._rows() if row not in scales]
-        return check_weights(model, self.inspection.checkpoint, rows, self.progress)
-
-    def _raised(self, predicted: Deliveries, error: str) -> Verification:
-        load = predicted.load
-        if self.weights == "all" and self._key not in {fed.key for fed in self.inspection.tensors}:
-            reason = f"the module tree has no place for {self._key}, which is no KV scale"
-            return self._result(predicted, outcome="unknown", key=self._key, reason=reason)
+    def _raised(self, predicted: Deliveries, observed: Observed, error: str) -> Verification:
+        load, key = predicted.load, observed.key
+        if observed.misplaced:
+            reason = f"the module tree has no place for {key}, which is no KV scale"
+            return self._result(predicted, outcome="unknown", key=key, reason=reason)
+        head = f"rank {observed.rank}: " if observed.rank else ""
         wrong = []
         if load.outcome != "raises":
-            wrong.append(Disagreement(None, f"the load raises {brief(error)} at {self._key}, and should go through"))
-        elif not compare.same_error(error, load.error) or self._key != load.key:
+            text = f"{head}the load raises {brief(error)} at {key}, and should go through"
+            wrong.append(Disagreement(None, text, step="load", rank=observed.rank))
+        elif not compare.same_error(error, load.error) or key != load.key:
             should = f"and should raise {brief(load.error)} at {load.key}"
-            wrong.append(Disagreement(None, f"the load raises {brief(error)} at {self._key}, {should}"))
-        result = self._result(predicted, outcome="raises", error=error, key=self._key)
+            text = f"{head}the load raises {brief(error)} at {key}, {should}"
+            wrong.append(Disagreement(None, text, step="load", rank=observed.rank))
+        result = self._result(predicted, outcome="raises", error=error, key=key)
         return replace(result, disagreements=tuple(wrong))
 
     def _result(
@@ -292,38 +231,48 @@ class _Run:
             predicted_error=predicted.load.error,
             predicted_key=predicted.load.key,
             reason=reason,
+            tensor_parallel=self.ranks,
         )
 
-    @contextmanager
-    def _step(self, name: str) -> Iterator[_Detail]:
-        self.progress.check()
-        detail = _Detail()
-        begun = time.perf_counter()
-        yield detail
-        self._synchronize()
-        self.steps.append(Step(name, time.perf_counter() - begun, detail.detail))
 
-    def _synchronize(self) -> None:
-        if self.device.id != "cpu":
-            torch.cuda.synchronize(self.device.id)
+def _slowest(observed: list[Observed]) -> list[Step]:
+    """The steps of all ranks, which run side by side: each as long as the slowest took."""
+    steps: dict[str, Step] = {}
+    for seen in observed:
+        for step in seen.steps:
+            if step.name not in steps or step.seconds > steps[step.name].seconds:
+                steps[step.name] = step
+    return list(steps.values())
 
 
-@dataclass(slots=True)
-class _Detail:
-    """What a step did, said by the step itself."""
+def _lost_between_ranks(observed: list[Observed]) -> list[Disagreement]:
+    """Scales that other ranks received from one through the process group, where they are not what it holds."""
+    wrong = []
+    for receiver in observed:
+        for sender, scales in receiver.gathered.items():
+            held = observed[sender].buffers
+            for name, numbers in scales.items():
+                if name not in held or not compare.same_numbers(held[name].values, numbers):
+                    text = f"rank {receiver.rank} received another {name} than rank {sender} holds"
+                    layer = name.rpartition(".")[0]
+                    wrong.append(Disagreement(layer, text, step="gather", held=numbers, rank=receiver.rank))
+    return wrong
 
-    detail: str = ""
 
-
-def _wrong_names(loaded: set[str], predicted: Deliveries) -> list[Disagreement]:
+def _wrong_names(observed: Observed, predicted: Deliveries) -> list[Disagreement]:
     """Parameters that were written and should not have been, and the other way round."""
     if predicted.load.outcome == "raises":
         return []
     targets = {delivery.target for delivery in predicted.deliveries if delivery.target is not None}
+
+    def differ(names: set[str], what: str) -> list[Disagreement]:
+        return [Disagreement(None, f"{name} {what}", step="load", rank=observed.rank) for name in sorted(names)]
+
+    written = set(observed.written)
     return [
-        *(
-            Disagreement(None, f"{name} was written, and no tensor should reach it")
-            for name in sorted(loaded - targets)
-        ),
-        *(Disagreement(None, f"{name} was not written, and one should reach it") for name in sorted(targets - loaded)),
+        *differ(written - targets, "was written, and no tensor should reach it"),
+        *differ(targets - written, "was not written, and one should reach it"),
     ]
+
+
+__all__ = ["Weights", "scale_rows", "setup_for", "verify"]

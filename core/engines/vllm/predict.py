@@ -39,7 +39,9 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """Everything the prediction needs besides the tensors. ``dtype`` is the engine's model dtype."""
+    """Everything the prediction needs besides the tensors, for one tensor-parallel rank. ``dtype`` is the engine's
+    model dtype.
+    """
 
     root: ModuleNode
     backend: Backend | None
@@ -48,10 +50,12 @@ class Setup:
     cache: CacheSetup
     dtype: str
     release: Release = NEWEST
+    tp_rank: int = 0
+    tp_size: int = 1
     layers: tuple[Layer, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        shape = attention_shape(self.hf_config)
+        shape = attention_shape(self.hf_config, tp_rank=self.tp_rank, tp_size=self.tp_size)
         built = []
         for path, node in self.root.attention_layers():
             method = None
@@ -81,15 +85,22 @@ class Setup:
         )
 
 
-def attention_shape(config: Mapping[str, Any]) -> AttentionShape:
-    """Heads of the language model's attention layers, on one rank."""
+def attention_shape(config: Mapping[str, Any], *, tp_rank: int = 0, tp_size: int = 1) -> AttentionShape:
+    """Heads of the language model's attention layers on one of ``tp_size`` ranks."""
     text = text_config_of(config)
     heads = positive(text, "num_attention_heads", "n_head", "decoder_attention_heads", "num_heads") or 1
     if text.get("multi_query") is True and not text.get("new_decoder_architecture"):
         kv_heads = 1
     else:
         kv_heads = positive(text, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or heads
-    return AttentionShape(num_heads=heads, num_kv_heads=kv_heads, total_num_heads=heads, total_num_kv_heads=kv_heads)
+    return AttentionShape(
+        num_heads=heads // tp_size,
+        num_kv_heads=max(1, kv_heads // tp_size),
+        total_num_heads=heads,
+        total_num_kv_heads=kv_heads,
+        tp_rank=tp_rank,
+        tp_size=tp_size,
+    )
 
 
 def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:

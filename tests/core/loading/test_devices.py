@@ -106,6 +106,64 @@ def test_a_device_that_is_lost(text: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "CUDA error: all CUDA-capable devices are busy or unavailable\nCUDA kernel errors might be reported later.",
+            "cuda:0 (NVIDIA H200) is busy: another process has it to itself. Wait for that one, choose another device",
+        ),
+        (
+            "CUDA error: no kernel image is available for execution on the device",
+            "PyTorch VERSION has no code for cuda:0 (NVIDIA H200). Install a PyTorch built for it",
+        ),
+        (
+            "CUDA driver version is insufficient for CUDA runtime version",
+            "the NVIDIA driver here is too old for PyTorch VERSION, which was built for CUDA 13.0. Update the driver",
+        ),
+        (
+            "CUDA out of memory. Tried to allocate 2.00 GiB.",
+            "cuda:0 (NVIDIA H200) has not enough free memory. Free some",
+        ),
+    ],
+)
+def test_every_trouble_has_its_own_sentence(text: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In PyTorch's own class for them; older versions raise a plain RuntimeError."""
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    for kind in (getattr(torch, "AcceleratorError", RuntimeError), RuntimeError):
+        with pytest.raises(DeviceError) as caught, device_faults(GPU, path="model"):
+            raise kind(text)
+        assert str(caught.value) == (
+            f"model: {sentence.replace('VERSION', torch.__version__)}, or run `kvscope verify model --device cpu`"
+        )
+
+
+def test_free_memory_is_told_where_the_device_still_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1 << 27, 139 << 30))
+    fault = device_fault(torch.OutOfMemoryError("CUDA out of memory."), GPU)
+    assert "cuda:0 (NVIDIA H200) has not enough free memory: 0.1 of 139.0 GiB are free. Free some" in str(fault)
+
+
+def _driver_old() -> None:
+    raise RuntimeError(
+        "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver by "
+        "downloading and installing a new version"
+    )
+
+
+def test_a_driver_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", _driver_old)
+    with pytest.raises(DeviceError) as caught:
+        find_device("cuda:0", path="model")
+    assert str(caught.value) == (
+        f"model: the NVIDIA driver here is too old for PyTorch {torch.__version__}, which was built for CUDA 13.0. "
+        "Run `kvscope verify model --device cuda:0` on a machine with a GPU, "
+        "or `kvscope verify model --device cpu` here"
+    )
+
+
 def test_pytorchs_own_class_for_a_lost_device() -> None:
     lost = getattr(torch, "AcceleratorError", RuntimeError)  # PyTorch 2.8
     assert device_fault(lost("unspecified launch failure"), GPU) is not None

@@ -14,12 +14,13 @@ from safetensors.torch import save_file
 from core.backends import get_backend, kv_method
 from core.engines import EngineProfile
 from core.errors import CancelledError, DeviceError, UnreadableCheckpointError, UsageError
-from core.inspection import Inspection, inspect
-from core.loading import verify as verify_module
+from core.inspection import Inspection, inspect, reinspect
+from core.loading import setup as set_up
 from core.loading.attention import Attention
-from core.loading.kv_cache import BaseKVCacheMethod
+from core.loading.kv_cache import BaseKVCacheMethod, CompressedTensorsKVCacheMethod
 from core.loading.parameters import KVCacheScaleParameter
 from core.loading.report import verification_as_data, verification_text
+from core.loading.run import LoaderRun
 from core.loading.verification import Verification
 from core.loading.verify import scale_rows, verify
 from core.progress import Progress
@@ -96,6 +97,7 @@ def test_every_step_is_named_and_timed(modelopt: Inspection) -> None:
         "build", "read", "load", "read back parameters", "post-process", "read back", "compare",
     ]  # fmt: skip
     assert all(step.seconds >= 0 and step.detail for step in found.steps)
+    assert found.peak_memory is None  # of the host, nothing is measured
     assert found.seconds == pytest.approx(sum(step.seconds for step in found.steps))
     assert found.steps[0].detail.startswith("2 attention layers among ")
 
@@ -227,7 +229,7 @@ def test_an_engine_without_a_loader_here_is_a_usage_error(
     def other(engine: str) -> EngineProfile:
         return Other()  # type: ignore[return-value]
 
-    monkeypatch.setattr(verify_module, "get_engine", other)
+    monkeypatch.setattr(set_up, "get_engine", other)
     with pytest.raises(UsageError, match=r"Engine 1\.0.*--engine vllm-0\.33\.0"):
         verify(modelopt)
 
@@ -253,7 +255,11 @@ def test_a_layer_that_holds_something_else_is_reported(modelopt: Inspection, mon
     assert (wrong.expected, wrong.held, wrong.max_error) == ((0.150390625,), (0.30078125,), 0.150390625)
     (disagreement,) = found.disagreements
     assert disagreement.layer_path == LAYER_1
-    assert str(disagreement) == f"{LAYER_1}._k_scale holds 0.30078125, and 0.150390625 was predicted"
+    assert (disagreement.role, disagreement.step) == ("k", "device")  # the host's copy is still right
+    assert (disagreement.expected, disagreement.held) == ((0.150390625,), (0.30078125,))
+    assert str(disagreement) == (
+        f"{LAYER_1}, k: _k_scale holds 0.30078125, and 0.150390625 was predicted (parted at: device)"
+    )
     assert found.text == f"Contradicted on {found.where}: {disagreement}."
     assert str(disagreement) in verification_text(found)
 
@@ -279,8 +285,9 @@ def test_a_host_copy_that_differs_is_reported(modelopt: Inspection, monkeypatch:
     monkeypatch.setattr(BaseKVCacheMethod, "process_weights_after_loading", tampered)
     found = verify(modelopt)
     assert [str(disagreement).split(" holds ")[0] for disagreement in found.disagreements] == [
-        f"model.layers.{layer}.self_attn.attn._q_scale_float" for layer in (0, 1)
+        f"model.layers.{layer}.self_attn.attn, q: _q_scale_float" for layer in (0, 1)
     ]
+    assert {disagreement.step for disagreement in found.disagreements} == {"post-process"}
     assert math.isnan(next(value.max_error for value in found.held if not value.equal))
 
 
@@ -295,6 +302,7 @@ def test_a_parameter_that_does_not_hold_the_files_number_is_reported(
     against = Counter(value.against for value in found.held if not value.equal)
     assert against == {"file": 4, "prediction": 8}
     assert "the checkpoint says" in found.text
+    assert {disagreement.step for disagreement in found.disagreements} == {"load"}
 
 
 def test_a_prediction_that_is_wrong_is_contradicted(modelopt: Inspection) -> None:
@@ -349,16 +357,68 @@ def test_a_layer_that_should_have_raised_is_reported(modelopt: Inspection) -> No
 
 def test_a_parameter_that_was_not_written_is_reported(modelopt: Inspection, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = scale_rows(modelopt)
-    stream = verify_module._Run._stream
+    stream = LoaderRun._stream
 
-    def without_the_last(self: verify_module._Run, _: object) -> object:
+    def without_the_last(self: LoaderRun, _: object) -> object:
         list(stream(self, rows))
         return stream(self, rows[:-1])
 
-    monkeypatch.setattr(verify_module._Run, "_stream", without_the_last)
+    monkeypatch.setattr(LoaderRun, "_stream", without_the_last)
     found = verify(modelopt)
     assert str(found.disagreements[0]) == f"{LAYER_1}.v_scale was not written, and one should reach it"
-    assert f"{LAYER_1}.v_scale holds -1.0, and 0.25 the checkpoint says" in [str(one) for one in found.disagreements]
+    assert f"{LAYER_1}, v: v_scale holds -1.0, and 0.25 the checkpoint says (parted at: load)" in [
+        str(one) for one in found.disagreements
+    ]
+
+
+def test_numbers_that_the_prediction_did_not_read_from_the_file_are_reported(modelopt: Inspection) -> None:
+    tensors = tuple(replace(fed, values=(0.75,)) if "layers.1" in fed.key else fed for fed in modelopt.tensors)
+    wrong = reinspect(replace(modelopt, tensors=tensors))
+    found = verify(wrong)
+    assert {disagreement.step for disagreement in found.disagreements} == {"read"}
+    assert {disagreement.layer_path for disagreement in found.disagreements} == {LAYER_1}
+
+
+def test_the_heads_that_differ_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = CompressedTensorsKVCacheMethod.process_weights_after_loading
+
+    def tampered(self: CompressedTensorsKVCacheMethod, layer: Attention) -> None:
+        process(self, layer)
+        layer.get_buffer("_v_scale")[1] = 0.375
+
+    monkeypatch.setattr(CompressedTensorsKVCacheMethod, "process_weights_after_loading", tampered)
+    tensors = {"model.layers.0.self_attn.v_scale": torch.tensor([0.25, 0.5]).reshape(2, 1, 1)}
+    found = verify(inspect(write_checkpoint(tmp_path / "a", tensors, quantization=compressed_tensors("attn_head"))))
+    assert str(found.disagreements[0]) == (
+        "model.layers.0.self_attn.attn, v: _v_scale holds 0.375 in head 1, and 0.5 was predicted (parted at: device)"
+    )
+
+
+# ------------------------------------------------------------------------------------------------- what layers run on
+
+
+def test_what_layers_run_on(tmp_path: Path) -> None:
+    """One layer loaded, one with k alone, one with nothing; and what takes the tensors and what does not."""
+    tensors = {
+        "model.layers.0.self_attn.k_proj.k_scale": 0.25,
+        "model.layers.0.self_attn.v_proj.v_scale": 0.5,
+        "model.layers.1.self_attn.k_proj.k_scale": 0.25,
+    }
+    config = {**LLAMA, "num_hidden_layers": 3}
+    path = write_checkpoint(tmp_path / "a", tensors, quantization=MODELOPT, config=config)
+    found = verify(inspect(path))
+    assert found.agreed
+    states = [(layer.states["k"], layer.states["v"]) for layer in found.layers]
+    assert states == [("loaded", "loaded"), ("loaded", "duplicated"), ("default", "default")]
+    text = verification_text(found)
+    assert "  layer 2: k and v at 1.0: nothing arrived, and the checkpoint has nothing for it\n" in text
+    assert "  layer 1: v copied from k\n" in text
+    assert verification_as_data(found)["runs_on"] == {"default": 2, "duplicated": 1, "loaded": 3}
+    plain = verify(inspect(path, kv_cache_dtype="bfloat16"))
+    assert plain.layers[0].states["k"] == "forced"
+    without = verify(inspect(path, method="awq"))
+    assert [layer.states["v"] for layer in without.layers] == ["dropped", "none", "none"]
+    assert "  layer 0: k and v at 1.0: the checkpoint's tensor did not arrive\n" in verification_text(without)
 
 
 # ------------------------------------------------------------------------------------------------ stopping, and failing

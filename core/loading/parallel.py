@@ -1,0 +1,177 @@
+"""Tensor-parallel ranks: each a process of its own that loads its share, joined by ``torch.distributed``.
+
+Gloo on the CPU, for any number of ranks; NCCL on CUDA, one GPU for each rank.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from core.engines.profile import Wish
+from core.engines.vllm.predict import Setup, attention_shape
+from core.errors import DeviceError, KVScopeError
+from core.loading.devices import Device, command
+from core.loading.observed import Observed
+from core.progress import Progress
+
+if TYPE_CHECKING:
+    from core.inspection import Inspection
+
+PATIENCE_S = 300.0
+"""How long ranks may take: a peer that hangs must not hang this process."""
+
+_WORKER = "core.loading.rank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankJob:
+    """What a rank's process is given. ``store`` is the file through which the ranks find each other."""
+
+    path: Path
+    engine: str
+    wish: Wish
+    device: str
+    rank: int
+    size: int
+    fnuz: bool
+    store: str
+
+
+def rank_refusal(setup: Setup, ranks: int) -> str | None:
+    """The error with which the engine refuses this number of ranks, None where it takes it.
+
+    Source: vLLM 0.33.0, ModelConfig.verify_with_parallel_config for query heads, the attention classes of the models
+    for key/value heads.
+    """
+    if ranks == 1:
+        return None
+    shape = attention_shape(setup.hf_config)
+    heads, kv_heads = shape.total_num_heads, shape.total_num_kv_heads
+    if heads % ranks:
+        return (
+            f"ValueError: Total number of attention heads ({heads}) must be divisible by tensor parallel size "
+            f"({ranks})."
+        )
+    uneven = kv_heads % ranks if kv_heads >= ranks else ranks % kv_heads
+    return f"AssertionError: {kv_heads} key/value heads cannot be shared by {ranks} ranks" if uneven else None
+
+
+def rank_devices(device: Device, ranks: int, *, path: Path) -> tuple[str, ...]:
+    """The device of each rank: the CPU for all of them, or the GPUs from ``device`` on.
+
+    Raises:
+        DeviceError: there are fewer GPUs than ranks.
+    """
+    if device.id == "cpu":
+        return ("cpu",) * ranks
+    first, count = int(device.id.partition(":")[2]), torch.cuda.device_count()
+    if first + ranks > count:
+        have = f"{count} GPU{'s' if count != 1 else ''}" if first == 0 else f"{count - first} from {device.id} on"
+        raise DeviceError(
+            f"{ranks} ranks need {ranks} GPUs, and this machine has {have}",
+            path=path,
+            remedy=f"Run `{command('cpu', path)} --tensor-parallel {ranks}`, or give as many ranks as there are GPUs",
+        )
+    return tuple(f"cuda:{first + rank}" for rank in range(ranks))
+
+
+def run_ranks(inspection: Inspection, device: Device, ranks: int, *, fnuz: bool, progress: Progress) -> list[Observed]:
+    """Run every rank; what each of them holds, in rank order.
+
+    Raises:
+        DeviceError: there are too few GPUs, a device fails, or a rank ends without an answer.
+        UnreadableCheckpointError: a file cannot be read any more.
+        CancelledError: ``progress`` was cancelled; the ranks are ended.
+    """
+    path = inspection.checkpoint.path
+    devices = rank_devices(device, ranks, path=path)
+    context = _context()
+    progress.start(f"Loading on {ranks} ranks", total=ranks, unit="ranks")
+    started: list[tuple[BaseProcess, Connection]] = []
+    with tempfile.TemporaryDirectory(prefix="kvscope-ranks-") as folder:
+        try:
+            for rank in range(ranks):
+                job = RankJob(
+                    path=path.absolute(),
+                    engine=str(inspection.settings.engine.value),
+                    wish=inspection.wish,
+                    device=devices[rank],
+                    rank=rank,
+                    size=ranks,
+                    fnuz=fnuz,
+                    store=str(Path(folder) / "store"),
+                )
+                started.append(_start(context, job))
+            return _collect(started, path, progress)
+        finally:
+            for process, connection in started:
+                if process.is_alive():
+                    process.terminate()
+                process.join()
+                connection.close()
+
+
+def _context() -> BaseContext:
+    """How processes are made: from a server that has imported the worker once, where the system can fork."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_WORKER])
+    return context
+
+
+def _start(context: BaseContext, job: RankJob) -> tuple[BaseProcess, Connection]:
+    from core.loading.rank import serve
+
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=serve, args=(job, there), daemon=True)  # type: ignore[attr-defined]
+    process.start()
+    there.close()
+    return process, here
+
+
+def _collect(started: list[tuple[BaseProcess, Connection]], path: Path, progress: Progress) -> list[Observed]:
+    """Every rank's answer; the first error of any rank is raised."""
+    answers: dict[int, Observed] = {}
+    deadline = time.monotonic() + PATIENCE_S
+    while len(answers) < len(started):
+        progress.check()
+        waiting = {connection: rank for rank, (_, connection) in enumerate(started) if rank not in answers}
+        for ready in wait(list(waiting), timeout=0.1):
+            rank = waiting[ready]  # type: ignore[index]
+            answers[rank] = _answer(rank, started[rank], path)
+            progress.advance()
+        if time.monotonic() > deadline:
+            late = next(rank for rank in range(len(started)) if rank not in answers)
+            raise _lost(late, f"gave no answer within {PATIENCE_S:.0f} s", path)
+    return [answers[rank] for rank in range(len(started))]
+
+
+def _answer(rank: int, started: tuple[BaseProcess, Connection], path: Path) -> Observed:
+    process, connection = started
+    try:
+        answer = connection.recv()
+    except EOFError:
+        process.join()
+        raise _lost(rank, f"ended without an answer (exit status {process.exitcode})", path) from None
+    if isinstance(answer, KVScopeError):
+        raise answer
+    if isinstance(answer, str):
+        raise _lost(rank, f"failed: {answer}", path)
+    if not isinstance(answer, Observed):
+        raise TypeError(f"rank {rank} answered with {type(answer).__name__}")
+    return answer
+
+
+def _lost(rank: int, what: str, path: Path) -> DeviceError:
+    return DeviceError(f"rank {rank} {what}", path=path, remedy=f"Run `{command('cpu', path)}` to load on one rank")

@@ -1,0 +1,230 @@
+"""One rank's run of the loader: build, move, load, post-process and read back, each step timed and cancellable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import nn
+
+from core.engines.vllm.predict import Setup
+from core.loading import compare
+from core.loading.attention import Attention
+from core.loading.devices import Device, device_fault
+from core.loading.observed import Held, Observed
+from core.loading.skeleton import attention_layers, build_skeleton
+from core.loading.tensors import read_tensors
+from core.loading.verification import Step, brief
+from core.loading.weights import check_weights
+from core.progress import Progress
+
+if TYPE_CHECKING:
+    from core.inspection import Inspection
+
+Weights = Literal["scales", "all"]
+Layers = list[tuple[str, Attention]]
+
+LOAD_ERRORS = (ValueError, AttributeError, KeyError, AssertionError, RuntimeError, TypeError, IndexError)
+"""What a loader raises over a checkpoint; anything else is a fault of this program, and is not caught."""
+
+CHUNK = 16
+"""Layers that are post-processed and read back at a time: what is held twice stays small, and a stop is quick."""
+
+
+@dataclass(slots=True)
+class LoaderRun:
+    """Loads an inspection's scales into the attention layers of one rank. ``run`` does it once."""
+
+    inspection: Inspection
+    setup: Setup
+    device: Device
+    weights: Weights = "scales"
+    progress: Progress = field(default_factory=Progress)
+    steps: dict[str, Step] = field(default_factory=dict)
+    layers: Layers = field(default_factory=list)
+    _key: str | None = None
+    _reading: float = 0.0
+
+    def run(self) -> Observed:
+        """Every step up to what was read back. What the load itself raises is part of the result.
+
+        Raises:
+            DeviceError: by way of :func:`core.loading.devices.device_faults`, around this call.
+            UnreadableCheckpointError: a file cannot be read any more.
+            CancelledError: ``progress`` was cancelled.
+        """
+        self._start_device()
+        try:
+            model = self._build()
+        except NotImplementedError as unknown:
+            return replace(self._so_far(), unknown=str(unknown))
+        self._move()
+        error, written = self._load(model)
+        if error is not None:
+            mine = {fed.key for fed in self.inspection.tensors}
+            misplaced = self.weights == "all" and self._key not in mine
+            return replace(self._so_far(), error=error, key=self._key, misplaced=misplaced)
+        observed = replace(self._read_back(), written=frozenset(written))
+        if self.weights == "all":
+            observed = self._with_weights(observed, model)
+        return replace(observed, steps=tuple(self.steps.values()), peak_memory=self._peak())
+
+    # ---------------------------------------------------------------------------------------------------------- steps
+
+    def _start_device(self) -> None:
+        if self.device.id != "cpu":
+            with self.step("start device") as step:
+                torch.cuda.reset_peak_memory_stats(self.device.id)
+                torch.empty(1, device=self.device.id)
+                step.detail = f"{self.device.name}: its context, once in a process"
+
+    def _build(self) -> nn.Module:
+        self.progress.start("Building the attention layers", total=len(self.setup.layers), unit="layers")
+        with self.step("build") as step:
+            whole = self.weights == "all"
+            home = torch.device(self.device.id)
+            model = build_skeleton(self.setup, home=home, whole=whole, progress=self.progress)
+            self.layers = list(attention_layers(model))
+            step.detail = f"{len(self.layers):,} attention layers among {compare.module_count(model):,} modules"
+        return model
+
+    def _move(self) -> None:
+        if self.device.id == "cpu":
+            return
+        self.progress.start("Moving to the device", total=len(self.layers), unit="layers")
+        with self.step("move") as step:
+            for _, layer in self.layers:
+                layer.to(self.device.id)
+                self.progress.advance()
+            step.detail = f"scale parameters and buffers to {self.device.id}"
+
+    def _load(self, model: nn.Module) -> tuple[str | None, set[str]]:
+        """What the load raised, if anything, and the names it wrote."""
+        rows = self._rows()
+        self.progress.start("Loading", total=len(rows), unit="tensors")
+        error, written = None, set[str]()
+        begun = time.perf_counter()
+        try:
+            written = model.load_weights(self._stream(rows))  # type: ignore[operator]
+        except LOAD_ERRORS as raised:
+            self._raise_device_fault(raised)
+            error = f"{type(raised).__name__}: {raised}"
+        self._synchronize()
+        seconds = time.perf_counter() - begun
+        self._took("read", self._reading, f"{self.progress.done:,} of {len(rows):,} tensors")
+        self._took("load", seconds - self._reading, brief(error) if error else f"{len(written):,} parameters written")
+        return error, written
+
+    def _rows(self) -> list[int]:
+        """The catalog rows to read, in the engine's order."""
+        if self.weights == "all":
+            return list(range(len(self.inspection.checkpoint.catalog)))
+        return scale_rows(self.inspection)
+
+    def _stream(self, rows: Sequence[int]) -> Iterator[tuple[str, torch.Tensor]]:
+        """The tensors, one by one; remembers the last, which is the one a loader stumbles over."""
+        tensors = read_tensors(self.inspection.checkpoint, rows)
+        for _ in rows:
+            begun = time.perf_counter()
+            self._key, tensor = next(tensors)
+            self._reading += time.perf_counter() - begun
+            self.progress.advance()
+            tensor.key = self._key  # type: ignore[attr-defined]
+            yield self._key, tensor
+
+    def _read_back(self) -> Observed:
+        """Post-process chunk by chunk; what each layer held before and holds after."""
+        self.progress.start("Post-processing", total=len(self.layers), unit="layers")
+        parameters: dict[str, Held] = {}
+        buffers: dict[str, Held] = {}
+        copies: dict[str, float] = {}
+        raised: dict[str, str | None] = {}
+        for first in range(0, len(self.layers), CHUNK):
+            chunk = self.layers[first : first + CHUNK]
+            with self.step("read back parameters"):
+                parameters |= compare.parameters_of(chunk)
+            with self.step("post-process"):
+                raised |= {path: self._post_process(layer) for path, layer in chunk}
+            with self.step("read back"):
+                buffers |= compare.buffers_of(chunk)
+                copies |= compare.copies_of(chunk)
+        through = sum(error is None for error in raised.values())
+        self._took("read back parameters", 0.0, f"{len(parameters):,} parameters from {self.device.id}")
+        self._took("post-process", 0.0, f"{through:,} of {len(self.layers):,} layers went through")
+        self._took("read back", 0.0, f"{len(buffers):,} scales from {self.device.id}")
+        return replace(self._so_far(), parameters=parameters, buffers=buffers, copies=copies, raised=raised)
+
+    def _post_process(self, layer: Attention) -> str | None:
+        self.progress.advance()
+        try:
+            layer.process_weights_after_loading()
+        except LOAD_ERRORS as raised:
+            self._raise_device_fault(raised)
+            return f"{type(raised).__name__}: {raised}"
+        return None
+
+    def _with_weights(self, observed: Observed, model: nn.Module) -> Observed:
+        scales = set(scale_rows(self.inspection))
+        rows = [row for row in self._rows() if row not in scales]
+        with self.step("compare weights") as step:
+            held, wrong = check_weights(model, self.inspection.checkpoint, rows, self.progress)
+            step.detail = f"{held.equal:,} of {held.held:,} tensors bit for bit, {held.size / 1e6:,.1f} MB"
+        return replace(observed, weights=held, wrong_weights=tuple(wrong))
+
+    # ---------------------------------------------------------------------------------------------------------- helpers
+
+    def _so_far(self) -> Observed:
+        return Observed(
+            rank=self.setup.tp_rank,
+            where=f"{self.device.id} ({self.device.name})",
+            steps=tuple(self.steps.values()),
+            peak_memory=self._peak(),
+        )
+
+    def _raise_device_fault(self, raised: BaseException) -> None:
+        if isinstance(raised, RuntimeError) and device_fault(raised, self.device) is not None:
+            raise raised
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[_Detail]:
+        """Times a step; one of the same name before is continued."""
+        self.progress.check()
+        detail = _Detail()
+        begun = time.perf_counter()
+        yield detail
+        self._synchronize()
+        self._took(name, time.perf_counter() - begun, detail.detail)
+
+    def _took(self, name: str, seconds: float, detail: str) -> None:
+        before = self.steps.get(name)
+        self.steps[name] = Step(name, seconds + (before.seconds if before is not None else 0.0), detail)
+
+    def _synchronize(self) -> None:
+        if self.device.id != "cpu":
+            torch.cuda.synchronize(self.device.id)
+
+    def _peak(self) -> int | None:
+        return torch.cuda.max_memory_reserved(self.device.id) if self.device.id != "cpu" else None
+
+
+@dataclass(slots=True)
+class _Detail:
+    """What a step did, said by the step itself."""
+
+    detail: str = ""
+
+
+def scale_rows(inspection: Inspection) -> list[int]:
+    """The catalog rows of the tensors that the prediction follows, in its order."""
+    catalog = inspection.checkpoint.catalog
+    taken: dict[str, int] = {}
+    rows = []
+    for fed in inspection.tensors:
+        nth = taken.get(fed.key, 0)
+        rows.append(catalog.rows_of(fed.key)[nth])
+        taken[fed.key] = nth + 1
+    return rows
