@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.planning import add_planning_arguments
 from app.writing import add_writing_arguments, shown_progress, write_options
 from core import __version__
 from core.errors import KVScopeError, UsageError
@@ -101,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", parents=[common, engine], help="write a normalized copy")
     export.add_argument("path", metavar="PATH")
     export.add_argument("out", metavar="OUT")
-    export.add_argument("--names", metavar="CONVENTION", help="naming convention instead of the one that loads")
+    add_planning_arguments(export)
     add_writing_arguments(export)
     export.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     export.add_argument("--json", action="store_true", help="print plan and result as JSON")
@@ -269,7 +270,7 @@ def _under_each(
 
     columns = matrix(inspection, engines)
     if as_text:
-        print(f"{inspection.checkpoint.path}\n{matrix_text(columns)}")
+        print(f"{inspection.checkpoint.place}\n{matrix_text(columns)}")
     answers = [column.inspection for column in columns if column.inspection is not None]
     return answers, {"comparison": matrix_as_data(columns)}
 
@@ -330,12 +331,15 @@ def _names_from_stdin(*, as_json: bool) -> list[str]:
 
 def _export(options: argparse.Namespace) -> int:
     from core.export import plan_export, prepare_export, write_export
+    from core.export.fixes import parse_fixes
     from core.export.prepare import prepared_as_data, prepared_text
     from core.export.report import plan_as_data, plan_text, result_as_data, result_text
     from core.export.target import with_quantized_cache
     from core.report.contract import json_text
 
-    plan = plan_export(with_quantized_cache(_inspect(options.path, options)), names=options.names)
+    fixes = parse_fixes(options.fix)
+    inspection = with_quantized_cache(_inspect(options.path, options, options.target))
+    plan = plan_export(inspection, names=options.names, fixes=fixes, scales_from=options.scales_from)
     prepared = prepare_export(plan, Path(options.out), write_options(options))
     data = {**plan_as_data(plan), **prepared_as_data(prepared)}
     if not options.json:

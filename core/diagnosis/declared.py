@@ -36,7 +36,8 @@ def dynamic_scheme(facts: Facts) -> Iterator[Finding]:
             layers=numbers_of(facts.receivers),
             evidence=f"{scheme.source.file}: {scheme.source.field} says {scheme.label}.",
             consequence=of_layers(facts, facts.receivers),
-            fix="Calibrate the KV cache with a static scheme and export again.",
+            fix="Calibrate the KV cache with a static scheme and export again, or set scales on export.",
+            remedy="set-scale",
         )
 
 
@@ -49,12 +50,14 @@ def declaration_note(facts: Facts) -> Iterator[Finding]:
         if _concerns(facts.engine, note) and not (refused and _explains_refusal(note))
     ]
     if notes:
+        declaration = facts.case.declaration
+        silent = not declaration.declared and bool(facts.kv_scales)
         yield make(
             "declaration-note",
             evidence=" ".join(sentence(note) for note in notes),
             consequence=f"{facts.engine} goes by what it reads: {facts.method}, KV cache in {facts.cache_dtype}.",
             fix="Make the config files agree, or export again.",
-            remedy="declare",
+            remedy="declare" if silent else "",
         )
 
 

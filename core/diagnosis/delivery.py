@@ -19,6 +19,7 @@ from core.engines.vllm.engine import UNIFIED, Vllm
 from core.errors import UsageError
 from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
+from core.quantization.modelopt import quantizes_cache_alone
 
 _MARKED_AS_CAUSE = ("uninitialised", "not-finite", "negative", "zero")
 
@@ -39,13 +40,34 @@ def load_refused(facts: Facts) -> Iterator[Finding]:
     if load.outcome == "refused":
         message = (load.error or "").partition(": ")[2]
         reason = f". {sentence(load.reason)}" if load.reason and message not in load.reason else ""
-        fixes = (fix for sign, fix in _REFUSAL_FIXES if sign in (load.error or ""))
+        fix, remedy, offsets = _after_refusal(facts, load.error or "")
         yield make(
             "load-refused",
+            keys=keys_of(offsets),
+            layers=layers_of(offsets),
             evidence=sentence(f"{short(load.error)}{reason}"),
             consequence=f"{facts.engine} does not build the model; no tensor is read.",
-            fix=next(fixes, "Export again with a scheme that this engine takes, or choose another engine."),
+            fix=fix,
+            remedy=remedy,
         )
+
+
+def _after_refusal(facts: Facts, error: str) -> tuple[str, str, Sequence[KVScale]]:
+    """What to do, the remedy, and the tensors that it concerns."""
+    declaration = facts.case.declaration
+    scheme = declaration.kv_scheme
+    if quantizes_cache_alone(declaration) and scheme is not None and scheme.algorithm == "FP8":
+        fix = "Declare the KV cache as compressed-tensors does on export: this engine takes that without weights."
+        return fix, "declare", ()
+    offsets = [scale for scale in facts.case.scales if scale.kind == "zero_point"]
+    if "symmetric" in error and offsets and not any(value for scale in offsets for value in scale.values):
+        return (
+            "Leave the zero points out on export, all of which are zero: the scheme then is symmetric.",
+            "drop",
+            offsets,
+        )
+    fixes = (fix for sign, fix in _REFUSAL_FIXES if sign in error)
+    return next(fixes, "Export again with a scheme that this engine takes, or choose another engine."), "", ()
 
 
 def load_raises(facts: Facts) -> Iterator[Finding]:
@@ -153,13 +175,22 @@ def layer_assertion(facts: Facts) -> Iterator[Finding]:
     explained |= {layer.path for layer in facts.receivers if "k" not in facts.roles_at.get(layer.path, ())}
     failing = [layer for layer in facts.case.deliveries.attention if layer.error and layer.path not in explained]
     if failing:
+        paths = {layer.path for layer in failing}
+        held = [
+            scale
+            for scale in facts.kv_scales
+            if scale.role in ("k", "kv")
+            and facts.outcome(scale) == "loaded"
+            and any(layer.path in paths for layer in facts.owners(scale))
+        ]
         yield make(
             "layer-assertion",
+            keys=keys_of(held),
             layers=numbers_of(failing),
             evidence=sentence(f"{short(failing[0].error)} in {where(facts, failing)} ({failing[0].path})"),
             consequence=of_layers(facts, failing),
             fix="Make sure that these layers receive a k scale above 0.",
-            remedy="rename",
+            remedy="set-scale" if held else "rename",
         )
 
 

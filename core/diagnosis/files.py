@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from core.checkpoint import BrokenFileError, Checkpoint, read_header
-from core.checkpoint.files import open_regular
+from core.checkpoint import BrokenFileError, Checkpoint
 from core.diagnosis.consequence import not_reached
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
@@ -122,6 +121,7 @@ def unreadable_scale(facts: Facts) -> Iterator[Finding]:
             evidence=sentence(f"{scales[0].key}: {scales[0].fault or 'the tensor is empty'}"),
             consequence=not_reached(facts) or "What the layers end with is not known.",
             fix=_AGAIN,
+            remedy="set-scale",
         )
 
 
@@ -159,8 +159,7 @@ def _names_in(checkpoint: Checkpoint, name: str) -> Sequence[str]:
     if not name.endswith(".safetensors") or name.startswith("consolidated"):
         return ()
     try:
-        with open_regular(checkpoint.root / name) as (file, size):
-            return read_header(file, size)[1].names
+        return checkpoint.names_in(name)
     except BrokenFileError:
         return ()
 

@@ -8,9 +8,6 @@ from types import MappingProxyType
 from core.diagnosis.catalog import BY_CODE
 from core.diagnosis.finding import Finding
 
-APPLIED_BY_EXPORT = frozenset({"rename", "reshape", "duplicate", "repair-index"})
-"""The remedies that an export applies by itself; the others are still for people to apply."""
-
 REMEDIES: Mapping[str, str] = MappingProxyType(
     {
         "rename": "give the tensors names that this engine takes",
@@ -26,6 +23,12 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
     }
 )
 """What an export can do about a finding (:attr:`core.diagnosis.finding.Finding.remedy`); "" means nothing."""
+
+BY_ITSELF = frozenset({"rename", "repair-index"})
+"""The remedies that every export for an engine applies unasked; the others are repairs, each chosen by a person."""
+
+APPLIED_BY_EXPORT = frozenset(REMEDIES)
+"""The remedies that an export applies, by itself or when the repair is chosen."""
 
 
 def make(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from core.diagnosis.finding import Finding
+from core.diagnosis.making import BY_ITSELF
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ _BY_CODE: Mapping[str, tuple[Option, ...]] = MappingProxyType(
         "missing-scale": (MEDIAN, NUMBER, PATH),
         "declared-absent": (NUMBER, PATH),
         "dynamic-scheme": (NUMBER, PATH),
+        "kv-not-shared": (Option("", "write it for k and for v"),),
+        "conflict": (Option("", "leave out all but the last one read, which the engine uses"),),
+        "duplicate-key": (Option("", "leave out all but the last shard's, which engines use"),),
+        "unreadable-scale": (MEDIAN, OTHER, NUMBER, PATH, DROP),
+        "layer-assertion": (MEDIAN, OTHER, NUMBER, PATH, DROP),
         "v-without-k": (Option("", "leave the v scales out"), OTHER, MEDIAN, NUMBER, PATH),
         "uninitialised": (MEDIAN, OTHER, NUMBER, PATH, DROP),
         "not-finite": (MEDIAN, OTHER, NUMBER, PATH, DROP),
@@ -77,10 +83,13 @@ def options_of(finding: Finding) -> tuple[Option, ...]:
     if not finding.remedy:
         return ()
     found = _BY_CODE.get(finding.code)
-    if found is None:
+    if found is None or finding.remedy == "rename":
         return _BY_REMEDY[finding.remedy]
-    # Whoever registered garbage for q alone wants it gone: dropping stands first, and needs no value.
-    return (Option("", "leave them out"), *found[:-1]) if finding.remedy == "drop" and found[-1] == DROP else found
+    if finding.remedy != "drop" or found[-1] != DROP:
+        return found
+    # Tensors that only want to be gone: dropping stands first and needs no value. Nothing else stands for q.
+    own = Option("", "leave them out")
+    return (own, NUMBER) if finding.code == "uninitialised" else (own, *found[:-1])
 
 
 def usage(code: str, options: tuple[Option, ...]) -> str:
@@ -94,6 +103,6 @@ def usage(code: str, options: tuple[Option, ...]) -> str:
 def fix_usage(finding: Finding) -> str:
     """The option of ``kvscope export`` that mends a finding; "" where none does or every export does it by itself."""
     options = options_of(finding)
-    if not options or finding.remedy in ("rename", "repair-index"):
+    if not options or finding.remedy in BY_ITSELF:
         return ""
     return usage(finding.code, options)

@@ -14,7 +14,7 @@ from core.export.config_files import ConfigDraft
 from core.naming.scales import KVScale
 from core.quantization import Declaration
 from core.quantization.config_files import CONFIG, HF_QUANT_CONFIG, QUANTIZATION_CONFIG
-from core.quantization.modelopt import modelopt_block
+from core.quantization.modelopt import modelopt_block, quantizes_cache_alone
 
 _KV = ("k", "v", "kv")
 _OWN_WORDS = {
@@ -75,8 +75,7 @@ def fp8_scheme(scales: Sequence[KVScale]) -> dict[str, Any]:
 
 def declare_alone(draft: ConfigDraft, declaration: Declaration, scheme: Mapping[str, Any]) -> str:
     """Declare a quantized KV cache beside weights that are not quantized, as llm-compressor does."""
-    old = declaration.declared
-    block = {
+    block: dict[str, Any] = {
         "quant_method": "compressed-tensors",
         "format": "dense",
         "quantization_status": "compressed",
@@ -84,25 +83,19 @@ def declare_alone(draft: ConfigDraft, declaration: Declaration, scheme: Mapping[
         "ignore": [],
         "kv_cache_scheme": dict(scheme),
     }
-    producer = old.get("producer")
-    if producer is not None:
-        block["producer"] = producer
     said = f"{declaration.quant_method}'s config" if declaration.quant_method else "no quantization"
     reason = (
         f"Weights are not quantized; compressed-tensors is the method that takes a KV cache alone, in place of {said}."
     )
-    draft.set(CONFIG, ("quantization_config",), block, reason)
+    place = ("quantization_config",)
+    if isinstance(draft.value(CONFIG, place), Mapping):
+        for name, value in (*block.items(), *scheme.items()):
+            inner = ("kv_cache_scheme", name) if name in scheme else (name,)
+            if name != "kv_cache_scheme" or not isinstance(draft.value(CONFIG, (*place, name)), Mapping):
+                draft.set(CONFIG, (*place, *inner), value, reason)
+    else:
+        draft.set(CONFIG, place, block, reason)
     return f"config.json declares the KV cache as {_words(scheme)}, with compressed-tensors."
-
-
-def quantizes_cache_alone(declaration: Declaration) -> bool:
-    """Whether the declaration is ModelOpt's for a KV cache whose weights are not quantized (``quant_algo`` missing)."""
-    declared = declaration.declared
-    if not str(declared.get("quant_method", "")).startswith("modelopt"):
-        return False
-    blocks = [declared, declared.get("quantization"), declaration.hf_quant_config.get("quantization")]
-    found = [block for block in blocks if isinstance(block, Mapping)]
-    return not any(block.get(name) for block in found for name in ("quant_algo", "config_groups", "quantized_layers"))
 
 
 def follow_convention(draft: ConfigDraft, declaration: Declaration, scales: Sequence[KVScale], names: str) -> bool:

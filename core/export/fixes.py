@@ -111,7 +111,8 @@ def options_for(fix: Fix, findings: Iterable[Finding]) -> tuple[Option, ...]:
 
 def refuse_code(fix: Fix, findings: Sequence[Finding]) -> UsageError:
     """Why a fix cannot be applied here, naming those that can."""
-    here = [told for finding in findings if (told := fix_usage(finding))]
+    once = {finding.code: finding for finding in reversed(findings)}
+    here = [told for finding in reversed(once.values()) if (told := fix_usage(finding))]
     wishes = [usage(code, options) for code, options in WISHES.items()]
     offered = f"Choose among {', '.join((*here, *wishes))}"
     found = next((finding for finding in findings if finding.code == fix.code), None)
@@ -120,5 +121,5 @@ def refuse_code(fix: Fix, findings: Sequence[Finding]) -> UsageError:
     if fix.code in BY_CODE:
         return UsageError(f"there is no finding {fix.code!r} in this checkpoint", remedy=offered)
     near = get_close_matches(fix.code, (*BY_CODE, *WISHES), n=1)
-    meant = f", did you mean {near[0]!r}?" if near else ""
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
     return UsageError(f"there is no finding or repair called {fix.code!r}{meant}", remedy=offered)

@@ -115,10 +115,11 @@ def set_values(
 
     def changed(row: Row, scale: KVScale) -> Row:
         new, why = values.for_scale(scale)
+        shape = scale.shape if scale.numel else ()
         if len(new) != scale.numel:
-            new = (max(new),) * scale.numel
+            new = (max(new),) * math.prod(shape)
         old = spread(scale.values) if scale.values else "unreadable"
-        return row.holding(new, scale.shape, choice.fix.code, f"{title}: {old} becomes {spread(new)}, {why}.")
+        return row.holding(new, shape, choice.fix.code, f"{title}: {old} becomes {spread(new)}, {why}.")
 
     return _each(rows, chosen, changed)
 

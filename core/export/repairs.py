@@ -71,7 +71,7 @@ def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str |
         else:
             fix = pending[0]
             if not options_for(fix, inspection.findings):
-                raise refuse_code(fix, (*work.inspection.findings, *inspection.findings))
+                raise refuse_code(fix, (*inspection.findings, *work.inspection.findings))
             reason = "Nothing was left to do: another repair had mended it."
             work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason))
         pending.remove(fix)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from core.diagnosis.options import fix_usage
+from core.diagnosis.wording import plural, spread
+from core.export.names import AS_IS
 from core.export.plan import ExportPlan, TensorEdit
 from core.export.write import ExportResult
 
@@ -20,6 +23,10 @@ def plan_as_data(plan: ExportPlan) -> dict[str, Any]:
         "engine": plan.engine,
         "kv_cache_dtype": plan.before.settings.kv_cache_dtype.value,
         "names": plan.names,
+        "names_asked": plan.asked,
+        "fixes": [
+            {"code": fix.code, "value": fix.value, "reason": fix.reason, "keys": list(fix.keys)} for fix in plan.fixes
+        ],
         "edits": [
             {
                 "key": edit.key,
@@ -29,6 +36,7 @@ def plan_as_data(plan: ExportPlan) -> dict[str, Any]:
                 "new_shape": list(edit.new_shape) if edit.new_shape is not None else None,
                 "new_dtype": edit.new_dtype,
                 "values": list(edit.values),
+                "fixes": list(edit.fixes),
                 "reason": edit.reason,
             }
             for edit in plan.edits
@@ -49,6 +57,8 @@ def plan_as_data(plan: ExportPlan) -> dict[str, Any]:
         "unreachable": [{"keys": list(each.keys), "reason": each.reason} for each in plan.unreachable],
         "notes": list(plan.notes),
         "verdict_before": {"outcome": plan.verdict_before.outcome, "text": plan.verdict_before.text},
+        "verdict_predicted": {"outcome": plan.verdict_predicted.outcome, "text": plan.verdict_predicted.text},
+        "repairs_left": [told for finding in plan.findings_predicted if (told := fix_usage(finding))],
     }
 
 
@@ -59,8 +69,11 @@ def plan_text(plan: ExportPlan) -> str:
     lines = [
         f"judged with --kv-cache-dtype {plan.before.settings.kv_cache_dtype.value}",
         f"before: {plan.verdict_before.outcome.upper()}: {plan.verdict_before.text}",
-        f"plan for {plan.engine}: {told}" + (f", named as {plan.names}" if plan.names else ""),
+        f"plan for {plan.engine}: {told}" + (f", named as {plan.names}" if plan.names != AS_IS else ""),
     ]
+    for fix in plan.fixes:
+        keys = f" ({plural(len(fix.keys), 'tensor')})" if fix.keys else ""
+        lines.append(f"  repair {fix.code}{f'={fix.value}' if fix.value else ''}: {fix.reason}{keys}")
     for action in dict.fromkeys(edit.action for edit in plan.changes):
         edits = [edit for edit in plan.changes if edit.action == action]
         lines += [f"  {_edit(edit)}" for edit in edits[:_SHOWN]]
@@ -72,6 +85,9 @@ def plan_text(plan: ExportPlan) -> str:
         lines += [f"    {line}" for line in config.diff.splitlines()]
     lines += [f"  not reachable: {len(each.keys)} scales: {each.reason}" for each in plan.unreachable]
     lines += [f"  note: {note}" for note in plan.notes]
+    lines.append(f"predicted: {plan.verdict_predicted.outcome.upper()}: {plan.verdict_predicted.text}")
+    left = [finding for finding in plan.findings_predicted if finding.severity != "info" and fix_usage(finding)]
+    lines += [f"  can be mended: {finding.title}: {fix_usage(finding)}" for finding in left]
     return "\n".join(lines)
 
 
@@ -80,7 +96,8 @@ def _edit(edit: TensorEdit) -> str:
         return f"dropped    {edit.key}"
     name = f"{edit.key} -> {edit.new_key}" if edit.new_key not in (None, edit.key) else edit.key or str(edit.new_key)
     shape = f" as {list(edit.new_shape)}" if edit.new_shape is not None else ""
-    return f"{edit.action:<10} {name}{shape}"
+    values = f" = {spread(edit.values)}" if edit.values else ""
+    return f"{edit.action:<10} {name}{shape}{values}"
 
 
 def result_as_data(result: ExportResult) -> dict[str, Any]:

@@ -101,18 +101,23 @@ def place_of(inspection: Inspection, rows: Sequence[Row], layer: AttentionLayer)
 
     Scales of the same layer tell, then those of other layers, then the names of the weights; None where nothing does.
     """
-    module = _from_scales(inspection.checkpoint, rows, layer) or _from_weights(inspection.checkpoint, layer)
+    checkpoint = inspection.checkpoint
+    weights = checkpoint.catalog.rows_ending(_PROJECTIONS)
+    module = _from_scales(checkpoint, rows, layer, sure=not weights) or _from_weights(checkpoint, weights, layer)
+    if module is None and not weights:
+        module = anchor(layer.path)  # a checkpoint of scales alone: the engine's own name is the best guess
     if module is None:
         return None
     for row in rows:
         if row.scale is not None and row.scale.module == module and row.file:
             return module, row.file
-    near = _shard_of(inspection.checkpoint, module)
-    files = [row.file for row in rows if row.file] or [shard.name for shard in inspection.checkpoint.shards]
+    near = _shard_of(checkpoint, module)
+    files = [row.file for row in rows if row.file] or [shard.name for shard in checkpoint.shards]
     return module, near or files[0]
 
 
-def _from_scales(checkpoint: Checkpoint, rows: Sequence[Row], layer: AttentionLayer) -> str | None:
+def _from_scales(checkpoint: Checkpoint, rows: Sequence[Row], layer: AttentionLayer, *, sure: bool) -> str | None:
+    """By analogy; where the checkpoint has weights (not ``sure``), only a module that has some."""
     best: tuple[int, str] | None = None
     for row in rows:
         scale = row.scale
@@ -120,16 +125,15 @@ def _from_scales(checkpoint: Checkpoint, rows: Sequence[Row], layer: AttentionLa
             continue
         module = re.sub(rf"(?:(?<=\.)|^){scale.layer}(?=\.)", str(layer.layer), scale.module, count=1)
         alike = _shared(module, anchor(layer.path))
-        if scale.layer != layer.layer and _shard_of(checkpoint, module) is None:
+        if not sure and scale.layer != layer.layer and _shard_of(checkpoint, module) is None:
             continue
         if best is None or alike > best[0]:
             best = alike, module
     return best[1] if best is not None else None
 
 
-def _from_weights(checkpoint: Checkpoint, layer: AttentionLayer) -> str | None:
-    catalog = checkpoint.catalog
-    modules = {catalog.names[row].rsplit(".", 2)[0] for row in catalog.rows_ending(_PROJECTIONS)}
+def _from_weights(checkpoint: Checkpoint, weights: Sequence[int], layer: AttentionLayer) -> str | None:
+    modules = {checkpoint.catalog.names[row].rsplit(".", 2)[0] for row in weights}
     mine = [module for module in modules if layer_number(module) == layer.layer]
     return max(sorted(mine), key=lambda module: _shared(module, anchor(layer.path)), default=None)
 

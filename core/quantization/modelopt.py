@@ -42,6 +42,16 @@ def modelopt_block(declaration: Declaration) -> tuple[Mapping[str, Any], bool]:
     return config, False
 
 
+def quantizes_cache_alone(declaration: Declaration) -> bool:
+    """Whether this is ModelOpt's config for a KV cache whose weights are not quantized (``quant_algo`` is missing)."""
+    declared = declaration.declared
+    if not str(declared.get("quant_method", "")).startswith("modelopt"):
+        return False
+    blocks = [declared, declared.get("quantization"), declaration.hf_quant_config.get("quantization")]
+    found = [block for block in blocks if isinstance(block, Mapping)]
+    return not any(block.get(name) for block in found for name in ("quant_algo", "config_groups", "quantized_layers"))
+
+
 def modelopt_kv_algorithm(declaration: Declaration) -> str | None:
     """The KV algorithm vLLM's ModelOpt config object holds ("FP8", "NVFP4"), None when it sees none.
 

@@ -8,18 +8,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.diagnosis.finding import Finding
+from core.diagnosis.options import fix_usage
 from core.engines import get_engine
-from core.engines.outcome import AttentionLayer, Delivery
+from core.engines.outcome import AttentionLayer
+from core.explanation import explain
 from core.inspection import Inspection
-from core.naming.mapper import Step
 from core.naming.scales import KVScale
 from core.settings import Choice
+from core.trace import Trace, Tracer
 
 SCHEMA = "kvscope.report/1"
 
 
 def report(inspection: Inspection) -> dict[str, Any]:
     """The report as plain data, ready for :func:`json_text`; numbers that JSON has no words for are strings."""
+    tracer = Tracer(inspection)
+    story = explain(inspection)
     return {
         "schema": SCHEMA,
         "checkpoint": _checkpoint(inspection),
@@ -32,17 +36,18 @@ def report(inspection: Inspection) -> dict[str, Any]:
             "reason": inspection.deliveries.load.reason,
         },
         "scales": [
-            _scale(delivery.scale, delivery)
+            _scale(delivery.scale, tracer.trace(delivery))
             for delivery in inspection.deliveries.deliveries
             if delivery.scale is not None
         ],
         "companions": [
-            _delivery(delivery) | {"key": delivery.key}
+            _delivery(tracer.trace(delivery)) | {"key": delivery.key}
             for delivery in inspection.deliveries.deliveries
             if delivery.scale is None
         ],
         "attention": [_layer(layer) for layer in inspection.deliveries.attention],
         "findings": [_finding(finding) for finding in inspection.findings],
+        "explanation": {"key": story.key, "title": story.title, "lines": list(story.lines)} if story else None,
         "verdict": {"outcome": inspection.verdict.outcome, "text": inspection.verdict.text},
     }
 
@@ -66,7 +71,7 @@ def _checkpoint(inspection: Inspection) -> dict[str, Any]:
     checkpoint = inspection.checkpoint
     producer = inspection.declaration.producer
     return {
-        "path": str(checkpoint.path),
+        "path": checkpoint.place,
         "format": checkpoint.format,
         "files": len(checkpoint.shards),
         "tensors": len(checkpoint.catalog),
@@ -132,28 +137,42 @@ def _origin(choice: Choice) -> str:
     return f"{choice.origin}: {choice.detail}" if choice.detail else choice.origin
 
 
-def _step(step: Step) -> dict[str, Any]:
+def trace_as_data(trace: Trace) -> dict[str, Any]:
+    """A tensor's rules with their places in the sources, what nearly matched, and what the engine does next."""
     return {
-        "rule": str(step.rule),
-        "kind": str(step.rule.kind),
-        "before": step.before,
-        "after": step.after,
-        "by": step.by,
-        "source": step.rule.source,
+        "steps": [
+            {
+                "rule": str(cited.step.rule),
+                "kind": str(cited.step.rule.kind),
+                "before": cited.step.before,
+                "after": cited.step.after,
+                "by": cited.step.by,
+                "source": cited.source,
+            }
+            for cited in trace.steps
+        ],
+        "near": [
+            {"kind": near.kind, "rule": str(near.rule), "by": near.by, "why": near.why, "source": near.source}
+            for near in trace.near
+        ],
+        "parameter": trace.target or trace.parameter or None,
+        "layer_path": trace.layer.path if trace.layer is not None else None,
+        "then": trace.then,
     }
 
 
-def _delivery(delivery: Delivery) -> dict[str, Any]:
+def _delivery(trace: Trace) -> dict[str, Any]:
     return {
-        "target": delivery.target,
-        "outcome": delivery.outcome,
-        "steps": [_step(step) for step in delivery.steps],
-        "reason": delivery.reason,
-        "error": delivery.error,
+        "target": trace.target,
+        "outcome": trace.delivery.outcome,
+        "reason": trace.delivery.reason,
+        "error": trace.delivery.error,
+        **trace_as_data(trace),
     }
 
 
-def _scale(scale: KVScale, delivery: Delivery) -> dict[str, Any]:
+def _scale(scale: KVScale, trace: Trace) -> dict[str, Any]:
+    delivery = trace.delivery
     return {
         "key": scale.key,
         "file": scale.file,
@@ -167,7 +186,7 @@ def _scale(scale: KVScale, delivery: Delivery) -> dict[str, Any]:
         "shape": list(scale.shape),
         # As the engine reads them: an older one may hand on the first element only.
         "values": list(delivery.loaded if delivery.outcome == "loaded" else scale.values),
-        **_delivery(delivery),
+        **_delivery(trace),
     }
 
 
@@ -198,5 +217,6 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "consequence": finding.consequence,
         "fix": finding.fix,
         "remedy": finding.remedy,
+        "repair": fix_usage(finding),
         "source": finding.source,
     }

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from core.diagnosis.finding import Finding
+from core.diagnosis.options import fix_usage
 from core.engines import get_engine
+from core.explanation import explain
 from core.inspection import Inspection
 from core.naming.mapper import Renaming
 from core.settings import Choice
@@ -32,15 +34,15 @@ def text_report(inspection: Inspection) -> str:
         lines.append("")
         for finding in inspection.findings:
             lines += _finding(finding)
-    story = _example(inspection)
-    if story:
-        lines += ["", *story]
+    story = explain(inspection)
+    if story is not None:
+        lines += ["", f"{story.title}:", *(f"  {number}. {line}" for number, line in enumerate(story.lines, 1))]
     return "\n".join(lines)
 
 
 def one_line(inspection: Inspection) -> str:
     """The verdict on one line, for many checkpoints."""
-    return f"{_MARKS[inspection.verdict.outcome]:8} {inspection.checkpoint.path}: {inspection.verdict.text}"
+    return f"{_MARKS[inspection.verdict.outcome]:8} {inspection.checkpoint.place}: {inspection.verdict.text}"
 
 
 def _facts(inspection: Inspection) -> list[str]:
@@ -57,7 +59,7 @@ def _facts(inspection: Inspection) -> list[str]:
     declared = f"{scheme.label} ({scheme.source.file}: {scheme.source.field})" if scheme is not None else "no KV scheme"
     cache = f"{settings.kv_cache_dtype.value} -> {settings.kv_cache_dtype_resolved} ({settings.kv_cache_dtype.detail})"
     rows = [
-        ("checkpoint", f"{checkpoint.path} ({size})"),
+        ("checkpoint", f"{checkpoint.place} ({size})"),
         ("written by", declaration.producer.label if declaration.producer is not None else "not said"),
         ("declared", declared),
         ("engine", get_engine(str(settings.engine.value)).title),
@@ -119,31 +121,13 @@ def _finding(finding: Finding) -> list[str]:
     for name, text in (("", finding.evidence), ("then", finding.consequence), ("fix", finding.fix)):
         if text:
             lines.append(f"          {name + ': ' if name else ''}{text}")
+    asked = fix_usage(finding)
+    if asked:
+        lines.append(f"          on export: {asked}")
     if finding.keys:
         more = f" and {len(finding.keys) - _SHOWN_KEYS} more" if len(finding.keys) > _SHOWN_KEYS else ""
         lines.append(f"          {', '.join(finding.keys[:_SHOWN_KEYS])}{more}")
     return lines
-
-
-def _example(inspection: Inspection) -> list[str]:
-    """The way of the first tensor that did not arrive, rule by rule."""
-    for delivery in inspection.deliveries.deliveries:
-        if delivery.outcome in ("loaded", "not_reached"):
-            continue
-        lines = [f"Why {delivery.key} does not arrive:"]
-        lines += [
-            f"  {step.by}: {step.rule}  gives  {step.after if step.after is not None else 'nothing'}"
-            for step in delivery.steps
-        ]
-        if not delivery.steps:
-            lines.append("  no rule matches")
-        lines.append(f"  then: {_first_sentence(delivery.error or delivery.reason)}")
-        return lines
-    return []
-
-
-def _first_sentence(text: str, limit: int = 240) -> str:
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def mapping_text(renamings: Sequence[Renaming]) -> Iterable[str]:
