@@ -83,7 +83,7 @@ def inspect_opened(
     progress = progress or Progress()
     progress.start("Reading scales")
     declaration = read_declaration(checkpoint)
-    scales = find_scales(checkpoint)
+    scales = find_scales(checkpoint, progress)
     progress.check()
     return _judge(
         checkpoint, declaration, scales, _in_reading_order(checkpoint, scales), engine, wish or Wish(), thresholds

@@ -252,7 +252,7 @@ class GpuPanel(QWidget):
 
     def command(self) -> str:
         """The command line that verifies this checkpoint on a GPU."""
-        path = self._digest.inspection.checkpoint.path if self._digest is not None else "PATH"
+        path = self._digest.inspection.checkpoint.place if self._digest is not None else "PATH"
         return f"kvscope verify {shlex.quote(str(path))} --device cuda:0"
 
     def _show_result(self) -> None:

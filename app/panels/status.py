@@ -56,7 +56,7 @@ class StatusBar(QStatusBar):
             text.size(checkpoint.total_bytes),
         ]
         self.files.setText("  ·  ".join(parts))
-        self.files.setToolTip(str(checkpoint.path))
+        self.files.setToolTip(checkpoint.place)
         severities = [finding.severity for finding in digest.inspection.findings]
         found = [
             text.plural(number, one, many)

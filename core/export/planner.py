@@ -85,6 +85,13 @@ def _refuse_source(checkpoint: Checkpoint) -> None:
             path=checkpoint.place,
             remedy="Download it first and export that folder; `kvscope check` needs no download.",
         )
+    if checkpoint.remote is not None:
+        size = checkpoint.total_bytes / 1e9
+        raise ExportError(
+            f"is not on this machine, and a copy of it would download all of its {size:,.1f} GB",
+            path=checkpoint.place,
+            remedy="Download it first and export that folder; `kvscope check` needs no download.",
+        )
     if checkpoint.format.startswith("pytorch"):
         raise ExportError(
             "tensors in PyTorch's pickled files are not renamed yet",

@@ -47,7 +47,7 @@ def read_tensors(checkpoint: Checkpoint, rows: Sequence[int]) -> Iterator[tuple[
     for number, group in groupby(rows, key=lambda row: int(numbers[row])):
         shard = checkpoint.shards[number]
         try:
-            if checkpoint.format.startswith("pytorch"):
+            if checkpoint.format.startswith("pytorch") or checkpoint.remote is not None:
                 yield from _pickled(checkpoint, list(group))
                 continue
             with open_regular(shard.path) as (file, size):

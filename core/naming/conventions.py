@@ -16,6 +16,7 @@ from core.naming.scales import Kind, KVScale, Quantity, Role
 
 if TYPE_CHECKING:
     from core.checkpoint import Checkpoint
+    from core.progress import Progress
 
 _ATTENTION = r"(?:self_attn|self_attention|attention|attn|mixer|encoder_attn|cross_attn|cross_attention|inner_attn)"
 
@@ -288,13 +289,13 @@ def scale_rows(checkpoint: Checkpoint) -> list[int]:
     return [row for row, _ in _recognised(checkpoint)]
 
 
-def find_scales(checkpoint: Checkpoint) -> tuple[KVScale, ...]:
+def find_scales(checkpoint: Checkpoint, progress: Progress | None = None) -> tuple[KVScale, ...]:
     """Every KV-cache scale of the checkpoint with its values, in catalog order.
 
     A key that stands in two shards gives one KVScale for each. Values that cannot be read give an empty tuple and a
     ``fault``.
     """
-    return _with_values(checkpoint, _recognised(checkpoint))
+    return _with_values(checkpoint, _recognised(checkpoint), progress)
 
 
 def _recognised(checkpoint: Checkpoint) -> list[tuple[int, Recognised]]:
@@ -303,9 +304,12 @@ def _recognised(checkpoint: Checkpoint) -> list[tuple[int, Recognised]]:
     return [(row, scale) for row, scale in found if scale is not None]
 
 
-def _with_values(checkpoint: Checkpoint, rows: Sequence[tuple[int, Recognised]]) -> tuple[KVScale, ...]:
+def _with_values(
+    checkpoint: Checkpoint, rows: Sequence[tuple[int, Recognised]], progress: Progress | None
+) -> tuple[KVScale, ...]:
     scales = []
-    for (index, found), read in zip(rows, checkpoint.read_rows([index for index, _ in rows]), strict=True):
+    values = checkpoint.read_rows([index for index, _ in rows], progress=progress)
+    for (index, found), read in zip(rows, values, strict=True):
         entry = checkpoint.catalog.entry(index)
         scales.append(
             KVScale(

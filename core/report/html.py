@@ -52,7 +52,7 @@ def html_report(inspection: Inspection) -> str:
 def _facts(inspection: Inspection) -> str:
     settings, declaration = inspection.settings, inspection.declaration
     rows = [
-        ("Checkpoint", f"{inspection.checkpoint.path} ({plural(len(inspection.checkpoint.catalog), 'tensor')})"),
+        ("Checkpoint", f"{inspection.checkpoint.place} ({plural(len(inspection.checkpoint.catalog), 'tensor')})"),
         ("Written by", declaration.producer.label if declaration.producer is not None else "not said"),
         ("Declared", declaration.kv_scheme.label if declaration.kv_scheme is not None else "no KV-cache scheme"),
         ("Engine", get_engine(str(settings.engine.value)).title),
