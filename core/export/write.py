@@ -236,7 +236,11 @@ class _Work:
         tensors = shard.tensors if shard is not None else 0
         if file.how == "link":
             if not os.path.samestat(self.system.status(source), self.system.status(written)):
-                raise ExportError("the written shard is not the source's file", path=file.name, remedy=_REPORT)
+                raise ExportError(
+                    "the source's file was replaced while it was linked",
+                    path=source,
+                    remedy="Wait until nothing writes to it, open the checkpoint again and repeat the export.",
+                )
             return Checked(tensors)
         if file.how == "rewrite":
             return verifier.shard(source, written, job=self.prepared.jobs[file.name], name=file.name)
