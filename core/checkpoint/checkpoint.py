@@ -6,16 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.checkpoint.catalog import Catalog
 from core.checkpoint.configs import json_files, load_json_object
 from core.checkpoint.dtypes import decode, is_raw
 from core.checkpoint.faults import BrokenFileError, Fault, count, quoted
-from core.checkpoint.files import os_problem, read_spans
+from core.checkpoint.files import open_regular, os_problem, read_spans
+from core.checkpoint.header import read_header
 from core.checkpoint.index import IndexReport, is_inside
 from core.checkpoint.pytorch import read_pickled_bytes
 from core.errors import KVScopeError
+
+if TYPE_CHECKING:
+    from core.checkpoint.remote.bringing import Remote
+    from core.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +59,7 @@ class Checkpoint:
     """A checkpoint as its files describe it; nothing is kept open.
 
     Attributes:
-        path: as given.
+        path: as given; of a remote checkpoint, where its configs and headers are kept on this disk.
         root: the folder in which the configs lie; a file's parent.
         format: "safetensors", "safetensors-sharded", "pytorch", "pytorch-sharded" or "tensorrt-llm".
         shards: in natural order of their names; those that could not be read carry a fault.
@@ -63,6 +68,7 @@ class Checkpoint:
         index: the index compared with the shards, None without one.
         total_bytes: of all shards together.
         notes: sentences about files that were passed over, and why.
+        remote: where its files really are; None for those of this machine.
     """
 
     path: Path
@@ -74,11 +80,17 @@ class Checkpoint:
     index: IndexReport | None
     total_bytes: int
     notes: tuple[str, ...] = ()
+    remote: Remote | None = None
     _configs: dict[str, dict[str, Any] | BrokenFileError | None] = field(default_factory=dict, repr=False)
 
     @property
     def tensor_count(self) -> int:
         return len(self.catalog)
+
+    @property
+    def place(self) -> str:
+        """The path or the address, as text for people."""
+        return self.remote.address if self.remote is not None else str(self.path)
 
     def config(self, name: str) -> Mapping[str, Any] | None:
         """The JSON object in ``root/name``, None when there is no such file. Parsed once.
@@ -98,9 +110,20 @@ class Checkpoint:
 
     def config_names(self) -> tuple[str, ...]:
         """The JSON files in ``root``, sorted, at most 1000."""
-        return json_files(self.root)
+        return self.remote.json_names() if self.remote is not None else json_files(self.root)
 
-    def read(self, keys: Iterable[str], *, limit: int = 1 << 20) -> dict[str, TensorValues]:
+    def names_in(self, file: str) -> Sequence[str]:
+        """The keys of a safetensors file in ``root`` that the catalog leaves out.
+
+        Raises:
+            BrokenFileError: it is none, or cannot be read; of a remote checkpoint, also where it was not fetched.
+        """
+        with open_regular(self.root / file) as (opened, size):
+            return read_header(opened, self.remote.size(file) if self.remote is not None else size)[1].names
+
+    def read(
+        self, keys: Iterable[str], *, limit: int = 1 << 20, progress: Progress | None = None
+    ) -> dict[str, TensorValues]:
         """The values of the tensors named; only their bytes are read.
 
         ``limit`` is the largest number of elements read of one tensor. A key that cannot be read (no readable shard
@@ -109,11 +132,13 @@ class Checkpoint:
         """
         wanted = list(dict.fromkeys(keys))
         rows = dict(zip(wanted, self.catalog.lookup.first_of(wanted), strict=True))
-        found = iter(self.read_rows([row for row in rows.values() if row is not None], limit=limit))
+        found = iter(self.read_rows([row for row in rows.values() if row is not None], limit=limit, progress=progress))
         absent = self._absent(key for key, row in rows.items() if row is None)
         return {key: absent[key] if row is None else next(found) for key, row in rows.items()}
 
-    def read_rows(self, rows: Sequence[int], *, limit: int = 1 << 20) -> list[TensorValues]:
+    def read_rows(
+        self, rows: Sequence[int], *, limit: int = 1 << 20, progress: Progress | None = None
+    ) -> list[TensorValues]:
         """:meth:`read` by catalog rows, in their order."""
         found: dict[int, TensorValues] = {}
         wanted: dict[int, list[int]] = {}
@@ -125,6 +150,9 @@ class Checkpoint:
             else:
                 found[row] = self._values(row, (), reason)
         data: dict[int, bytes] = {}
+        if self.remote is not None:
+            spans = {self.shards[number].name: self._spans(of_shard) for number, of_shard in wanted.items()}
+            self.remote.fetch_values(spans, progress)
         for number, of_shard in wanted.items():
             try:
                 data |= self._bytes_of(self.shards[number], of_shard)
@@ -153,6 +181,8 @@ class Checkpoint:
         if name not in self._configs:
             path = self.root / name
             try:
+                if self.remote is not None:
+                    self.remote.fetch_config(name)
                 there = is_inside(name) and path.exists()
                 self._configs[name] = load_json_object(path) if there else None
             except BrokenFileError as error:
@@ -191,8 +221,12 @@ class Checkpoint:
         if self.format.startswith("pytorch"):
             data = read_pickled_bytes(shard.path, [catalog.names[row] for row in rows])
             return {row: data[catalog.names[row]] for row in rows}
-        spans = [(int(catalog.begins[row]), int(catalog.ends[row])) for row in rows]
-        return dict(zip(rows, read_spans(shard.path, shard.size, spans), strict=True))
+        if self.remote is not None:
+            return dict(zip(rows, self.remote.read_spans(shard.name, self._spans(rows)), strict=True))
+        return dict(zip(rows, read_spans(shard.path, shard.size, self._spans(rows)), strict=True))
+
+    def _spans(self, rows: Sequence[int]) -> list[tuple[int, int]]:
+        return [(int(self.catalog.begins[row]), int(self.catalog.ends[row])) for row in rows]
 
     def _decoded(self, data: Mapping[int, bytes]) -> Iterable[tuple[int, TensorValues]]:
         """Decode tensors of one type together: most scales are single numbers."""

@@ -25,9 +25,12 @@ _COLON, _SEPARATOR = re.compile(rb'"[ \t\r\n]*:[ \t\r\n]*"'), re.compile(rb'",[ 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ScannedIndex:
-    """``hashes`` of the keys; ``shards``, the number of each key's shard in ``shard_names``; ``rest``, other fields."""
+    """``hashes`` and ``lengths`` of the keys; ``shards``, the number of each key's shard in ``shard_names``; ``rest``,
+    other fields.
+    """
 
     hashes: Words
+    lengths: Int64s
     shards: Codes
     shard_names: tuple[str, ...]
     rest: Mapping[str, Any]
@@ -74,6 +77,7 @@ def scan_index(data: bytes) -> ScannedIndex | None:
     spans = zip((marks[2][examples] + 1).tolist(), marks[3][examples].tolist(), strict=True)
     return ScannedIndex(
         hashes=text.hashes(marks[0] + 1, marks[1]),
+        lengths=marks[1] - marks[0] - 1,
         shards=shards.astype(np.int32),
         shard_names=tuple(text.joined[start:stop].decode("ascii") for start, stop in spans),
         rest=rest,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,16 +112,29 @@ def _snapshot(folder: Path) -> Path:
 def _folder(root: Path, index_name: str | None = None) -> Layout:
     with os.scandir(root) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir()]
-    names.sort(key=natural)
+    return folder_layout(root, names, index_name)
+
+
+def folder_layout(
+    root: Path, all_names: Collection[str], index_name: str | None = None, *, listed: bool = True
+) -> Layout:
+    """The files to read of a folder that holds ``all_names``; only the index is read from ``root``.
+
+    Where the folder could not be ``listed``, whatever an index names is taken to be there.
+
+    Raises:
+        UnreadableCheckpointError: nothing there could be a checkpoint.
+    """
+    names = sorted((name for name in all_names if "/" not in name and not name.startswith(".")), key=natural)
     indexes = [index_name] if index_name else [name for name in names if name.endswith(INDEX)]
     plain = [name for name in names if name.lower().endswith(SAFETENSORS)]
     index_of_plain = _preferred([name for name in indexes if ".bin" not in name and ".pt" not in name])
     index_of_pickled = _preferred([name for name in indexes if name != index_of_plain])
     pickled = [name for name in names if name.lower().endswith(PICKLED) and not _NO_WEIGHTS.fullmatch(name.lower())]
     if plain or (index_of_plain and not pickled):
-        return _with_index(root, "safetensors", names, plain, index_of_plain)
+        return _with_index(root, "safetensors", set(all_names) if listed else None, plain, index_of_plain)
     if pickled or index_of_pickled:
-        return _with_index(root, "pytorch", names, pickled, index_of_pickled)
+        return _with_index(root, "pytorch", set(all_names) if listed else None, pickled, index_of_pickled)
     raise _nothing_in(root, names)
 
 
@@ -130,7 +144,7 @@ def _preferred(indexes: list[str]) -> str | None:
     return next(iter(usual or indexes), None)
 
 
-def _with_index(root: Path, family: str, names: list[str], files: list[str], index_name: str | None) -> Layout:
+def _with_index(root: Path, family: str, at_hand: set[str] | None, files: list[str], index_name: str | None) -> Layout:
     if index_name is None:
         return _without_index(root, family, files)
     try:
@@ -141,8 +155,9 @@ def _with_index(root: Path, family: str, names: list[str], files: list[str], ind
                 f"holds an index without shards, and the index {error.problem}", path=root, remedy=error.remedy
             ) from error
         return _without_index(root, family, files, error.fault(index_name))
-    named, at_hand = sorted(index.shard_names, key=natural), set(names)
-    missing = [name for name in named if name not in at_hand and ("/" not in name or not _exists(root / name))]
+    named = sorted(index.shard_names, key=natural)
+    absent = [name for name in named if name not in at_hand] if at_hand is not None else []
+    missing = [name for name in absent if "/" not in name or not _exists(root / name)]
     others = tuple(name for name in files if name not in set(named))
     if len(missing) == len(named):
         if not files:

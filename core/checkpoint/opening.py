@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,13 +18,18 @@ from core.checkpoint.header import WORTH_SCANNING, parse_header, read_header_byt
 from core.checkpoint.index import IndexReport, compare
 from core.checkpoint.layout import Layout, find_layout
 from core.checkpoint.pytorch import read_pickled
+from core.checkpoint.remote.address import is_address
 from core.checkpoint.scan import scan_headers
 from core.errors import UnreadableCheckpointError
 from core.progress import Progress
 
+if TYPE_CHECKING:
+    from core.checkpoint.remote.bringing import Brought
+
 
 def open_checkpoint(path: Path | str, *, progress: Progress | None = None) -> Checkpoint:
-    """Open a safetensors or PyTorch file, a folder of them, an index, or a Hugging Face cache folder.
+    """Open a safetensors or PyTorch file, a folder of them, an index, or a Hugging Face cache folder; as a string, also
+    an address (hf://ORG/NAME@REV, https://, s3:// ...), of which configs, index and headers are fetched.
 
     Only headers are read (for a PyTorch file, its pickle, by ``torch.load(weights_only=True)``); no code in the
     checkpoint runs, and no length that it claims is believed before it was held against the file's size.
@@ -33,11 +40,19 @@ def open_checkpoint(path: Path | str, *, progress: Progress | None = None) -> Ch
         UnreadableCheckpointError: nothing there can be opened; the sentence says why and what to do.
         CancelledError: ``progress`` was told to stop.
     """
-    path = Path(path)
-    layout = find_layout(path)
     progress = progress or Progress()
+    if isinstance(path, str) and "://" in path and is_address(path):
+        from core.checkpoint.remote.bringing import bring
+
+        brought = bring(path, progress)
+        return _opened(brought.path, brought.layout, progress, brought)
+    path = Path(path)
+    return _opened(path, find_layout(path), progress)
+
+
+def _opened(path: Path, layout: Layout, progress: Progress, brought: Brought | None = None) -> Checkpoint:
     progress.start("reading headers", total=len(layout.shards), unit="shards")
-    reading = _Reading(layout)
+    reading = _Reading(layout, brought)
     for name in layout.shards:
         reading.add(name)
         progress.advance()
@@ -45,7 +60,7 @@ def open_checkpoint(path: Path | str, *, progress: Progress | None = None) -> Ch
     shards = reading.shards
     broken = [shard.fault for shard in shards if shard.fault is not None]
     if len(broken) == len(shards):
-        raise _nothing_readable(path, layout, broken)
+        raise _nothing_readable(path, layout, broken, brought.remote.address if brought is not None else None)
     with collector_paused():
         catalog = build_catalog([shard.name for shard in shards], reading.blocks, ranks=layout.family == "tensorrt-llm")
         report: IndexReport | None = None
@@ -62,6 +77,7 @@ def open_checkpoint(path: Path | str, *, progress: Progress | None = None) -> Ch
         index=report,
         total_bytes=sum(shard.size for shard in shards),
         notes=layout.notes,
+        remote=brought.remote if brought is not None else None,
     )
 
 
@@ -71,8 +87,10 @@ _BATCH = 1 << 20
 class _Reading:
     """Shard after shard, headers parsed about a mebibyte at a time: what the quick reader does best."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, brought: Brought | None) -> None:
         self.layout = layout
+        self._sizes: Mapping[str, int] = brought.sizes if brought is not None else {}
+        self._broken: Mapping[str, BrokenFileError] = brought.faults if brought is not None else {}
         self.shards: list[Shard] = []
         self.blocks: list[Block] = []
         self._waiting: list[tuple[int, bytes]] = []
@@ -81,14 +99,19 @@ class _Reading:
 
     def add(self, name: str) -> None:
         """Read the next shard."""
-        path, missing, name = self.layout.root / name, name in self.layout.missing, shown(name)
+        path, missing, broken = self.layout.root / name, name in self.layout.missing, self._broken.get(name)
+        told, name = self._sizes.get(name), shown(name)
         number, header = len(self.shards), b""
         fault, columns, size = None, None, 0
         if missing:
             fault = Fault(name, None, "is named by the index, but is not there", "Download it into this folder.")
+        elif broken is not None:
+            fault = broken.fault(name)
         else:
             try:
                 with open_regular(path) as (file, size):
+                    if told is not None:  # only its beginning lies here
+                        size = told  # noqa: PLW2901
                     if self.layout.family == "pytorch":
                         columns = read_pickled(path)
                     else:
@@ -135,13 +158,16 @@ class _Reading:
                 self.blocks.append(block_of(columns, number))
 
 
-def _nothing_readable(path: Path, layout: Layout, broken: list[Fault]) -> UnreadableCheckpointError:
+def _nothing_readable(
+    path: Path, layout: Layout, broken: list[Fault], address: str | None
+) -> UnreadableCheckpointError:
     first = broken[0]
     if shown(path.name) == first.file:
-        return UnreadableCheckpointError(with_offset(first.problem, first.offset), path=path, remedy=first.remedy)
+        problem = with_offset(first.problem, first.offset)
+        return UnreadableCheckpointError(problem, path=address or path, remedy=first.remedy)
     what = "its only tensor file cannot" if len(broken) == 1 else f"none of its {len(broken):,} tensor files can"
     return UnreadableCheckpointError(
         f"{what} be read: {first.file} {with_offset(first.problem, first.offset)}",
-        path=layout.root,
+        path=address or layout.root,
         remedy=first.remedy,
     )

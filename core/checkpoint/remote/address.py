@@ -1,0 +1,138 @@
+"""What an address such as ``hf://ORG/NAME@REV`` stands for. Nothing is fetched here."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from core.checkpoint.layout import INDEX, PICKLED, SAFETENSORS
+from core.errors import UsageError
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+(?:::|://)", re.IGNORECASE)
+_HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
+_VIEWS = ("tree", "blob", "resolve", "raw")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_EXAMPLE = "Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A checkpoint's place.
+
+    Attributes:
+        shown: the address without passwords and signatures, fit for a report.
+        kind: who serves it.
+        base: the folder: ORG/NAME on the hub, otherwise a URL without a slash at its end.
+        file: the file in it that was named; "" for the folder as a whole.
+        revision: branch, tag or commit on the hub.
+        below: the folder inside the repository, "" or "a/b/".
+        query: what follows the ``?`` of a web address; sent with each request.
+    """
+
+    shown: str
+    kind: Literal["hub", "web", "bucket"]
+    base: str
+    file: str = ""
+    revision: str = ""
+    below: str = ""
+    query: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the checkpoint is called: the last part of its folder."""
+        return (self.below or self.base).rstrip("/").rpartition("/")[2]
+
+
+def is_address(text: str) -> bool:
+    """Whether a path given by the user is an address and no path of this machine."""
+    return _SCHEME.match(text) is not None and "://" in text
+
+
+def parse_address(text: str) -> Address:
+    """Take an address apart.
+
+    Raises:
+        UsageError: it names no repository, or no server.
+    """
+    scheme, _, rest = text.partition("://")
+    scheme = scheme.lower()
+    if scheme == "hf":
+        return _hub(rest, text)
+    if scheme not in ("http", "https"):
+        return _bucket(text)
+    try:
+        split = urlsplit(text)
+        host = split.hostname
+    except ValueError:
+        split, host = SplitResult("", "", "", "", ""), None
+    if not host:
+        raise UsageError("names no server", path=repr(text), remedy="Write https://host/path/model.safetensors")
+    hub = os.environ.get("HF_ENDPOINT", "")
+    if host in _HUB_HOSTS or (hub and host == urlsplit(hub).hostname and split.port == urlsplit(hub).port):
+        return _hub_page(unquote(split.path).strip("/"), text)
+    return _web(split)
+
+
+def _hub(rest: str, text: str) -> Address:
+    parts = [part for part in unquote(rest.partition("?")[0]).split("/") if part]
+    if parts[:1] == ["models"]:
+        parts = parts[1:]
+    if parts[:1] in (["datasets"], ["spaces"]):
+        raise UsageError(f"is a {parts[0][:-1]}, not a model", path=text, remedy=_EXAMPLE)
+    single = len(parts) == 1 or "@" in parts[0]
+    owner, parts = ([], parts) if single else (parts[:1], parts[1:])
+    name, at, revision = (parts[0] if parts else "").partition("@")
+    parts = parts[1:]
+    if at and revision == "refs" and len(parts) >= 2:  # refs/pr/7, refs/convert/parquet
+        revision, parts = "/".join((revision, *parts[:2])), parts[2:]
+    return _repository([*owner, name], revision, parts, text, at=bool(at))
+
+
+def _hub_page(path: str, text: str) -> Address:
+    """A page of the hub, as copied from a browser: the model's own, a folder's, or a file's."""
+    parts = path.split("/")
+    if len(parts) >= 4 and parts[2] in _VIEWS:
+        return _repository(parts[:2], parts[3], parts[4:], text)
+    if len(parts) > 2:
+        raise UsageError("is a page of the hub that holds no model's files", path=text, remedy=_EXAMPLE)
+    return _repository(parts, "", [], text)
+
+
+def _repository(names: list[str], revision: str, parts: list[str], text: str, *, at: bool = False) -> Address:
+    wrong = not all(map(_NAME.fullmatch, names)) or (at and not revision)
+    if wrong or not revision.isprintable() or {".", ".."}.intersection(parts):
+        raise UsageError("is no address of a model", path=repr(text), remedy=_EXAMPLE)
+    file = parts.pop() if parts and parts[-1].lower().endswith(_FILES) else ""
+    below = "".join(f"{part}/" for part in parts)
+    repository = "/".join(names)
+    shown = f"hf://{repository}{f'@{revision}' if revision else ''}{f'/{below}{file}'.rstrip('/')}"
+    return Address(shown=shown, kind="hub", base=repository, file=file, revision=revision, below=below)
+
+
+def _web(split: SplitResult) -> Address:
+    folder, file = _folder_and_file(split.path)
+    netloc = split.netloc.rpartition("@")[2]
+    shown = urlunsplit((split.scheme, netloc, split.path.rstrip("/"), "", ""))
+    base = urlunsplit((split.scheme, split.netloc, folder, "", ""))
+    return Address(shown=shown, kind="web", base=base, file=unquote(file), query=split.query)
+
+
+def _bucket(text: str) -> Address:
+    """Anything that fsspec opens; a chain ``a::b`` is one folder or one file to it."""
+    folder, file = _folder_and_file(text.partition("::")[0]) if "::" not in text else (text, "")
+    shown = re.sub(r"//[^/@]*@", "//", text.rstrip("/"))
+    return Address(shown=shown, kind="bucket", base=folder, file=file)
+
+
+def _folder_and_file(path: str) -> tuple[str, str]:
+    path = path.rstrip("/")
+    if path.lower().endswith(_FILES):
+        folder, _, file = path.rpartition("/")
+        return folder, file
+    return path, ""
+
+
+_FILES = (SAFETENSORS, INDEX, *PICKLED)

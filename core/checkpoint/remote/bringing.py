@@ -1,0 +1,393 @@
+"""From an address to a checkpoint's layout: configs, index and headers fetched into the mirror; values later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from core.checkpoint.configs import LARGEST_CONFIG, MOST_CONFIGS
+from core.checkpoint.faults import BrokenFileError
+from core.checkpoint.header import LARGEST_HEADER
+from core.checkpoint.index import LARGEST_INDEX, is_inside
+from core.checkpoint.layout import INDEX, PICKLED, Layout, folder_layout
+from core.checkpoint.remote.address import Address, parse_address
+from core.checkpoint.remote.guess import HeaderGuess, header_guess
+from core.checkpoint.remote.mirror import Mirror, Spans
+from core.checkpoint.remote.place import Listing, Place, Traffic
+from core.checkpoint.remote.trouble import NotThereError, RemoteError
+from core.errors import KVScopeError, UnreadableCheckpointError
+from core.progress import Progress
+
+T = TypeVar("T")
+
+PARALLEL = 16
+"""Requests under way at a time."""
+GAP = 4096
+"""Bytes between two values that are fetched along rather than asked for apart."""
+
+_CONFIGS = ("config.json", "hf_quant_config.json")
+_MORE_CONFIGS = (*_CONFIGS, "quantization_config.json", "params.json")
+_USUAL_INDEX, _USUAL_FILE = "model.safetensors.index.json", "model.safetensors"
+_RECOGNIZED = 512  # bytes from which the reader of headers says what a file is instead
+_INSTALL = "Install the extra: pip install 'kvscope[remote]'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """What opening needs: where the checkpoint's files lie on this disk, their sizes at home, and what is broken."""
+
+    path: Path
+    layout: Layout
+    sizes: Mapping[str, int]
+    faults: Mapping[str, BrokenFileError]
+    remote: Remote
+
+
+def bring(text: str, progress: Progress) -> Brought:
+    """Fetch what opening the checkpoint at an address needs.
+
+    Raises:
+        UsageError: that is no address.
+        UnreadableCheckpointError: nothing there can be opened, or the server, the network or the account is in the way.
+        CancelledError: ``progress`` was told to stop.
+    """
+    address = parse_address(text)
+    remote = Remote(_place(address), address)
+    return _run(remote.bring(progress), progress)
+
+
+def _place(address: Address) -> Place:
+    try:
+        if address.kind == "bucket":
+            import fsspec  # noqa: F401
+
+            from core.checkpoint.remote.bucket import Bucket
+
+            return Bucket(address)
+        import huggingface_hub  # noqa: F401
+    except ImportError as error:
+        problem = f"needs {error.name or 'packages'}, which is not installed"
+        raise KVScopeError(problem, path=address.shown, remedy=_INSTALL) from error
+    if address.kind == "hub":
+        from core.checkpoint.remote.hub import Hub
+
+        return Hub(address)
+    from core.checkpoint.remote.web import Web
+
+    return Web(address)
+
+
+class Remote:
+    """The files of one checkpoint far away. What was fetched is kept; what was not asked for stays where it is."""
+
+    def __init__(self, place: Place, address: Address) -> None:
+        self._place = place
+        self._address = address
+        self._mirror: Mirror | None = None
+        self._listing: Listing | None = None
+        self._brought: set[str] = set()
+        self._values: dict[str, Spans] = {}
+        self._permits = asyncio.Semaphore(PARALLEL)
+
+    @property
+    def address(self) -> str:
+        """The address, without passwords and signatures."""
+        return self._place.shown
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was asked and received so far."""
+        return self._place.traffic
+
+    @property
+    def mirror(self) -> Mirror:
+        """What is kept on this disk."""
+        if self._mirror is None:
+            self._mirror = Mirror(self._place.identity(), self._address.name)
+        return self._mirror
+
+    def json_names(self) -> tuple[str, ...]:
+        """The JSON files in the folder, sorted; where it cannot be listed, those that were found."""
+        names = self._brought if self._listing is None else self._listing
+        return tuple(sorted(name for name in names if name.endswith(".json") and "/" not in name)[:MOST_CONFIGS])
+
+    def fetch_config(self, name: str) -> None:
+        """Have ``name`` in the mirror, or know that it is not there. Raises BrokenFileError, RemoteError."""
+        if name not in self._brought and is_inside(name):
+            _run(self._connected(self._config(name)), Progress())
+
+    def size(self, name: str) -> int:
+        """Bytes of a tensor file at home. Raises BrokenFileError where its header was not fetched."""
+        if not self.mirror.held(name):
+            raise BrokenFileError("was not fetched", remedy="Open it by its own address.")
+        return self.mirror.size(name)
+
+    def fetch_values(self, wanted: Mapping[str, Sequence[tuple[int, int]]], progress: Progress | None = None) -> None:
+        """Fetch spans of files, at once; those known already are not asked for again. Raises RemoteError."""
+        missing = {name: self._unknown(name, spans) for name, spans in wanted.items()}
+        ranges = [(name, one) for name, spans in missing.items() for one in coalesced(spans)]
+        if ranges:
+            _run(self._fetch_ranges(missing, ranges), progress or Progress())
+
+    def read_spans(self, name: str, spans: Iterable[tuple[int, int]]) -> list[bytes]:
+        """The bytes from each begin to its end. Raises RemoteError."""
+        spans = list(spans)
+        self.fetch_values({name: spans})
+        found, held = self._values[name], self.mirror.held(name)
+        longest = max((end for _, end in spans if end <= held), default=0)
+        beginning = self.mirror.beginning(name, longest)
+        return [beginning[begin:end] if end <= held else found[begin, end] for begin, end in spans]
+
+    # ------------------------------------------------------------------------------------------------- inside the loop
+
+    async def bring(self, progress: Progress) -> Brought:
+        """See :func:`bring`."""
+        try:
+            layout, faults, missing = await self._connected(self._fetched(progress))
+        except NotThereError as error:
+            raise self._nothing() from error
+        self.mirror.save()
+        if missing and len(missing) == len(layout.shards) and layout.index is None:
+            raise self._nothing()
+        layout = replace(layout, missing=layout.missing | missing)
+        sizes = {name: self.mirror.size(name) for name in layout.shards if self.mirror.held(name)}
+        file = self._address.file
+        return Brought(
+            path=layout.root / file if file else layout.root, layout=layout, sizes=sizes, faults=faults, remote=self
+        )
+
+    async def _connected(self, work: Awaitable[T]) -> T:
+        self._permits = asyncio.Semaphore(PARALLEL)
+        async with self._place.connected():
+            return await work
+
+    async def _fetched(self, progress: Progress) -> tuple[Layout, dict[str, BrokenFileError], frozenset[str]]:
+        progress.start(f"asking {self.address}")
+        layout = await self._layout()
+        self._refuse_pickled(layout)
+        progress.start("fetching headers", total=len(layout.shards), unit="shards")
+        return (layout, *await self._headers(layout, progress))
+
+    async def _layout(self) -> Layout:
+        self._listing = await self._place.listing()
+        file = self._address.file
+        if self._listing is None:
+            return await self._unlisted(file or _USUAL_INDEX)
+        names = set(self._listing)
+        if file and file not in names:
+            raise NotThereError
+        indexes = [name for name in names if name.endswith(INDEX) and "/" not in name and (not file or name == file)]
+        configs = [name for name in _MORE_CONFIGS if name in names]
+        await together([*(self._small(name, LARGEST_INDEX) for name in indexes), *map(self._config, configs)])
+        if file and not file.endswith(INDEX):
+            return self._single(file)
+        return self._folder(names, file)
+
+    async def _unlisted(self, file: str) -> Layout:
+        """Where nothing is listed, the usual names are tried."""
+        if not file.endswith(INDEX):
+            await together([self._config(name) for name in _CONFIGS])
+            return self._single(file)
+        try:
+            await together([self._small(file, LARGEST_INDEX), *(self._config(name) for name in _CONFIGS)])
+        except NotThereError:
+            if self._address.file:
+                raise
+            return self._single(_USUAL_FILE)
+        layout = self._folder({file}, file)
+        return layout if layout.index is None else replace(layout, missing=frozenset())
+
+    def _single(self, file: str) -> Layout:
+        family = "pytorch" if file.lower().endswith(PICKLED) else "safetensors"
+        return Layout(root=self.mirror.root, family=family, sharded=False, shards=(file,))
+
+    def _folder(self, names: set[str], index: str) -> Layout:
+        try:
+            return folder_layout(self.mirror.root, names, index or None, listed=self._listing is not None)
+        except UnreadableCheckpointError as error:
+            raise UnreadableCheckpointError(error.problem, path=self.address, remedy=error.remedy) from error
+
+    def _refuse_pickled(self, layout: Layout) -> None:
+        if layout.family == "pytorch":
+            raise UnreadableCheckpointError(
+                "holds pickled PyTorch files, which cannot be read in part",
+                path=self.address,
+                remedy="Download the checkpoint and open the folder, or choose one in safetensors.",
+            )
+
+    def _nothing(self) -> RemoteError:
+        if self._address.file:
+            return RemoteError("there is no such file", path=self.address, remedy="Check the address.")
+        return RemoteError(
+            "there is no such folder, or no safetensors file in it", path=self.address, remedy="Check the address."
+        )
+
+    async def _config(self, name: str) -> None:
+        """A config, where there is one; a broken one is told by whoever reads it."""
+        if self._listing is not None and name not in self._listing:
+            self._brought.add(name)
+            return
+        try:
+            await self._small(name, LARGEST_CONFIG)
+        except NotThereError:
+            self.mirror.drop(name)
+
+    async def _small(self, name: str, largest: int) -> None:
+        """Have a whole small file in the mirror."""
+        listed = self._listing.get(name) if self._listing is not None else None
+        tag = self.mirror.tag(name)
+        if not (listed and listed.tag and listed.tag == tag):
+            async with self._permits:
+                part = await self._place.read_whole(name, largest, tag if listed is None or not listed.tag else "")
+            if not part.unchanged:
+                self.mirror.keep(name, part.data, part.size, (listed.tag if listed else "") or part.tag)
+        self._brought.add(name)
+
+    async def _headers(self, layout: Layout, progress: Progress) -> tuple[dict[str, BrokenFileError], frozenset[str]]:
+        guess = header_guess(layout.index)
+        faults: dict[str, BrokenFileError] = {}
+        missing: set[str] = set()
+
+        async def one(name: str) -> None:
+            try:
+                await self._header(name, guess)
+            except BrokenFileError as error:
+                faults[name] = error
+            except NotThereError:
+                missing.add(name)
+            progress.advance()
+
+        others = [name for name in layout.unindexed if not name.startswith("consolidated")]
+        names = [name for name in (*layout.shards, *others) if name not in layout.missing]
+        first, rest = names[:1], names[1:]  # the first teaches how long the others are
+        await together([one(name) for name in first])
+        await together([one(name) for name in rest])
+        return faults, frozenset(missing)
+
+    async def _header(self, name: str, guess: HeaderGuess) -> None:
+        listed = self._listing.get(name) if self._listing is not None else None
+        mirror = self.mirror
+        tag = mirror.tag(name)
+        if listed and listed.tag and listed.tag == tag:
+            self._learn(name, guess, mirror.beginning(name, 8))
+            return
+        async with self._permits:
+            known = tag if listed is None or not listed.tag else ""
+            part = await self._place.read(name, 0, guess.guess(name), known)
+            if part.unchanged:
+                self._learn(name, guess, mirror.beginning(name, 8))
+                return
+            data, size = part.data, part.size
+            if listed is not None and listed.size is not None and listed.size != size:
+                problem = f"is {size:,} bytes long, but was listed with {listed.size:,}"
+                raise BrokenFileError(problem, remedy="Try again later: it may be changing.")
+            needed = _header_end(data, size)
+            if len(data) < needed:
+                more = await self._place.read(name, len(data), needed)
+                if more.size != size or more.tag != part.tag:
+                    raise RemoteError(f"{name} changed while it was read", path=self.address, remedy="Try again.")
+                data += more.data
+        self._learn(name, guess, data)
+        mirror.keep(name, data, size, (listed.tag if listed else "") or part.tag)
+        self._brought.add(name)
+
+    def _learn(self, name: str, guess: HeaderGuess, data: bytes) -> None:
+        guess.learn(name, int.from_bytes(data[:8], "little"))
+
+    async def _fetch_ranges(
+        self, missing: Mapping[str, Sequence[tuple[int, int]]], ranges: Sequence[tuple[str, tuple[int, int]]]
+    ) -> None:
+        async def one(name: str, begin: int, end: int) -> tuple[str, int, bytes]:
+            async with self._permits:
+                part = await self._place.read(name, begin, end)
+            if part.size != self.mirror.size(name) or len(part.data) != end - begin:
+                raise NotThereError
+            return name, begin, part.data
+
+        try:
+            parts = await self._connected(together([one(name, begin, end) for name, (begin, end) in ranges]))
+        except (NotThereError, BrokenFileError) as error:
+            problem, remedy = "changed since it was opened", "Open it again."
+            raise RemoteError(problem, path=self.address, remedy=remedy) from error
+        found: dict[str, Spans] = {}
+        by_file: dict[str, list[tuple[int, bytes]]] = {}
+        for name, begin, data in parts:
+            by_file.setdefault(name, []).append((begin, data))
+        for name, spans in missing.items():
+            at_hand = by_file.get(name, [])
+            found[name] = {
+                (begin, end): data[begin - start : end - start]
+                for begin, end in spans
+                for start, data in at_hand
+                if start <= begin and end <= start + len(data)
+            }
+            self._values[name] |= found[name]
+        self.mirror.keep_values(found)
+
+    def _unknown(self, name: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        known = self._values.get(name)
+        if known is None:
+            known = self._values[name] = self.mirror.values(name)
+        held = self.mirror.held(name)
+        return [span for span in spans if span[1] > held and span not in known]
+
+
+def coalesced(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The ranges to ask for: spans whose gaps are small are one."""
+    ranges: list[tuple[int, int]] = []
+    for begin, end in sorted(spans):
+        if ranges and begin - ranges[-1][1] <= GAP:
+            ranges[-1] = ranges[-1][0], max(end, ranges[-1][1])
+        else:
+            ranges.append((begin, end))
+    return ranges
+
+
+def _header_end(data: bytes, size: int) -> int:
+    """How many bytes of a file must be there so that its header can be judged."""
+    length = int.from_bytes(data[:8], "little") if len(data) >= 8 else 0
+    if not 2 <= length <= min(LARGEST_HEADER, size - 8):
+        return min(size, _RECOGNIZED)
+    return max(8 + length, min(size, 16))
+
+
+async def together(works: Iterable[Awaitable[T]]) -> list[T]:
+    """All results; the first failure stops the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _run(work: Coroutine[object, object, T], progress: Progress) -> T:
+    """Run to the end, in a loop of its own; a cancelled ``progress`` ends it within a tenth of a second."""
+
+    async def watched() -> T:
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                await asyncio.wait([task], timeout=0.05)
+                if progress.cancelled and not task.done():
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+                    progress.check()
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        return task.result()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(watched())
+    with ThreadPoolExecutor(max_workers=1) as pool:  # a notebook, whose own loop runs in this thread
+        return pool.submit(asyncio.run, watched()).result()
