@@ -108,22 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--json", action="store_true", help="print plan and result as JSON")
 
     verify = commands.add_parser("verify", parents=[common, engine], help="run the loader and compare")
-    verify.add_argument("path", metavar="PATH")
-    verify.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
-    verify.add_argument(
-        "--tensor-parallel",
-        type=int,
-        default=1,
-        metavar="N",
-        help="load on N ranks, each a process, with CUDA each on a GPU of its own (default: %(default)s)",
-    )
-    verify.add_argument(
-        "--fnuz",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="whether the GPU's float8 type is FNUZ, as on AMD MI300 (default: ask the device)",
-    )
-    verify.add_argument("--json", action="store_true", help="print the result as JSON")
+    _verify_options(verify)
 
     diff = commands.add_parser("diff", parents=[common], help="compare the scales of two checkpoints")
     diff.add_argument("left", metavar="A")
@@ -140,6 +125,32 @@ def _parser() -> argparse.ArgumentParser:
         listing = commands.add_parser(name, parents=[common], help=text)
         listing.add_argument("--json", action="store_true")
     return parser
+
+
+def _verify_options(verify: argparse.ArgumentParser) -> None:
+    verify.add_argument("path", metavar="PATH")
+    verify.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
+    verify.add_argument(
+        "--tensor-parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="load on N ranks, each a process, with CUDA each on a GPU of its own (default: %(default)s)",
+    )
+    verify.add_argument(
+        "--fnuz",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the GPU's float8 type is FNUZ, as on AMD MI300 (default: ask the device)",
+    )
+    verify.add_argument("--forward", action="store_true", help="run the attention: what do the scales cost its output?")
+    verify.add_argument(
+        "--projections",
+        action="store_true",
+        help="with --forward: keys and values by the checkpoint's own projections, where PyTorch can read them",
+    )
+    verify.add_argument("--seed", type=int, default=0, help="with --forward: what is drawn (default: %(default)s)")
+    verify.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _wish(options: argparse.Namespace) -> Wish:
@@ -298,9 +309,8 @@ def _map(options: argparse.Namespace) -> int:
 
     names = options.names or _names_from_stdin(as_json=options.json)
     wish = _wish(options)
-    renamings = get_engine(options.engine).map_names(
-        names, method=wish.method, architecture=wish.architecture, rules=wish.rules
-    )
+    engine = get_engine(options.engine)
+    renamings = engine.map_names(names, method=wish.method, architecture=wish.architecture, rules=wish.rules)
     if options.json:
         print(
             json_text(
@@ -312,7 +322,7 @@ def _map(options: argparse.Namespace) -> int:
             )
         )
     else:
-        print("\n".join(mapping_text(renamings)))
+        print("\n".join(mapping_text(renamings, engine)))
     return EXIT_FINE
 
 
@@ -355,12 +365,19 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from core.loading.forward_result import ForwardOptions
     from core.loading.report import verification_as_data, verification_text
     from core.loading.verify import verify
     from core.report.contract import json_text
 
     inspection = _inspect(options.path, options)
-    verification = verify(inspection, device=options.device, fnuz=options.fnuz, tensor_parallel=options.tensor_parallel)
+    verification = verify(
+        inspection,
+        device=options.device,
+        fnuz=options.fnuz,
+        tensor_parallel=options.tensor_parallel,
+        forward=ForwardOptions(seed=options.seed, projections=options.projections) if options.forward else None,
+    )
     print(json_text(verification_as_data(verification)) if options.json else verification_text(verification))
     return max(EXIT_FINE if verification.agreed else EXIT_PROBLEMS, _status(inspection))
 

@@ -18,7 +18,8 @@ from typing import Any, TextIO
 from core.errors import DeviceError, KVScopeError, UsageError
 from core.inspection import inspect
 from core.loading.devices import find_device
-from core.loading.report import verification_summary, verification_text
+from core.loading.forward_result import ForwardOptions
+from core.loading.report import verification_as_data, verification_summary, verification_text
 from core.loading.verification import Verification
 from core.loading.verify import verify
 
@@ -43,8 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _say(sys.stderr, str(error))
                 continue
             done.append(verification)
-            summary = verification_summary(verification)
-            _say(sys.stdout, json.dumps(summary) if options.json else f"{path}: {verification_text(verification)}\n")
+            as_data = verification_as_data if options.full else verification_summary
+            _say(
+                sys.stdout,
+                json.dumps(as_data(verification)) if options.json else f"{path}: {verification_text(verification)}\n",
+            )
     except KVScopeError as error:
         _say(sys.stderr, str(error))
         return 2
@@ -70,6 +74,7 @@ def _verify(path: str, options: argparse.Namespace) -> Verification:
         fnuz=options.fnuz,
         weights=options.weights,
         tensor_parallel=options.tensor_parallel,
+        forward=ForwardOptions(seed=options.seed, projections=options.projections) if options.forward else None,
     )
 
 
@@ -119,6 +124,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tensor-parallel", type=int, default=1, metavar="N", help="ranks, each on a GPU of its own (default: 1)"
     )
+    parser.add_argument("--forward", action="store_true", help="run the attention: what do the scales cost its output?")
+    parser.add_argument("--projections", action="store_true", help="with --forward: the checkpoint's own k, v and q")
+    parser.add_argument("--seed", type=int, default=0, help="with --forward: what is drawn (default: 0)")
+    parser.add_argument("--full", action="store_true", help="with --json: every layer too")
     parser.add_argument(
         "--fnuz",
         action=argparse.BooleanOptionalAction,

@@ -1,13 +1,15 @@
-"""The attention layers of the skeleton: what a real one keeps for its KV cache's scales, and nothing else."""
+"""The attention layers of the skeleton: what a real one keeps for its KV cache's scales, and how it uses them."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from core.backends.kv_method import AttentionShape, CacheSetup
+from core.loading.paged_cache import PagedCache
 
 if TYPE_CHECKING:
     from core.loading.kv_cache import BaseKVCacheMethod
@@ -66,6 +68,62 @@ class Attention(nn.Module):
         else:
             self.quant_method.process_weights_after_loading(self)
 
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        caches: tuple[PagedCache, PagedCache],
+        scales: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Write keys and values to the paged caches, read them back, and attend.
+
+        ``key`` and ``value`` are [tokens, key/value heads, size]; ``query`` is [queries, query heads, size], the last
+        tokens of the sequence. ``scales`` stand in for the layer's own ``_k_scale`` and ``_v_scale``. The result is
+        float32, [queries, query heads, size of a value].
+        """
+        k_scale, v_scale = scales or (self.get_buffer("_k_scale"), self.get_buffer("_v_scale"))
+        keys, values = caches
+        keys.write(key, k_scale)
+        values.write(value, v_scale)
+        return attend(query, keys.read(len(key), k_scale), values.read(len(value), v_scale))
+
 
 class MLAAttention(Attention):
-    """An attention layer with multi-head latent attention's compressed cache: the same scales, at another path."""
+    """An attention layer with multi-head latent attention's compressed cache: the same scales, at another path.
+
+    Keys and values are one latent vector for each token, of which all heads share the one copy; it is written and read
+    with ``_k_scale``, and ``_v_scale`` is not used (vLLM 0.33.0, ``concat_and_cache_mla``).
+    """
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        caches: tuple[PagedCache, PagedCache],
+        scales: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """As in :class:`Attention`; ``key`` is [tokens, 1, latent and rotary part], ``value`` its latent part."""
+        scale = (scales or (self.get_buffer("_k_scale"),))[0]
+        caches[0].write(key, scale)
+        latent = caches[0].read(len(key), scale)
+        return attend(query, latent, latent[..., : value.shape[-1]])
+
+
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Causal grouped-query attention in the dtype of ``key``; shapes as in :meth:`Attention.forward`.
+
+    Every key/value head serves as many query heads as there are to each; logits are divided by the square root of the
+    size of a key.
+    """
+    queries, tokens = len(query), len(key)
+    heads = key.shape[1]
+    grouped = query.to(key.dtype).view(queries, heads, -1, query.shape[-1])
+    logits = torch.einsum("qhgd,thd->hgqt", grouped, key) / math.sqrt(key.shape[-1])
+    place = torch.arange(tokens, device=key.device)
+    ahead = place > place[tokens - queries :].unsqueeze(1)
+    weights = torch.softmax(logits.masked_fill(ahead, -math.inf), dim=-1)
+    return torch.einsum("hgqt,thd->qhgd", weights, value).reshape(queries, -1, value.shape[-1])

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from core.diagnosis import Thresholds
 from core.engines.outcome import AttentionLayer, Deliveries
 from core.naming.scales import KVScale
 
@@ -29,8 +30,9 @@ class Claim:
 
     @property
     def usable(self) -> bool:
-        """Whether it says what range the values have: every number is finite and positive."""
-        return bool(self.scales) and all(math.isfinite(scale) and scale > 0 for scale in self.scales)
+        """Whether it says what range the values have: no number is one that no calibration gives."""
+        limits = Thresholds()
+        return bool(self.scales) and all(limits.vanishing <= scale <= limits.absurd for scale in self.scales)
 
     @property
     def amax(self) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from core.loading.claims import layer_list
+from core.loading.forward_report import forward_as_data, forward_text
 from core.loading.verification import HeldLayer, HeldValue, State, Verification, brief
 
 SCHEMA = "kvscope.verification/1"
@@ -15,7 +16,12 @@ _SHOWN_LAYERS = 8
 
 def verification_as_data(verification: Verification) -> dict[str, Any]:
     """Everything, ready for JSON; NaN and infinities are the strings "nan", "inf" and "-inf"."""
-    return {**verification_summary(verification), "layers": [_layer(layer) for layer in verification.layers]}
+    forward = forward_as_data(verification.forward) if verification.forward is not None else None
+    return {
+        **verification_summary(verification),
+        "layers": [_layer(layer) for layer in verification.layers],
+        "forward": forward,
+    }
 
 
 def verification_summary(verification: Verification) -> dict[str, Any]:
@@ -56,6 +62,7 @@ def verification_summary(verification: Verification) -> dict[str, Any]:
         "ranks": list(verification.ranks),
         "peak_memory_bytes": verification.peak_memory,
         "runs_on": dict(_runs_on(verification)),
+        "attention": verification.forward.text if verification.forward is not None else None,
         "steps": [
             {"name": step.name, "seconds": round(step.seconds, 6), "detail": step.detail} for step in verification.steps
         ],
@@ -76,6 +83,8 @@ def verification_text(verification: Verification) -> str:
     if verification.disagreements:
         lines += ["", "Disagreements:"]
         lines += [f"  {disagreement.text}" for disagreement in verification.disagreements]
+    if verification.forward is not None:
+        lines += ["", forward_text(verification.forward)]
     states = runs_on_lines(verification)
     if states:
         lines += ["", "As the engine would run them:", *(f"  {line}" for line in states)]

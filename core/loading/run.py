@@ -15,8 +15,9 @@ from core.engines.vllm.predict import Setup
 from core.loading import compare
 from core.loading.attention import Attention
 from core.loading.devices import Device, device_fault
+from core.loading.forward import ForwardRun, ForwardWish
 from core.loading.observed import Held, Observed
-from core.loading.skeleton import attention_layers, build_skeleton
+from core.loading.skeleton import DTYPES, attention_layers, build_skeleton
 from core.loading.tensors import read_tensors
 from core.loading.verification import Step, brief
 from core.loading.weights import check_weights
@@ -44,6 +45,7 @@ class LoaderRun:
     device: Device
     weights: Weights = "scales"
     progress: Progress = field(default_factory=Progress)
+    forward: ForwardWish | None = None
     steps: dict[str, Step] = field(default_factory=dict)
     layers: Layers = field(default_factory=list)
     _key: str | None = None
@@ -71,6 +73,8 @@ class LoaderRun:
         observed = replace(self._read_back(), written=frozenset(written))
         if self.weights == "all":
             observed = self._with_weights(observed, model)
+        if self.forward is not None:
+            observed = self._with_forward(observed, self.forward)
         return replace(observed, steps=tuple(self.steps.values()), peak_memory=self._peak())
 
     # ---------------------------------------------------------------------------------------------------------- steps
@@ -174,6 +178,22 @@ class LoaderRun:
             held, wrong = check_weights(model, self.inspection.checkpoint, rows, self.progress)
             step.detail = f"{held.equal:,} of {held.held:,} tensors bit for bit, {held.size / 1e6:,.1f} MB"
         return replace(observed, weights=held, wrong_weights=tuple(wrong))
+
+    def _with_forward(self, observed: Observed, wish: ForwardWish) -> Observed:
+        with self.step("attention") as step:
+            run = ForwardRun(
+                setup=self.setup,
+                wish=wish,
+                device=torch.device(self.device.id),
+                dtype=DTYPES[self.setup.dtype],
+                checkpoint=self.inspection.checkpoint,
+                progress=self.progress,
+            )
+            forward = run.run(self.layers, observed.raised)
+            passes = sorted(layer.seconds for layer in forward.measured)
+            middle = f", {passes[len(passes) // 2] * 1000:.2f} ms for a pass of a layer" if passes else ""
+            step.detail = f"{len(passes):,} layers, {forward.tokens} tokens each{middle}"
+        return replace(observed, forward=forward)
 
     # ---------------------------------------------------------------------------------------------------------- helpers
 

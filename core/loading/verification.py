@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from core.engines.outcome import LoadOutcome
+from core.loading.forward_result import Forward
 
 _LONGEST = 160
 """Characters of an error that a sentence quotes: some list every parameter of a module."""
@@ -125,7 +126,8 @@ class Verification:
     ``agreed``: the run did what was predicted, in every layer ("unknown" never agrees, and contradicts nothing).
     ``peak_memory`` is the most that PyTorch took from the device at once, in bytes (on the rank that took most, without
     the device's own context); None on the CPU. ``tensor_parallel`` is the number of ranks, whose layers all stand in
-    ``layers``; with several, ``ranks`` says where each of them ran.
+    ``layers``; with several, ``ranks`` says where each of them ran. ``forward`` is what the scales cost the attention
+    output, where that was asked for.
     """
 
     path: str
@@ -147,6 +149,7 @@ class Verification:
     peak_memory: int | None = None
     tensor_parallel: int = 1
     ranks: tuple[str, ...] = ()
+    forward: Forward | None = None
 
     @property
     def agreed(self) -> bool:

@@ -15,6 +15,8 @@ from core.errors import UsageError
 from core.loading import compare
 from core.loading.claims import claims
 from core.loading.devices import Device, device_faults, find_device
+from core.loading.forward import ForwardWish
+from core.loading.forward_result import ForwardOptions
 from core.loading.observed import Numbers, Observed
 from core.loading.parallel import rank_refusal, run_ranks
 from core.loading.run import LOAD_ERRORS, LoaderRun, Weights, scale_rows
@@ -35,6 +37,7 @@ def verify(
     fnuz: bool | None = None,
     weights: Weights = "scales",
     tensor_parallel: int = 1,
+    forward: ForwardOptions | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Load the checkpoint's scales into attention layers on ``device`` and compare them with the prediction.
@@ -46,6 +49,8 @@ def verify(
 
     ``tensor_parallel`` runs that many ranks, each a process of its own and, with CUDA, on a GPU of its own, counted
     from ``device`` on; every rank's layers are compared with what is predicted for that rank.
+
+    ``forward`` also runs the layers' attention and measures what the scales cost its output.
 
     A load that raises is a result, not an error of this function.
 
@@ -59,6 +64,8 @@ def verify(
         raise UsageError(f"{tensor_parallel} ranks cannot load anything", remedy="Give --tensor-parallel 1 or more")
     if tensor_parallel > 1 and weights == "all":
         raise UsageError("several ranks load the scales alone", remedy="Leave out --weights all or --tensor-parallel")
+    if tensor_parallel > 1 and forward is not None:
+        raise UsageError("the attention runs on one rank", remedy="Leave out --forward or --tensor-parallel")
     found = find_device(device, path=inspection.checkpoint.path)
     run = _Verifying(
         inspection=inspection,
@@ -66,6 +73,7 @@ def verify(
         fnuz=found.fnuz if fnuz is None else fnuz,
         weights=weights,
         ranks=tensor_parallel,
+        forward=forward,
         progress=progress or Progress(),
     )
     with device_faults(found, path=inspection.checkpoint.path):
@@ -79,6 +87,7 @@ class _Verifying:
     fnuz: bool
     weights: Weights
     ranks: int
+    forward: ForwardOptions | None
     progress: Progress
     steps: list[Step] = field(default_factory=list)
     _files: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -99,11 +108,16 @@ class _Verifying:
             setup = replace(setup, cache=replace(setup.cache, fnuz=self.fnuz))
             predicted = predict(setup, self.inspection.tensors)
         if self.ranks == 1:
-            run = LoaderRun(self.inspection, setup, self.device, self.weights, self.progress)
+            run = LoaderRun(self.inspection, setup, self.device, self.weights, self.progress, self._forward(predicted))
             return self._compare([(setup, predicted)], [run.run()])
         setups = [replace(setup, tp_rank=rank, tp_size=self.ranks) for rank in range(self.ranks)]
         observed = run_ranks(self.inspection, self.device, self.ranks, fnuz=self.fnuz, progress=self.progress)
         return self._compare([(each, predict(each, self.inspection.tensors)) for each in setups], observed)
+
+    def _forward(self, predicted: Deliveries) -> ForwardWish | None:
+        if self.forward is None:
+            return None
+        return ForwardWish(seed=self.forward.seed, projections=self.forward.projections, claims=claims(predicted))
 
     # -------------------------------------------------------------------------------------------------------- comparing
 
@@ -143,6 +157,7 @@ class _Verifying:
             self._result(predicted, outcome="loads"),
             layers=tuple(layers),
             weights=observed.weights,
+            forward=observed.forward,
             disagreements=(*wrong, *differ, *observed.wrong_weights),
         )
 
