@@ -17,6 +17,7 @@ from core.engines import get_engine
 from core.engines.outcome import Delivery
 from core.engines.vllm.engine import UNIFIED, Vllm
 from core.errors import UsageError
+from core.naming.conventions import is_nvfp4_global
 from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
 from core.quantization.modelopt import quantizes_cache_alone
@@ -83,6 +84,8 @@ def load_raises(facts: Facts) -> Iterator[Finding]:
         fix, remedy = "Leave this tensor out on export: it is no KV scale, and this engine has no place for it.", "drop"
     elif scale.quantity == "amax":
         fix, remedy = "Divide them by 448 (FP8) and give them the names of scales on export.", "amax-to-scale"
+    elif is_nvfp4_global(scale):
+        fix, remedy = "Multiply by 6 on export: these are global scales of an NVFP4 cache, amax / 2688.", "rescale"
     elif facts.place(scale) != "layer":
         fix, remedy = "Leave these tensors out on export: this engine has no layer for them.", "drop"
     elif not facts.case.declaration.quantized:

@@ -45,6 +45,7 @@ _BY_REMEDY: Mapping[str, tuple[Option, ...]] = MappingProxyType(
             Option("NUMBER", "divide by this number"),
         ),
         "reciprocal": (Option("", "store 1 / value"),),
+        "rescale": (Option("", "times 6: amax / 2688 of an NVFP4 cache becomes amax / 448 of an FP8 cache"),),
         "declare": (Option("", "write what the scales need into config.json"),),
         "duplicate": (Option("", "write the other role's value"), MEDIAN, NUMBER, PATH),
     }

@@ -16,8 +16,10 @@ from core.export.fixes import Choice
 from core.export.names import spelling_of
 from core.export.rows import Row
 from core.inspection import Inspection
+from core.naming.conventions import is_nvfp4_global
 from core.naming.scales import KVScale
 from core.side_files import ScaleSource
+from core.side_files.formats import NVFP4_OVER_FP8
 
 Chosen = Callable[[Row], bool]
 _OTHER = {"k": "v", "v": "k"}
@@ -57,7 +59,8 @@ def scale_by(rows: Sequence[Row], chosen: Chosen, code: str, title: str, factor:
 
     def multiplied(row: Row, scale: KVScale) -> Row:
         reason = f"{title}: {spread(scale.values)} times {factor:g}."
-        return row.holding([value * factor for value in scale.values], scale.shape, code, reason)
+        changed = row.holding([value * factor for value in scale.values], scale.shape, code, reason)
+        return _renamed(changed, scale) if factor == NVFP4_OVER_FP8 else changed
 
     return _each(rows, chosen, multiplied)
 
@@ -210,10 +213,10 @@ def _each(rows: Sequence[Row], chosen: Chosen, change: Callable[[Row, KVScale], 
 
 
 def _renamed(row: Row, scale: KVScale) -> Row:
-    """Names that promise an amax or a reciprocal give way to the scale's."""
+    """Names that promise an amax, a reciprocal or an NVFP4 scale give way to the scale's."""
     if scale.quantity == "reciprocal":
         return row.called(_RECIPROCAL.sub("_cache_scaling_factor", scale.key))
-    if scale.quantity == "amax":
+    if scale.quantity == "amax" or is_nvfp4_global(scale):
         return row.called(spelling_of("portable").spell(scale, scale.role) or scale.key)
     return row
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -13,6 +12,7 @@ from core.errors import ExportError
 from core.export.names import AS_IS, SPELLINGS, Oracle, Part, as_convention, parts_of, settled
 from core.export.plan import Unreachable
 from core.inspection import Inspection
+from core.naming.conventions import is_nvfp4_global
 from core.naming.scales import KVScale
 
 REDUNDANT = "the same attention layer has this scale under another name already"
@@ -95,7 +95,7 @@ def no_scale(scale: KVScale) -> str | None:
         return "it holds the reciprocal of a scale"
     if scale.kind == "bias":
         return "it is an offset, which no engine here takes"
-    if scale.convention == "nvfp4-global" or re.search(r"_scale_2$", scale.key):
+    if is_nvfp4_global(scale):
         return "it is the global scale of an NVFP4 cache, not the scale of an FP8 cache"
     if ".kv_b_proj." in scale.key:
         return "it belongs to the up-projection of multi-head latent attention, not to what its cache stores"
@@ -173,6 +173,8 @@ def _misfit(oracle: Oracle, scale: KVScale) -> str | None:
     reason = untranslatable(oracle.inspection, scale)
     if reason is not None:
         return reason
+    if not oracle.inspection.declaration.quantized and oracle.inspection.settings.method.value is None:
+        return "nothing declares a quantization; --fix declare declares the KV cache's"
     layer = oracle.layer_of(scale)
     parameter = f"{'k' if scale.role == 'kv' else scale.role}_{scale.kind}"
     if layer is None or parameter not in layer.parameters:

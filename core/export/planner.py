@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from core.checkpoint import Checkpoint
 from core.checkpoint.dtypes import DTYPES
+from core.diagnosis.thresholds import LARGEST_NUMBER
 from core.engines import get_engine
 from core.errors import ExportError
 from core.export.declaring import follow_convention
@@ -16,7 +17,8 @@ from core.export.fixes import Fix
 from core.export.names import AS_IS, spelling_of
 from core.export.naming import Naming, choose_names
 from core.export.plan import ExportPlan, TensorEdit
-from core.export.repairs import repair
+from core.export.repairs import Repaired, repair
+from core.export.target import with_quantized_cache
 from core.inspection import Inspection, imagine, reinspect
 from core.quantization import is_quantized
 
@@ -52,6 +54,10 @@ def plan_export(
     _refuse_source(checkpoint)
     files, notes = _files(checkpoint)
     work = repair(inspection, fixes, scales_from)
+    if not inspection.scales and (judged := with_quantized_cache(work.inspection)) is not work.inspection:
+        # Scales stand where none stood: they are judged under a cache that uses them, and so is what was there before.
+        inspection = reinspect(inspection, wish=judged.wish)
+        work = repair(inspection, fixes, scales_from)
     naming = choose_names(work.inspection, names)
     after = imagine(work.inspection, naming.tensors)
     if names is not None and follow_convention(work.configs, work.inspection.declaration, after.scales, names):
@@ -73,18 +79,11 @@ def plan_export(
         verdict_predicted=after.verdict,
         findings_predicted=after.findings,
         fixes=tuple(work.applied),
-        notes=(*_notes(work.inspection, naming, edits, after, title), *notes),
+        notes=(*_notes(work.inspection, naming, edits, after, title), *_warnings(work), *notes),
     )
 
 
 def _refuse_source(checkpoint: Checkpoint) -> None:
-    if checkpoint.remote is not None:
-        size = checkpoint.total_bytes / 1e9
-        raise ExportError(
-            f"is not on this machine, and a copy of it would download all of its {size:,.1f} GB",
-            path=checkpoint.place,
-            remedy="Download it first and export that folder; `kvscope check` needs no download.",
-        )
     if checkpoint.remote is not None:
         size = checkpoint.total_bytes / 1e9
         raise ExportError(
@@ -153,6 +152,22 @@ def _notes(
         yield (
             f"With the KV-cache dtype {resolved!r} {title} does not quantize its cache and runs at 1.0; start it with "
             "--kv-cache-dtype fp8 to use the scales. No config file has to change for that."
+        )
+
+
+def _warnings(work: Repaired) -> Iterable[str]:
+    """What repairs cannot mend although nothing stops the engine any more."""
+    dropped = [row.source.scale for row in work.rows if row.dropped and row.source is not None]
+    if any(scale is not None and scale.kind != "scale" and any(scale.values) for scale in dropped):
+        yield "The scales were calibrated together with the offsets left out: large values may be clipped."
+    scheme = work.inspection.declaration.kv_scheme
+    largest = LARGEST_NUMBER.get(scheme.algorithm or "FP8") if scheme is not None else None
+    if largest is not None and largest != LARGEST_NUMBER["FP8"] and work.inspection.scales:
+        ratio = largest / LARGEST_NUMBER["FP8"]
+        label = scheme.label if scheme is not None else ""
+        yield (
+            f"The scales are those of {label}, amax / {largest:g}; an FP8 cache wants amax / 448: "
+            f"--fix factor={ratio:.4g} makes them so."
         )
 
 

@@ -38,6 +38,9 @@ def export_record(prepared: Prepared, folder: Path, after: Inspection, finished:
         "source": plan.source.path.name or plan.root.resolve().name,
         "engine": plan.engine,
         "names": plan.names,
+        "fixes": [
+            {"code": fix.code, "value": fix.value, "reason": fix.reason, "keys": list(fix.keys)} for fix in plan.fixes
+        ],
         "plan_digest": prepared.digest,
         "verdict_before": _verdict(plan.verdict_before),
         "verdict_after": _verdict(after.verdict),
@@ -76,6 +79,10 @@ def _edit(
         "file": edit.file, "key": edit.key or None, "action": edit.action, "new_key": edit.new_key,
         "reason": edit.reason,
     }  # fmt: skip
+    if edit.fixes:
+        row["fixes"] = list(edit.fixes)
+    if edit.values:
+        row["values"] = list(edit.values)
     if tensors is None:
         row["overlay"] = prepared.overlay
     elif edit.action != "dropped":

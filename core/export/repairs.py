@@ -24,10 +24,22 @@ from core.export.plan import AppliedFix
 from core.export.rows import Row, rows_of
 from core.inspection import Inspection, imagine
 from core.side_files import ScaleSource, open_scale_source
+from core.side_files.formats import NVFP4_OVER_FP8
 
 SCALES_FROM = "scales-from"
 _ADDING = ("missing-scale", "declared-absent", "dynamic-scheme", "k-without-v", "v-without-k")
-_ORDER = ("declare", "amax-to-scale", "reciprocal", "factor", "swap", "reshape", "set-scale", "duplicate", "drop")
+_ORDER = (
+    "declare",
+    "amax-to-scale",
+    "reciprocal",
+    "rescale",
+    "factor",
+    "swap",
+    "reshape",
+    "set-scale",
+    "duplicate",
+    "drop",
+)
 _WISHED = {"per-head": "reshape", "factor": "factor", "swap": "swap", "declare": "declare"}
 
 
@@ -155,6 +167,8 @@ def _changed(work: Repaired, fix: Fix, choice: Choice, remedy: str, finding: Fin
             return exchange(work.rows, chosen, code, title)
         case "reshape":
             return reduce(work.rows, _several(chosen, keys), code, title)
+        case "rescale":
+            return scale_by(work.rows, chosen, code, title, NVFP4_OVER_FP8)
         case "factor":
             return scale_by(work.rows, chosen, code, title, choice.number)
         case _:

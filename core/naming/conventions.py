@@ -278,6 +278,11 @@ def is_companion(key: str) -> bool:
     return key.endswith(_COMPANION_ENDINGS) and recognise(key) is None
 
 
+def is_nvfp4_global(scale: KVScale) -> bool:
+    """Whether a tensor is the global scale of an NVFP4 cache (amax / 2688), over block scales made at run time."""
+    return scale.convention == "nvfp4-global" or (scale.kind == "scale" and scale.key.endswith("_scale_2"))
+
+
 def companion_rows(checkpoint: Checkpoint) -> list[int]:
     """The catalog rows of all companions, in order."""
     catalog = checkpoint.catalog

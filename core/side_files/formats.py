@@ -18,7 +18,7 @@ from core.naming.scales import Role
 from core.side_files.source import SourceScale
 
 FP8_LARGEST = 448.0
-_NVFP4_OVER_FP8 = 6.0
+NVFP4_OVER_FP8 = 6.0
 """A scale of amax / (6 x 448) times this is the FP8 scale of the same amax."""
 _INC_NODE = re.compile(r"^(?P<module>.+\.\d+\.[^.]+)(?:\.[^.]+)*\.(?P<role>[kv])_cache$")
 
@@ -133,7 +133,7 @@ def _read_sglang_pools(content: Mapping[str, Any]) -> tuple[list[SourceScale], l
         if len(values) != len(layers):
             raise SideFileError(f"pools.target.{role}_scale holds {len(values)} values for {len(layers)} layers")
         for layer, value in zip(layers, values, strict=True):
-            scale = _number(value, f"pools.target.{role}_scale of layer {layer}") * _NVFP4_OVER_FP8
+            scale = _number(value, f"pools.target.{role}_scale of layer {layer}") * NVFP4_OVER_FP8
             found.append(SourceScale(role=role, layer=layer, values=(scale,)))
     notes = ["Its scales are amax / (6 x 448), for an NVFP4 cache; times 6 they are FP8 scales."]
     if "draft" in pools:

@@ -9,10 +9,10 @@ from core.checkpoint import open_checkpoint
 from core.checkpoint.configs import load_json_object
 from core.checkpoint.faults import BrokenFileError
 from core.errors import UnreadableCheckpointError
-from core.naming.conventions import find_scales
+from core.naming.conventions import find_scales, is_nvfp4_global
 from core.naming.scales import KVScale
 from core.progress import Progress
-from core.side_files.formats import FORMATS, FP8_LARGEST, SideFileError
+from core.side_files.formats import FORMATS, FP8_LARGEST, NVFP4_OVER_FP8, SideFileError
 from core.side_files.source import ScaleSource, SourceScale
 
 
@@ -60,20 +60,24 @@ def _from_checkpoint(path: Path, progress: Progress | None) -> ScaleSource:
         if values is None or scale.layer is None:
             continue
         scales.append(SourceScale(role=scale.role, layer=scale.layer, values=values, module=scale.module))
-        if scale.quantity == "amax" and not notes:
+        if scale.quantity == "amax":
             notes.append("It holds amaxes, which were divided by 448.")
+        elif is_nvfp4_global(scale):
+            notes.append("It holds global scales of an NVFP4 cache (amax / 2688), which were multiplied by 6.")
     if not scales:
         raise _nothing(path, "a checkpoint")
     title = "an overlay" if path.is_file() else "a checkpoint"
-    return ScaleSource(path=path, format="checkpoint", title=title, scales=tuple(scales), notes=tuple(notes))
+    return ScaleSource(
+        path=path, format="checkpoint", title=title, scales=tuple(scales), notes=tuple(dict.fromkeys(notes))
+    )
 
 
 def _as_scale(scale: KVScale) -> tuple[float, ...] | None:
     """The FP8 scales that a tensor stands for, None where it is none: offsets, other formats' scales, garbage."""
     if scale.kind != "scale" or not scale.values or not all(0 < value < float("inf") for value in scale.values):
         return None
-    if scale.convention == "nvfp4-global" or scale.key.endswith("_scale_2"):
-        return None
+    if is_nvfp4_global(scale):
+        return tuple(value * NVFP4_OVER_FP8 for value in scale.values)
     match scale.quantity:
         case "scale":
             return scale.values
