@@ -80,9 +80,15 @@ class Commands(QObject):
         if digest is None:
             return
         from app.story import row_as_dict
+        from core.trace import Tracer
 
         chosen = self._window.workspace.selection.ids
-        rows = [row_as_dict(row) for row in digest.rows if row.id in chosen]
+        tracer = Tracer(digest.inspection)
+        rows = [
+            row_as_dict(row, tracer.trace(row.delivery) if row.delivery is not None else None)
+            for row in digest.rows
+            if row.id in chosen
+        ]
         found = rows[0] if len(rows) == 1 else rows
         QGuiApplication.clipboard().setText(json.dumps(found, indent=2, ensure_ascii=False))
         self._window.say(

@@ -18,9 +18,12 @@ from app.text import translate
 from app.theme.palettes import Tone
 from app.theme.status import meaning, tone, word
 from core.diagnosis.finding import Finding, Severity
+from core.diagnosis.wording import sentence
 from core.engines import get_engine
 from core.engines.outcome import AttentionLayer
-from core.naming.mapper import Step
+from core.naming.near import NearMiss, told
+from core.report.contract import trace_as_data
+from core.trace import CitedStep, Trace, Tracer
 
 _TONES: Mapping[Severity, Tone] = {"error": "error", "warning": "warning", "info": "info"}
 
@@ -50,6 +53,7 @@ class Story:
     row: Row
     engine: str
     beats: tuple[Beat, ...]
+    trace: Trace | None = None
 
     def as_text(self) -> str:
         """For the clipboard or an issue."""
@@ -70,28 +74,29 @@ class Story:
 
     def as_dict(self) -> dict[str, Any]:
         """For scripts; numbers that JSON has no word for are written as strings."""
-        return row_as_dict(self.row) | {"engine": self.engine}
+        return row_as_dict(self.row, self.trace) | {"engine": self.engine}
 
 
-def tell(digest: Digest, row: Row) -> Story:
-    """The story of ``row``."""
+def tell(digest: Digest, row: Row, tracer: Tracer | None = None) -> Story:
+    """The story of ``row``; ``tracer`` is that of the digest's inspection, for those who tell several."""
     engine = get_engine(str(digest.inspection.settings.engine.value)).title
+    trace = (tracer or Tracer(digest.inspection)).trace(row.delivery) if row.delivery is not None else None
     beats = [_beginning(row)]
-    steps = row.delivery.steps if row.delivery is not None else ()
-    beats += [_rule(step) for step in steps]
-    if row.delivery is not None and not steps:
+    if trace is not None:
+        beats += [_rule(cited) for cited in trace.steps]
+    if trace is not None and not trace.steps:
         beats.append(
             Beat(
                 title=translate("Story", "No rule matches"),
                 text=translate("Story", "The engine looks for the name as it stands."),
             )
         )
-    if row.delivery is not None:
-        beats += [_target(row), _outcome(row, engine)]
+    if trace is not None:
+        beats += [*map(_near, trace.near), _target(row, trace), _outcome(row, trace, engine)]
     if row.attention is not None:
         beats.append(_end(row, row.attention))
     beats += [_finding(finding) for finding in digest.findings_by_id.get(row.id, ())]
-    return Story(row=row, engine=engine, beats=tuple(beats))
+    return Story(row=row, engine=engine, beats=tuple(beats), trace=trace)
 
 
 def _beginning(row: Row) -> Beat:
@@ -132,7 +137,8 @@ def _all_values(values: Sequence[float]) -> str:
     )
 
 
-def _rule(step: Step) -> Beat:
+def _rule(cited: CitedStep) -> Beat:
+    step = cited.step
     facts = [(translate("Story", "pattern"), step.rule.pattern)]
     if step.rule.replacement is not None:
         facts.append((translate("Story", "replaced by"), step.rule.replacement or translate("Story", "nothing")))
@@ -145,11 +151,32 @@ def _rule(step: Step) -> Beat:
         name=step.before,
         becomes=step.after,
         facts=tuple(facts),
-        source=step.rule.source,
+        source=cited.source,
     )
 
 
-def _target(row: Row) -> Beat:
+def _near(near: NearMiss) -> Beat:
+    chips = {
+        "shadowed": translate("Story", "shadowed"),
+        "guarded": translate("Story", "excluded"),
+        "anchored": translate("Story", "one part off"),
+        "elsewhere": translate("Story", "other backend"),
+        "unasked": translate("Story", "not asked"),
+    }
+    return Beat(
+        title=translate("Story", "Nearly matched"),
+        tone="warning",
+        chip=chips[near.kind],
+        facts=(
+            (translate("Story", "rule"), f"{near.rule.kind}: {told(near.rule)}"),
+            (translate("Story", "held by"), near.by),
+        ),
+        text=sentence(near.why),
+        source=near.source,
+    )
+
+
+def _target(row: Row, trace: Trace) -> Beat:
     if row.reached:
         facts = []
         leaf = row.target.rpartition(".")[2]
@@ -162,17 +189,23 @@ def _target(row: Row) -> Beat:
         return Beat(title=translate("Story", "Parameter found"), tone="ok", name=row.target, facts=tuple(facts))
     if row.delivery is not None and row.delivery.outcome == "not_reached":
         return Beat(title=translate("Story", "Parameter not looked for"), name=row.target)
-    known: tuple[tuple[str, str], ...] = ()
+    known: list[tuple[str, str]] = []
     if row.attention is not None:
         held = ", ".join(sorted(row.attention.parameters)) or translate("Story", "none")
-        known = ((translate("Story", "the layer has"), f"{row.attention.path}: {held}"),)
-    return Beat(title=translate("Story", "No such parameter"), tone="error", name=row.target, facts=known)
+        known.append((translate("Story", "the layer has"), f"{row.attention.path}: {held}"))
+    if trace.parameter:
+        known.append((translate("Story", "it waits for"), trace.parameter))
+    if trace.verbatim:
+        known.append((translate("Story", "named so"), trace.verbatim))
+    return Beat(title=translate("Story", "No such parameter"), tone="error", name=row.target, facts=tuple(known))
 
 
-def _outcome(row: Row, engine: str) -> Beat:
+def _outcome(row: Row, trace: Trace, engine: str) -> Beat:
     facts = []
     if row.delivery is not None and row.delivery.error and row.delivery.error not in row.reason:
         facts.append((translate("Story", "exception"), row.delivery.error))
+    if not row.reached and trace.then and sentence(row.reason) != trace.then:
+        facts.append((translate("Story", "next"), trace.then))
     return Beat(
         title=translate("Story", "What {engine} does").format(engine=engine),
         tone=tone(row.status) if row.status is not Status.SUSPICIOUS else "ok",
@@ -205,6 +238,12 @@ def _end(row: Row, layer: AttentionLayer) -> Beat:
         heads = layer.per_head.get(role, ())
         if heads:
             facts.append((translate("Story", "per head"), _all_values(heads)))
+    if not facts:
+        return Beat(
+            title=translate("Story", "The layer ends with nothing"),
+            name=layer.path,
+            text=translate("Story", "The load is over before it gets a value."),
+        )
     own = all(layer.source.get(role) in ("checkpoint", None) for role in roles)
     return Beat(
         title=translate("Story", "The layer ends with"),
@@ -226,8 +265,8 @@ def _finding(finding: Finding) -> Beat:
     )
 
 
-def row_as_dict(row: Row) -> dict[str, Any]:
-    """A row as the report's JSON writes a scale."""
+def row_as_dict(row: Row, trace: Trace | None = None) -> dict[str, Any]:
+    """A row as the report's JSON writes a scale; with its ``trace`` also where the rules stand and what came near."""
     delivery = row.delivery
     final: dict[str, Any] = {}
     if row.attention is not None:
@@ -258,6 +297,7 @@ def row_as_dict(row: Row) -> dict[str, Any]:
         "reason": row.reason,
         "error": delivery.error if delivery is not None else None,
         "layer_ends_with": final,
+        **(trace_as_data(trace) if trace is not None else {}),
     }
 
 

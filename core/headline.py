@@ -107,14 +107,14 @@ def _advice(releases: Sequence[Column], others: Sequence[Column]) -> Iterable[st
         option = "" if found[0].engine == DEFAULT_ENGINE else f" --engine {found[0].engine}"
         what = "every layer" if whole else f"{found[0].mended} of {found[0].expecting} layers"
         how = f" with {names} names" if names != AS_IS else ""
-        yield f"An export{how} serves {what} in {_names(found, releases)}: kvscope export PATH OUT{option}."
+        yield f"An export{how} serves {what} in {engine_names(found, releases)}: kvscope export PATH OUT{option}."
     if cache := [column for column in newest_first if column.mend == "cache"]:
-        yield f"An FP8 cache (--kv-cache-dtype fp8) puts the scales to use in {_names(cache, releases)}."
+        yield f"An FP8 cache (--kv-cache-dtype fp8_e4m3) puts the scales to use in {engine_names(cache, releases)}."
     lost = [column for column in newest_first if _hopeless(column)]
     if lost and len(lost) == len(newest_first) > 1:
         yield "No export helps in any of them."
     elif lost:
-        yield f"No export helps in {_names(lost, releases)}."
+        yield f"No export helps in {engine_names(lost, releases)}."
 
 
 def _hopeless(column: Column) -> bool:
@@ -122,7 +122,7 @@ def _hopeless(column: Column) -> bool:
     return known and not column.mend and column.outcome in ("degraded", "fails") and not column.served
 
 
-def _names(columns: Sequence[Column], releases: Sequence[Column]) -> str:
+def engine_names(columns: Sequence[Column], releases: Sequence[Column]) -> str:
     """Engines by name, neighbours among the ``releases`` as a range: "vLLM 0.25.0 to 0.33.0 and SGLang 0.5.23"."""
     chosen = [column in columns for column in releases]
     names: list[str] = []

@@ -174,7 +174,7 @@ def mend_text(column: Column) -> str:
                 count=text.count(column.mended), all=text.count(column.expecting)
             )
         case "cache":
-            return QCoreApplication.translate("Engines", "--kv-cache-dtype fp8")
+            return QCoreApplication.translate("Engines", "--kv-cache-dtype fp8_e4m3")
         case "":
             return ""
 

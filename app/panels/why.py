@@ -19,6 +19,7 @@ from app.selection import Selection
 from app.story import Beat, Story, tell
 from app.theme.status import tone, word
 from app.theme.theme import colours, theme
+from core.trace import Tracer
 
 _RAIL = 34
 
@@ -106,6 +107,7 @@ class WhyPanel(QWidget):
         self._selection = selection
         self._digest: Digest | None = None
         self._story: Story | None = None
+        self._tracer: Tracer | None = None
         self.setAccessibleName(self.tr("Why"))
         self._head = Head(self.tr("Why"))
         self._text_button = tool_button("copy", self.tr("Copy the story as text"), self.copy_text)
@@ -139,6 +141,7 @@ class WhyPanel(QWidget):
 
     def show_digest(self, digest: Digest | None) -> None:
         self._digest = digest
+        self._tracer = Tracer(digest.inspection) if digest is not None else None
         self.refresh()
 
     def copy_text(self) -> None:
@@ -156,7 +159,7 @@ class WhyPanel(QWidget):
         self._delay.stop()
         current = self._selection.current
         row = self._digest.by_id.get(current) if self._digest is not None and current is not None else None
-        story = tell(self._digest, row) if self._digest is not None and row is not None else None
+        story = tell(self._digest, row, self._tracer) if self._digest is not None and row is not None else None
         for button in (self._text_button, self._json_button):
             button.setEnabled(story is not None)
         if story == self._story and story is not None and self._beats.count():

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from core.diagnosis.finding import Finding
 from core.diagnosis.options import fix_usage
-from core.engines import get_engine
+from core.engines import EngineProfile, get_engine
 from core.explanation import explain
 from core.inspection import Inspection
 from core.naming.mapper import Renaming
 from core.settings import Choice
+from core.trace import cite_in
 
 _MARKS = {"ok": "OK", "degraded": "DEGRADED", "fails": "FAILS", "unknown": "UNKNOWN"}
 _SEVERITIES = {"error": "ERROR  ", "warning": "WARNING", "info": "info   "}
@@ -130,12 +131,16 @@ def _finding(finding: Finding) -> list[str]:
     return lines
 
 
-def mapping_text(renamings: Sequence[Renaming]) -> Iterable[str]:
-    """``kvscope map`` as text: every name with its rules."""
+def mapping_text(renamings: Sequence[Renaming], engine: EngineProfile) -> Iterable[str]:
+    """``kvscope map`` as text: every name with its rules, and where each stands in the engine's sources."""
     for renaming in renamings:
         yield f"{renaming.name} -> {renaming.result if renaming.result is not None else '(dropped)'}"
         for step in renaming.steps:
-            yield f"    {step.rule}"
+            source = cite_in(engine, step.rule, by=step.by)
+            by = f"{step.by}: " if step.by else ""
+            yield f"    {by}{step.rule}" + (f"  ({source})" if source else "")
+        if not renaming.steps:
+            yield "    no rule matches"
 
 
 def plural(count: int, noun: str) -> str:

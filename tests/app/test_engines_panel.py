@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
@@ -127,13 +128,13 @@ def test_what_mends_an_engine_is_told(panel: EnginesPanel, opened: Open, idle: I
     opened(GEMMA)
     idle()
     choose(panel, "vllm-0.23.0")
-    assert panel.detail.verdict.toPlainText().endswith("so none is used. Mended by --kv-cache-dtype fp8.")
+    assert panel.detail.verdict.toPlainText().endswith("so none is used. Mended by --kv-cache-dtype fp8_e4m3.")
     choose(panel, "vllm-0.27.1")
     assert "Mended by an export (26 of 26 layers are served then)." in panel.detail.verdict.toPlainText()
     assert panel.detail.why.toPlainText() == "Every key ends alike in both."
 
 
-def test_nothing_is_asked_before_the_tab_is_looked_at(window: Window, opened: Open, idle: Idle) -> None:
+def test_nothing_is_asked_before_the_tab_is_looked_at(window: Window, opened: Open, idle: Idle, samples: Path) -> None:
     opened(DEEPSEEK)
     panel = window.workspace.engines
     assert panel.answers is None
@@ -141,7 +142,8 @@ def test_nothing_is_asked_before_the_tab_is_looked_at(window: Window, opened: Op
     idle()
     assert panel.answers is not None
     window.workspace.show_tab("problems")
-    opened(GEMMA)
+    window.session.open(str(samples / GEMMA))
+    idle()
     assert panel.answers is None
     assert panel.table.rowCount() == 0
 

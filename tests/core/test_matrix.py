@@ -83,8 +83,10 @@ def test_engines_that_do_the_same_share_a_column(samples: Path) -> None:
         (
             QWEN,
             (
-                "vLLM works up to 0.22.1, stops while loading (TypeError) in 0.23.0 and works since 0.25.0; SGLang 0.5.23 "
-                "loses every scale; TensorRT-LLM loses every scale without a word. An export with portable names serves "
+                "vLLM works up to 0.22.1, stops while loading (TypeError) in 0.23.0 and works since 0.25.0; SGLang "
+                "0.5.23 "
+                "loses every scale; TensorRT-LLM loses every scale without a word. An export with portable names "
+                "serves "
                 "every layer in vLLM 0.23.0: kvscope export PATH OUT --engine vllm-0.23.0. No export helps in SGLang "
                 "0.5.23 and TensorRT-LLM."
             ),
@@ -92,18 +94,22 @@ def test_engines_that_do_the_same_share_a_column(samples: Path) -> None:
         (
             GEMMA,
             (
-                "vLLM stops while loading (IndexError) up to 0.22.1, loads the scales but keeps the cache in bfloat16 in "
-                "0.23.0 and stops while loading (AttributeError) since 0.25.0; SGLang 0.5.23 loads the scales but keeps "
+                "vLLM stops while loading (IndexError) up to 0.22.1, loads the scales but keeps the cache in "
+                "bfloat16 in "
+                "0.23.0 and stops while loading (AttributeError) since 0.25.0; SGLang 0.5.23 loads the scales but "
+                "keeps "
                 "the cache in bfloat16; TensorRT-LLM loses every scale without a word. An export with portable names "
                 "serves every layer in vLLM 0.22.1 and 0.25.0 to 0.33.0: kvscope export PATH OUT. An FP8 cache "
-                "(--kv-cache-dtype fp8) puts the scales to use in vLLM 0.23.0 and SGLang 0.5.23. No export helps in "
+                "(--kv-cache-dtype fp8_e4m3) puts the scales to use in vLLM 0.23.0 and SGLang 0.5.23. No export "
+                "helps in "
                 "TensorRT-LLM."
             ),
         ),
         (
             "llmcompressor/llama-attn_fp8_tensor",
             (
-                "vLLM runs on doubtful values from 0.22.1 to 0.33.0; SGLang 0.5.23 refuses the model (ValidationError); "
+                "vLLM runs on doubtful values from 0.22.1 to 0.33.0; SGLang 0.5.23 refuses the model "
+                "(ValidationError); "
                 "TensorRT-LLM loses every scale without a word. No export helps in SGLang 0.5.23 and TensorRT-LLM."
             ),
         ),

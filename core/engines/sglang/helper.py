@@ -31,6 +31,16 @@ class Remapped:
     step: Step | None
 
 
+def helper_rules() -> tuple[Rule, ...]:
+    """The helper's rules in the order in which it tries them; the first that fits decides."""
+    pairs = [(".kv_scale", ".attn.k_scale")]
+    for role in ("k", "v"):
+        leaf = f".{role}_scale"
+        pairs += [(f"{where}{role}_proj{leaf}", f"{where}attn{leaf}") for where in _UNDER_PROJECTIONS]
+        pairs.append((leaf, f".attn{leaf}"))
+    return tuple(Rule(RuleKind.SUFFIX, old, new, source=SOURCE) for old, new in (*pairs, *_OUTPUT_SCALES))
+
+
 def maybe_remap_kv_scale_name(name: str, exists: Callable[[str], bool], *, by: str = "") -> Remapped:
     """The name a scale is looked up under.
 
