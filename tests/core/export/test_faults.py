@@ -21,7 +21,7 @@ from tests.core.export.exporting import bytes_of, left_in, plan_of
 from tests.core.export.faults import KINDS, MOVES_BYTES, Cloning, Faulty, nothing_half_done, removed, whole
 
 FULL = os.environ.get("KVSCOPE_FULL") == "1"
-CHOSEN = 40
+CHOSEN = 16
 CASES: list[tuple[str, str | None, Mode | None]] = [
     ("quark/gemma3-26layers-fp8-kvfp8", None, None),
     ("llmcompressor/llama-32layers-kv_attn_head", "modelopt", "clone"),
