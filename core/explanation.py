@@ -19,8 +19,8 @@ from core.matrix import Column, matrix
 from core.naming.near import NearMiss, told
 from core.trace import Trace, Tracer
 
-_MANY = 5_000
-"""Scales beyond which the other engines are not asked as well."""
+_MANY = 1_000
+"""Scales beyond which nobody is asked what an export would do, or another engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +121,13 @@ def _follows(facts: Facts, trace: Trace) -> str:
 
 def _help(inspection: Inspection, delivery: Delivery) -> Iterator[str]:
     """What brings the scales home: an export, another option, another engine; the finding's own advice else."""
-    columns = matrix(inspection) if len(inspection.scales) <= _MANY else ()
     here = str(inspection.settings.engine.value)
-    own = next((column for column in columns if column.engine == here), None)
+    few = len(inspection.scales) <= _MANY
+    own = matrix(inspection, [here], mends=few)[0]
+    columns = matrix(inspection, mends=False) if few else ()
     others = [column for column in columns if column.engine != here and _serves_all(column)]
     finding = next((found for found in inspection.findings if delivery.key in found.keys and found.fix), None)
-    if own is not None and own.mend == "export":
+    if own.mend == "export":
         how = "" if own.names == AS_IS else f" with {own.names} names"
         option = "" if here == DEFAULT_ENGINE else f" --engine {here}"
         yield (

@@ -63,9 +63,14 @@ def served(layer: AttentionLayer) -> bool:
 
 
 def matrix(
-    inspection: Inspection, engines: Iterable[str] | None = None, *, progress: Progress | None = None
+    inspection: Inspection,
+    engines: Iterable[str] | None = None,
+    *,
+    mends: bool = True,
+    progress: Progress | None = None,
 ) -> tuple[Column, ...]:
-    """The checkpoint under each of these engines, by default all that are known, in their order.
+    """The checkpoint under each of these engines, by default all that are known, in their order; without ``mends``
+    nobody asks what an export would do.
 
     Raises CancelledError when ``progress`` was cancelled.
     """
@@ -74,7 +79,8 @@ def matrix(
     progress.start("Predicting every engine", total=len(chosen), unit="engines")
     columns = []
     for engine in chosen:
-        columns.append(_with_mend(_column(inspection, engine)))
+        column = _column(inspection, engine)
+        columns.append(_with_mend(column) if mends else column)
         progress.advance()
     return tuple(columns)
 
