@@ -16,22 +16,24 @@ from core.backends.kv_method import CacheSetup
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Float8:
     """One format. ``largest`` is its largest number, ``limit`` the least magnitude that is rounded to it from so far
-    above that more than rounding is lost: half a step beyond it.
+    above that more than rounding is lost: half a step beyond it. ``nothing`` is the largest magnitude that becomes
+    zero: half its smallest number.
     """
 
     name: str
     dtype: torch.dtype
     largest: float
     limit: float
+    nothing: float
 
 
 FORMATS = {
     found.name: found
     for found in (
-        Float8(name="float8_e4m3fn", dtype=torch.float8_e4m3fn, largest=448.0, limit=464.0),
-        Float8(name="float8_e4m3fnuz", dtype=torch.float8_e4m3fnuz, largest=240.0, limit=248.0),
-        Float8(name="float8_e5m2", dtype=torch.float8_e5m2, largest=57344.0, limit=61440.0),
-        Float8(name="float8_e5m2fnuz", dtype=torch.float8_e5m2fnuz, largest=57344.0, limit=61440.0),
+        Float8(name="float8_e4m3fn", dtype=torch.float8_e4m3fn, largest=448.0, limit=464.0, nothing=2.0**-10),
+        Float8(name="float8_e4m3fnuz", dtype=torch.float8_e4m3fnuz, largest=240.0, limit=248.0, nothing=2.0**-11),
+        Float8(name="float8_e5m2", dtype=torch.float8_e5m2, largest=57344.0, limit=61440.0, nothing=2.0**-17),
+        Float8(name="float8_e5m2fnuz", dtype=torch.float8_e5m2fnuz, largest=57344.0, limit=61440.0, nothing=2.0**-18),
     )
 }
 _OF_CACHE = {"fp8": "float8_e4m3fn", "fp8_e4m3": "float8_e4m3fn", "fp8_e5m2": "float8_e5m2"}
@@ -66,7 +68,7 @@ def dequantize(stored: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 
 def losses(values: torch.Tensor, scale: torch.Tensor, form: Float8) -> tuple[int, int]:
     """How many of ``values`` saturate, and how many become zero although they are not."""
-    scaled = values.to(torch.float32) / scale
-    saturated = scaled.abs() >= form.limit
-    flushed = (scaled.to(form.dtype).to(torch.float32) == 0) & (values != 0)
-    return int(saturated.sum()), int(flushed.sum())
+    scaled = (values.to(torch.float32) / scale).abs()
+    saturated = torch.count_nonzero(scaled >= form.limit)
+    zero = torch.count_nonzero(scaled <= form.nothing) - torch.count_nonzero(values == 0)
+    return int(saturated), max(int(zero), 0)

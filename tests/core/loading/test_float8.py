@@ -22,7 +22,8 @@ def _numbers(form: Float8) -> np.ndarray:
     bits = torch.arange(256, dtype=torch.uint8)
     values = bits.view(form.dtype).to(torch.float64).numpy()
     rows = np.stack([values, bits.numpy().astype(np.float64)], axis=1)
-    return rows[np.isfinite(values)]
+    finite: np.ndarray = rows[np.isfinite(values)]
+    return finite
 
 
 def _nearest(value: float, numbers: np.ndarray) -> float:

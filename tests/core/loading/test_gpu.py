@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +15,13 @@ import torch
 from core.errors import DeviceError
 from core.inspection import inspect
 from core.loading.devices import device_faults, find_device, list_devices
+from core.loading.forward_result import ForwardOptions
 from core.loading.report import verification_as_data
 from core.loading.skeleton import attention_layers, build_skeleton
 from core.loading.verify import setup_for, verify
 from tests.core.loading.running import run_cases
-from tests.places import REPOSITORY, checkpoint_folders, shared_folder
+from tests.core.loading.writing import write_heads
+from tests.places import REPOSITORY, SAMPLES, checkpoint_folders, shared_folder
 
 if torch.cuda.is_available():
 
@@ -75,6 +79,88 @@ if torch.cuda.is_available():
             print(f"{done - len(wrong)} of {done} cases end on the GPU as in vLLM 0.33.0")
             assert not wrong
             assert done == 847
+
+    def test_the_attention_is_the_same_as_on_the_cpu() -> None:
+        """Calibrated; all at 1.0, since nothing arrives; uninitialised; and one scale for each head."""
+        for name in (
+            "modelopt/qwen3-36layers-fp8-kvfp8",
+            "modelopt/deepseekv3-30layers-fp8-kvfp8",
+            "llmcompressor/llama-attn_fp8_tensor",
+            "llmcompressor/llama-32layers-kv_attn_head",
+        ):
+            for fnuz in (False, True):
+                for projections in (False, True):
+                    inspection = inspect(SAMPLES / name)
+                    options = ForwardOptions(projections=projections)
+                    here = verify(inspection, device="cpu", fnuz=fnuz, forward=options).forward
+                    there = verify(inspection, device="cuda:0", fnuz=fnuz, forward=options).forward
+                    again = verify(inspection, device="cuda:0", fnuz=fnuz, forward=options).forward
+                    assert here is not None
+                    assert there is not None
+                    assert again is not None
+                    print(f"{name}: {there.text}")
+                    assert there.text == here.text
+                    assert [layer.errors for layer in there.layers] == [layer.errors for layer in again.layers]
+                    for ours, theirs in zip(there.layers, here.layers, strict=True):
+                        assert ours.losses == theirs.losses
+                        assert (ours.data, ours.note) == (theirs.data, theirs.note)
+                        for variant, error in ours.errors.items():
+                            assert error == pytest.approx(theirs.errors[variant], rel=1e-3, abs=1e-6, nan_ok=True)
+                        assert ours.seconds > 0
+
+    def test_many_heads_are_fast_and_small(tmp_path: Path) -> None:
+        """128 layers of 64 heads, in a process of its own: seconds of process time with the import, and megabytes."""
+        path = write_heads(tmp_path / "heads", layers=128, heads=64)
+        command = [sys.executable, "-m", "core.loading", str(path), "--device", "cuda:0", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+        assert done.returncode == 0, done.stderr
+        total = json.loads(done.stdout.splitlines()[-1])
+        print(total["text"])
+        assert total["layers_agreed"] == 128
+        assert total["process_seconds"] < 5
+        assert total["peak_memory_bytes"] < 100e6
+
+    def test_a_gpu_that_is_full(tmp_path: Path) -> None:
+        """All memory is taken by this process; another one finds none."""
+        path = write_heads(tmp_path / "heads", layers=2, heads=8)
+        free, _ = torch.cuda.mem_get_info(0)
+        taken = [torch.empty(free - (600 << 20), dtype=torch.uint8, device="cuda:0")]
+        while True:  # what is left in ever smaller pieces
+            try:
+                taken.append(torch.empty(4 << 20, dtype=torch.uint8, device="cuda:0"))
+            except torch.OutOfMemoryError:
+                break
+        command = [sys.executable, "-m", "core.loading", str(path), "--device", "cuda:0"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+        taken.clear()
+        torch.cuda.empty_cache()
+        print(done.stderr)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert "--device cpu" in done.stderr
+
+    @pytest.mark.parametrize("ranks", [2, 4, 8])
+    def test_ranks_on_gpus_of_their_own_by_nccl(ranks: int, tmp_path: Path) -> None:
+        paths = [SAMPLES / "llmcompressor" / "llama-32layers-kv_attn_head"]
+        paths.append(write_heads(tmp_path / "heads", layers=16, heads=64))
+        for path in paths:
+            inspection = inspect(path)
+            if torch.cuda.device_count() < ranks:
+                with pytest.raises(DeviceError, match=f"{ranks} ranks need {ranks} GPUs"):
+                    verify(inspection, device="cuda:0", tensor_parallel=ranks)
+                continue
+            alone = verify(inspection, device="cuda:0")
+            found = verify(inspection, device="cuda:0", tensor_parallel=ranks)
+            assert found.agreed, found.text
+            print(found.text, found.ranks)
+            held = {(layer.rank, layer.path): layer for layer in found.layers}
+            for layer in alone.layers:
+                for role in ("k", "v", "q"):
+                    whole = layer.runs_on(role)
+                    share = len(whole) // ranks
+                    for rank in range(ranks):
+                        mine = held[rank, layer.path].runs_on(role)
+                        assert mine == whole[rank * share : (rank + 1) * share]
 
     def test_a_lost_device_is_one_sentence() -> None:
         """In a process of its own: the context is gone afterwards."""

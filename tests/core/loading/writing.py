@@ -52,6 +52,25 @@ def write_checkpoint(
     return folder
 
 
+def write_heads(folder: Path, *, layers: int, heads: int) -> Path:
+    """A synthetic checkpoint with one k, v and q scale for each head, all different; no other tensors."""
+    config = {
+        **LLAMA,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "head_dim": 128,
+        "hidden_size": 128 * heads,
+    }
+    tensors = {
+        f"model.layers.{layer}.self_attn.{role}_scale": (0.001 * (1 + layer % 7))
+        + 0.0001 * torch.arange(heads, dtype=torch.float32).roll(layer + place).reshape(heads, 1, 1)
+        for layer in range(layers)
+        for place, role in enumerate("kvq")
+    }
+    return write_checkpoint(folder, tensors, quantization=compressed_tensors("attn_head"), config=config)
+
+
 def kv(k: float, v: float, *, layers: int = 2) -> dict[str, float]:
     """ModelOpt's names; every layer's scales are half of the layer's before."""
     found = {}
