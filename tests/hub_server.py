@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = 1 << 14  # bytes from which a file is served by the "CDN"
 
 
-@cache
 def _tag(path: Path) -> str:
     status = path.stat()
     return hashlib.sha256(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()

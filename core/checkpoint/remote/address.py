@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from core.checkpoint.layout import INDEX, PICKLED, SAFETENSORS
 from core.errors import UsageError
@@ -71,18 +71,23 @@ def parse_address(text: str) -> Address:
     if not host:
         raise UsageError("names no server", path=repr(text), remedy="Write https://host/path/model.safetensors")
     hub = os.environ.get("HF_ENDPOINT", "")
-    if host in _HUB_HOSTS or (hub and host == urlsplit(hub).hostname and split.port == urlsplit(hub).port):
-        return _hub_page(unquote(split.path).strip("/"), text)
+    own = bool(hub) and host == urlsplit(hub).hostname and split.port == urlsplit(hub).port
+    if host in _HUB_HOSTS or own:
+        found = _hub_page(split.path.strip("/"), text)
+        if found is not None:
+            return found
+        if not own:
+            raise UsageError("is a page of the hub that holds no model's files", path=text, remedy=_EXAMPLE)
     return _web(split)
 
 
 def _hub(rest: str, text: str) -> Address:
-    parts = [part for part in unquote(rest.partition("?")[0]).split("/") if part]
+    parts = [unquote(part) for part in rest.partition("?")[0].split("/") if part]
     if parts[:1] == ["models"]:
         parts = parts[1:]
     if parts[:1] in (["datasets"], ["spaces"]):
         raise UsageError(f"is a {parts[0][:-1]}, not a model", path=text, remedy=_EXAMPLE)
-    single = len(parts) == 1 or "@" in parts[0]
+    single = len(parts) < 2 or "@" in parts[0]
     owner, parts = ([], parts) if single else (parts[:1], parts[1:])
     name, at, revision = (parts[0] if parts else "").partition("@")
     parts = parts[1:]
@@ -91,14 +96,12 @@ def _hub(rest: str, text: str) -> Address:
     return _repository([*owner, name], revision, parts, text, at=bool(at))
 
 
-def _hub_page(path: str, text: str) -> Address:
-    """A page of the hub, as copied from a browser: the model's own, a folder's, or a file's."""
-    parts = path.split("/")
+def _hub_page(path: str, text: str) -> Address | None:
+    """A page of the hub, as copied from a browser: the model's own, a folder's, or a file's; None for others."""
+    parts = [unquote(part) for part in path.split("/")]
     if len(parts) >= 4 and parts[2] in _VIEWS:
         return _repository(parts[:2], parts[3], parts[4:], text)
-    if len(parts) > 2:
-        raise UsageError("is a page of the hub that holds no model's files", path=text, remedy=_EXAMPLE)
-    return _repository(parts, "", [], text)
+    return _repository(parts, "", [], text) if len(parts) <= 2 else None
 
 
 def _repository(names: list[str], revision: str, parts: list[str], text: str, *, at: bool = False) -> Address:
@@ -108,7 +111,8 @@ def _repository(names: list[str], revision: str, parts: list[str], text: str, *,
     file = parts.pop() if parts and parts[-1].lower().endswith(_FILES) else ""
     below = "".join(f"{part}/" for part in parts)
     repository = "/".join(names)
-    shown = f"hf://{repository}{f'@{revision}' if revision else ''}{f'/{below}{file}'.rstrip('/')}"
+    at_revision = f"@{quote(revision, safe='/' if revision.startswith('refs/') else '')}" if revision else ""
+    shown = f"hf://{repository}{at_revision}{f'/{below}{file}'.rstrip('/')}"
     return Address(shown=shown, kind="hub", base=repository, file=file, revision=revision, below=below)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,7 +118,7 @@ class Remote:
     def fetch_config(self, name: str) -> None:
         """Have ``name`` in the mirror, or know that it is not there. Raises BrokenFileError, RemoteError."""
         if name not in self._brought and is_inside(name):
-            _run(self._connected(self._config(name)), Progress())
+            _run(self._connected(lambda: self._config(name)), Progress())
 
     def size(self, name: str) -> int:
         """Bytes of a tensor file at home. Raises BrokenFileError where its header was not fetched."""
@@ -147,7 +147,7 @@ class Remote:
     async def bring(self, progress: Progress) -> Brought:
         """See :func:`bring`."""
         try:
-            layout, faults, missing = await self._connected(self._fetched(progress))
+            layout, faults, missing = await self._connected(lambda: self._fetched(progress))
         except NotThereError as error:
             raise self._nothing() from error
         self.mirror.save()
@@ -160,10 +160,10 @@ class Remote:
             path=layout.root / file if file else layout.root, layout=layout, sizes=sizes, faults=faults, remote=self
         )
 
-    async def _connected(self, work: Awaitable[T]) -> T:
+    async def _connected(self, work: Callable[[], Awaitable[T]]) -> T:
         self._permits = asyncio.Semaphore(PARALLEL)
         async with self._place.connected():
-            return await work
+            return await work()
 
     async def _fetched(self, progress: Progress) -> tuple[Layout, dict[str, BrokenFileError], frozenset[str]]:
         progress.start(f"asking {self.address}")
@@ -309,7 +309,7 @@ class Remote:
             return name, begin, part.data
 
         try:
-            parts = await self._connected(together([one(name, begin, end) for name, (begin, end) in ranges]))
+            parts = await self._connected(lambda: together([one(name, begin, end) for name, (begin, end) in ranges]))
         except (NotThereError, BrokenFileError) as error:
             problem, remedy = "changed since it was opened", "Open it again."
             raise RemoteError(problem, path=self.address, remedy=remedy) from error

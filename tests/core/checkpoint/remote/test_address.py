@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from core.checkpoint.remote.address import is_address, parse_address
+from core.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "base", "file", "revision", "below"),
+    [
+        ("hf://org/name", "hf://org/name", "org/name", "", "", ""),
+        ("hf://org/name/", "hf://org/name", "org/name", "", "", ""),
+        ("HF://models/org/name@v1.0", "hf://org/name@v1.0", "org/name", "", "v1.0", ""),
+        ("hf://gpt2", "hf://gpt2", "gpt2", "", "", ""),
+        ("hf://org/name@refs/pr/7/fp8", "hf://org/name@refs/pr/7/fp8", "org/name", "", "refs/pr/7", "fp8/"),
+        ("hf://org/name@a%2Fb", "hf://org/name@a%2Fb", "org/name", "", "a/b", ""),
+        ("hf://org/name/a/b.safetensors", "hf://org/name/a/b.safetensors", "org/name", "b.safetensors", "", "a/"),
+        ("https://huggingface.co/org/name", "hf://org/name", "org/name", "", "", ""),
+        ("https://huggingface.co/org/name/tree/v2/a", "hf://org/name@v2/a", "org/name", "", "v2", "a/"),
+        ("https://hf.co/org/name/blob/main/m.safetensors", "hf://org/name@main/m.safetensors", "org/name", "m.safetensors", "main", ""),
+    ],
+)  # fmt: skip
+def test_a_model_on_the_hub(text: str, shown: str, base: str, file: str, revision: str, below: str) -> None:
+    found = parse_address(text)
+    assert (found.kind, found.shown, found.base, found.file, found.revision, found.below) == (
+        "hub", shown, base, file, revision, below
+    )  # fmt: skip
+
+
+def test_a_hub_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.local:8080")
+    assert parse_address("http://hub.local:8080/org/name").kind == "hub"
+    assert parse_address("http://hub.local/org/name").kind == "web"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "shown", "base", "file", "query"),
+    [
+        ("https://h/a/m.safetensors", "web", "https://h/a/m.safetensors", "https://h/a", "m.safetensors", ""),
+        ("https://h/a/x.safetensors.index.json?sig=1", "web", "https://h/a/x.safetensors.index.json", "https://h/a", "x.safetensors.index.json", "sig=1"),
+        ("https://me:pass@h:1/a/", "web", "https://h:1/a", "https://me:pass@h:1/a", "", ""),
+        ("s3://bucket/a/b", "bucket", "s3://bucket/a/b", "s3://bucket/a/b", "", ""),
+        ("gs://bucket/m.safetensors", "bucket", "gs://bucket/m.safetensors", "gs://bucket", "m.safetensors", ""),
+        ("sftp://me:pass@h/a", "bucket", "sftp://h/a", "sftp://me:pass@h/a", "", ""),
+        ("zip://a::s3://b/c.zip", "bucket", "zip://a::s3://b/c.zip", "zip://a::s3://b/c.zip", "", ""),
+    ],
+)  # fmt: skip
+def test_other_places(text: str, kind: str, shown: str, base: str, file: str, query: str) -> None:
+    found = parse_address(text)
+    assert (found.kind, found.shown, found.base, found.file, found.query) == (kind, shown, base, file, query)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("hf://", "'hf://': is no address of a model. Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"),
+        ("hf://org/na me", "'hf://org/na me': is no address of a model. Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"),
+        ("hf://org/name@", "'hf://org/name@': is no address of a model. Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"),
+        ("hf://org/name/../x", "'hf://org/name/../x': is no address of a model. Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"),
+        ("hf://datasets/a/b", "hf://datasets/a/b: is a dataset, not a model. Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"),
+        ("https://huggingface.co/a/b/discussions", "https://huggingface.co/a/b/discussions: is a page of the hub that holds no model's files. Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"),
+        ("https:///a", "'https:///a': names no server. Write https://host/path/model.safetensors"),
+        ("https://[x/a", "'https://[x/a': names no server. Write https://host/path/model.safetensors"),
+    ],
+)  # fmt: skip
+def test_what_is_no_address(text: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_address(text)
+    assert str(caught.value) == sentence
+
+
+def test_paths_of_this_machine_are_no_addresses() -> None:
+    assert [is_address(text) for text in ("a/b", "C:\\models", "/a/hf:/b", "./x://", "hf:/a/b")] == [False] * 5
+    assert is_address("s3://a") and is_address("zip::s3://a")  # noqa: PT018
