@@ -51,9 +51,17 @@ def index_changes(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> IndexChange
     total += sum(job.layout.tensor_bytes - job.bytes_before for job in jobs.values())
     return IndexChanges(
         moved={old: [new.name for new in news] for job in jobs.values() for old, news in job.replaced.items()},
-        added={name: file for file, job in jobs.items() for name in _names(job)},
+        added={name: file for file, job in jobs.items() for name in _names(job)} | _left_elsewhere(plan, jobs),
         total_size=total,
     )
+
+
+def _left_elsewhere(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> dict[str, str]:
+    """Keys that were dropped from one shard and stay in another."""
+    catalog = plan.source.catalog
+    gone = {(key, file) for file, job in jobs.items() for key, news in job.replaced.items() if not news}
+    shards = ((key, catalog.shard(row)) for key, _ in gone for row in catalog.rows_of(key))
+    return {key: shard for key, shard in shards if (key, shard) not in gone}
 
 
 def _job(plan: ExportPlan, file: str, size: int, edits: Sequence[TensorEdit]) -> ShardJob:
