@@ -24,6 +24,9 @@ class Needs(Flag):
     FIXABLE = auto()
     RUNNING = auto()
     PATH = auto()
+    BACK = auto()
+    FORWARD = auto()
+    TABS = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ SPECS: tuple[Spec, ...] = (
         QT_TRANSLATE_NOOP("Actions", "&Close Checkpoint"),
         ("Ctrl+W",),
         "close",
-        QT_TRANSLATE_NOOP("Actions", "Close the checkpoint and go back to the start page"),
+        QT_TRANSLATE_NOOP("Actions", "Close the checkpoint; the last one leaves the start page"),
         Needs.PATH,
     ),
     Spec(
@@ -170,6 +173,43 @@ SPECS: tuple[Spec, ...] = (
         QT_TRANSLATE_NOOP("Actions", "Show patterns, modules and shards beside the keys"),
         Needs.CHECKPOINT,
         "check",
+    ),
+    _separator(VIEW),
+    Spec(
+        "back",
+        VIEW,
+        QT_TRANSLATE_NOOP("Actions", "Go Bac&k"),
+        ("Alt+Left",),
+        "previous",
+        QT_TRANSLATE_NOOP("Actions", "Select what was selected before"),
+        Needs.BACK,
+    ),
+    Spec(
+        "forward",
+        VIEW,
+        QT_TRANSLATE_NOOP("Actions", "Go For&ward"),
+        ("Alt+Right",),
+        "next",
+        QT_TRANSLATE_NOOP("Actions", "Undo going back"),
+        Needs.FORWARD,
+    ),
+    Spec(
+        "next_tab",
+        VIEW,
+        QT_TRANSLATE_NOOP("Actions", "Next &Checkpoint"),
+        ("Ctrl+PgDown", "Ctrl+Tab"),
+        "",
+        QT_TRANSLATE_NOOP("Actions", "Go to the checkpoint in the next tab"),
+        Needs.TABS,
+    ),
+    Spec(
+        "previous_tab",
+        VIEW,
+        QT_TRANSLATE_NOOP("Actions", "Pre&vious Checkpoint"),
+        ("Ctrl+PgUp", "Ctrl+Shift+Tab"),
+        "",
+        QT_TRANSLATE_NOOP("Actions", "Go to the checkpoint in the previous tab"),
+        Needs.TABS,
     ),
     _separator(VIEW),
     Spec(

@@ -60,7 +60,20 @@ class Commands(QObject):
         self._window.settings.set_text("folder", str(Path(chosen).parent))
 
     def close(self) -> None:
-        self._window.session.close()
+        documents = self._window.documents
+        documents.close_at(documents.all().index(documents.current))
+
+    def back(self) -> None:
+        self._window.workspace.history.go(-1)
+
+    def forward(self) -> None:
+        self._window.workspace.history.go(1)
+
+    def next_tab(self) -> None:
+        self._window.documents.step(1)
+
+    def previous_tab(self) -> None:
+        self._window.documents.step(-1)
 
     def quit(self) -> None:
         self._window.close()

@@ -40,12 +40,13 @@ class UnexpectedError(KVScopeError):
 class Job:
     """One piece of work that was started: its title, progress and lane, and the line of code that started it."""
 
-    __slots__ = ("future", "handlers", "lane", "number", "origin", "progress", "started", "title")
+    __slots__ = ("future", "handlers", "lane", "number", "origin", "progress", "scope", "started", "title")
 
-    def __init__(self, number: int, title: str, lane: str, origin: str) -> None:
+    def __init__(self, number: int, title: str, lane: str, origin: str, scope: int) -> None:
         self.number = number
         self.title = title
         self.lane = lane
+        self.scope = scope
         self.origin = origin
         self.progress = Progress(what=title)
         self.started = time.monotonic()
@@ -85,7 +86,7 @@ class Jobs(QObject):
         self._pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="kvscope-job")
         self._numbers = itertools.count(1)
         self._running: dict[int, Job] = {}
-        self._lanes: dict[str, int] = {}
+        self._lanes: dict[tuple[int, str], int] = {}
         self._closed = False
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MS)
@@ -101,6 +102,7 @@ class Jobs(QObject):
         done: Callable[[T], None],
         failed: Callable[[KVScopeError], None],
         lane: str = "",
+        scope: int = 0,
     ) -> Job:
         """Run ``work`` in the pool; then ``done(result)`` or ``failed(error)`` in the GUI thread, never both.
 
@@ -111,11 +113,13 @@ class Jobs(QObject):
         if self._closed:
             raise RuntimeError("the job pool has been shut down")
         caller = sys._getframe(1)  # noqa: SLF001 - a leaked job names the line that started it
-        job = Job(next(self._numbers), title, lane, f"{caller.f_code.co_filename}:{caller.f_lineno}")
+        if caller.f_code.co_filename == __file__ and caller.f_back is not None:  # a scope stands between
+            caller = caller.f_back
+        job = Job(next(self._numbers), title, lane, f"{caller.f_code.co_filename}:{caller.f_lineno}", scope)
         job.handlers = done, failed
         if lane:
-            self.cancel(lane)
-            self._lanes[lane] = job.number
+            self.cancel(lane, scope=scope)
+            self._lanes[scope, lane] = job.number
         self._running[job.number] = job
         if not self._timer.isActive():
             self._timer.start()
@@ -124,13 +128,17 @@ class Jobs(QObject):
         self.job_started.emit(job)
         return job
 
+    def scope(self) -> Scope:
+        """The same pool with lanes of its own, for one of several open checkpoints."""
+        return Scope(self, next(self._numbers))
+
     def running(self) -> tuple[Job, ...]:
         """Jobs not yet handed over, oldest first."""
         return tuple(self._running.values())
 
-    def cancel(self, lane: str) -> None:
+    def cancel(self, lane: str, *, scope: int = 0) -> None:
         """Cancel the lane's job, if one runs, and drop whatever it still delivers."""
-        number = self._lanes.pop(lane, None)
+        number = self._lanes.pop((scope, lane), None)
         if number in self._running:
             self._running[number].cancel()
 
@@ -157,9 +165,9 @@ class Jobs(QObject):
         del self._running[number]
         if not self._running:
             self._timer.stop()
-        current = not job.lane or self._lanes.get(job.lane) == number
+        current = not job.lane or self._lanes.get((job.scope, job.lane)) == number
         if job.lane and current:
-            del self._lanes[job.lane]
+            del self._lanes[job.scope, job.lane]
         handlers, job.handlers = job.handlers, None
         self.job_ended.emit(job)
         if not current or handlers is None:
@@ -169,6 +177,43 @@ class Jobs(QObject):
             done(job.future.result())
         else:
             failed(_for_people(job, error))
+
+
+class Scope:
+    """What one open checkpoint may ask of the pool: its lanes are not those of the others, and close with it."""
+
+    def __init__(self, jobs: Jobs, number: int) -> None:
+        self._jobs = jobs
+        self._number = number
+
+    def start(
+        self,
+        title: str,
+        work: Callable[[Progress], T],
+        *,
+        done: Callable[[T], None],
+        failed: Callable[[KVScopeError], None],
+        lane: str = "",
+    ) -> Job:
+        """As :meth:`Jobs.start`."""
+        return self._jobs.start(title, work, done=done, failed=failed, lane=lane, scope=self._number)
+
+    def cancel(self, lane: str) -> None:
+        """As :meth:`Jobs.cancel`, among the lanes of this scope."""
+        self._jobs.cancel(lane, scope=self._number)
+
+    def running(self) -> tuple[Job, ...]:
+        """The scope's jobs not yet handed over, oldest first."""
+        return tuple(job for job in self._jobs.running() if job.scope == self._number)
+
+    def close(self) -> None:
+        """Cancel whatever runs here and deliver nothing of it: whoever waited is about to be deleted."""
+        for job in self.running():
+            job.cancel()
+            job.handlers = None
+
+
+AnyJobs = Jobs | Scope
 
 
 def _run(work: Callable[[Progress], T], progress: Progress) -> T:

@@ -123,7 +123,7 @@ def _settle(application: QApplication, window: Window) -> None:
     while quiet < 5:
         application.processEvents()
         time.sleep(0.02)
-        quiet = 0 if window.jobs.running() else quiet + 1
+        quiet = 0 if window.busy else quiet + 1
         if time.monotonic() > deadline:
             raise UsageError(f"the window did not come to rest within {_PATIENCE_S:.0f} seconds")
 

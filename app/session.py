@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, Signal
 
 from app.compared import comparer
-from app.jobs import Jobs
+from app.jobs import AnyJobs
 from core.errors import CancelledError, KVScopeError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Session(QObject):
     """The :class:`app.compared.Compared` beside the open checkpoint, None when there is none any more."""
     comparing_failed = Signal(str, object)
 
-    def __init__(self, jobs: Jobs, parent: QObject | None = None) -> None:
+    def __init__(self, jobs: AnyJobs, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._jobs = jobs
         self._lane = f"inspect-{next(_numbers)}"
@@ -77,7 +77,7 @@ class Session(QObject):
         self._other: str | None = None
 
     @property
-    def jobs(self) -> Jobs:
+    def jobs(self) -> AnyJobs:
         return self._jobs
 
     @property

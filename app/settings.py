@@ -37,6 +37,17 @@ class Settings:
     def clear_recent(self) -> None:
         self._store.remove("recent")
 
+    def open(self) -> tuple[list[str], str]:
+        """The checkpoints that were open when the window was closed last, and the one that was in front."""
+        stored = self._store.value("open/paths", [])
+        paths = [stored] if isinstance(stored, str) else stored
+        return [str(path) for path in paths if path] if isinstance(paths, list) else [], self.text("open/front")
+
+    def set_open(self, paths: Sequence[str], front: str | None) -> None:
+        """Remember what is open."""
+        self._set("open/paths", [str(Path(path).absolute()) for path in paths])
+        self._set("open/front", "" if front is None else str(Path(front).absolute()))
+
     def text(self, key: str, default: str = "") -> str:
         value = self._store.value(key, default)
         return value if isinstance(value, str) else default

@@ -1,121 +1,147 @@
-"""The main window: menus, the start page or a checkpoint's workspace, and the status bar."""
+"""The main window: an empty frame that is painted at once, then menus, the start page or checkpoints, the status bar.
+
+Nothing but Qt is imported above: whatever the frame can be shown without is imported when it is furnished.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QTimer, QUrl
-from PySide6.QtGui import (
-    QCloseEvent,
-    QDragEnterEvent,
-    QDragLeaveEvent,
-    QDropEvent,
-    QShowEvent,
-)
-from PySide6.QtWidgets import QMainWindow, QStackedWidget, QWidget
-
-from app.actions import Actions, Needs
-from app.commands import Commands
-from app.jobs import Jobs
-from app.menus import Menus
-from app.panels.log import LogBridge
-from app.panels.status import StatusBar
-from app.panels.welcome import Sample, Welcome, bundled_samples
-from app.session import Choices, Session
-from app.settings import Settings
-from core.errors import KVScopeError
+from PySide6.QtCore import QPoint, QTimer, QUrl, Signal
+from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDragLeaveEvent, QDropEvent, QPaintEvent, QShowEvent
+from PySide6.QtWidgets import QMainWindow, QMenu, QWidget
 
 if TYPE_CHECKING:
     from app.digest import Digest
+    from app.documents import Document
+    from app.session import Choices, Session
     from app.workspace import Workspace
+    from core.errors import KVScopeError
     from core.progress import Progress
 
 _SIZE = (1280, 800)
 
 
 class Window(QMainWindow):
-    """One window with one checkpoint. The workspace, and numpy with it, is made when it is first needed."""
+    """One window with any number of checkpoints. A checkpoint's views, and numpy with them, are made when first needed.
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    With ``furnish=False`` it is an empty frame until :meth:`furnish` is called, soon after it was shown.
+    """
+
+    furnished = Signal()
+    painted = Signal()
+    """The frame has been painted for the first time."""
+
+    def __init__(self, parent: QWidget | None = None, *, furnish: bool = True) -> None:
         super().__init__(parent)
-        self.settings = Settings()
-        self.jobs = Jobs(self)
-        self.session = Session(self.jobs, self)
-        self.log = LogBridge(self)
-        self._workspace: Workspace | None = None
-        self._samples: tuple[Sample, ...] = bundled_samples()
-        self._restored = False
+        self._furnished = self._restored = self._painted = False
         self._ready = self._getting_ready = False
-        self._wanted: tuple[str, Choices | None, str | None] | None = None
+        self._wanted: Callable[[], None] | None = None
+        self._drop_menu: QMenu | None = None
         self.setWindowTitle("KVScope")
         self.setAcceptDrops(True)
         self.resize(*_SIZE)
         self.setMinimumSize(960, 600)
+        if furnish:
+            self.furnish()
 
+    def furnish(self) -> None:
+        """Fill the frame. May be called again to no effect."""
+        if self._furnished:
+            return
+        from app.actions import Actions
+        from app.commands import Commands
+        from app.documents import Documents
+        from app.jobs import Jobs
+        from app.menus import Menus
+        from app.panels.log import LogBridge
+        from app.panels.status import StatusBar
+        from app.panels.welcome import Welcome, bundled_samples
+        from app.settings import Settings
+
+        self.settings = Settings()
+        self.jobs = Jobs(self)
+        self.log = LogBridge(self)
+        samples = bundled_samples()
         self.commands = Commands(self)
         self.actions_table = Actions(self, self.commands.slot)
-        self.menus = Menus(self, self.actions_table, self._samples)
+        self.menus = Menus(self, self.actions_table, samples)
         self.welcome = Welcome(self.actions_table["open_file"], self.actions_table["open_folder"])
         self.welcome.open_requested.connect(self.open_path)
-        self.welcome.show_samples(self._samples)
-        self.pages = QStackedWidget()
-        self.pages.addWidget(self.welcome)
-        self.setCentralWidget(self.pages)
+        self.welcome.show_samples(samples)
+        self.documents = Documents(self.jobs, self._make_workspace, self.welcome)
+        self.setCentralWidget(self.documents)
         self.status = StatusBar(self.jobs)
         self.setStatusBar(self.status)
+        self._furnished = True
         self.show_recent()
         self.commands.check_theme()
-
-        self.session.opening_started.connect(self._on_opening_started)
-        self.session.checkpoint_inspected.connect(self._on_checkpoint_inspected)
-        self.session.opening_failed.connect(self._on_opening_failed)
-        self.session.checkpoint_closed.connect(self._on_checkpoint_closed)
-        self.jobs.job_started.connect(self._enable_actions)
-        self.jobs.job_ended.connect(self._enable_actions)
-        self._enable_actions()
+        self.documents.current_changed.connect(self._on_front_changed)
+        self.documents.opened.connect(self._on_opened)
+        self.jobs.job_started.connect(self.enable_actions)
+        self.jobs.job_ended.connect(self.enable_actions)
+        self.enable_actions()
+        self.furnished.emit()
+        if self.isVisible():
+            self._restore_size()
+            QTimer.singleShot(0, self, self._on_first_shown)
 
     # --- what others ask for
 
     @property
-    def workspace(self) -> Workspace:
-        """The checkpoint's views; made on first use."""
-        if self._workspace is None:
-            from app.workspace import Workspace
+    def session(self) -> Session:
+        """The front checkpoint's session."""
+        return self.documents.current.session
 
-            self.actions_table.draw_icons()
-            made = Workspace(self.session, self.actions_table, self.log)
-            made.header.set_open_menu(self.menus.open_menu())
-            made.message.connect(self.say)
-            made.digest_shown.connect(self.status.show_digest)
-            made.selection.changed.connect(self._enable_actions)
-            made.open_requested.connect(self.open_path)
-            made.keys.all_tensors_changed.connect(self.actions_table["all_tensors"].setChecked)
-            made.gpu.devices_listed.connect(self._on_devices_listed)
-            made.restore(self.settings)
-            self.actions_table["groups"].setChecked(True)
-            self.pages.addWidget(made)
-            self._workspace = made
-        return self._workspace
+    @property
+    def workspace(self) -> Workspace:
+        """The front checkpoint's views, complete; made on first use."""
+        made = self.documents.workspace_of(self.documents.current)
+        made.finish()
+        return made
 
     @property
     def ready(self) -> bool:
         """Whether everything that opening needs has been imported."""
         return self._ready
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or panels are still to be built: what a test or a picture waits for."""
+        workspaces = [document.workspace for document in self.documents.all()]
+        building = any(workspace is not None and not workspace.built for workspace in workspaces)
+        return building or not self._ready or bool(self.jobs.running())
+
     def open_path(self, path: str, *, choices: Choices | None = None, select: str | None = None) -> None:
-        """Open a checkpoint; whatever was being opened is dropped."""
+        """Open a checkpoint: in its own tab again, in the front one where nothing is open there, else in a new one."""
         if not self._ready:
-            self._wanted = (path, choices, select)
+            self._wanted = partial(self.open_path, path, choices=choices, select=select)
             self.get_ready()
             return
-        workspace = self.workspace
-        workspace.select_when_open(select)
-        self.session.open(path, choices)
+        if choices is None:
+            choices = self._choices_for(path)
+        document = self.documents.for_path(path)
+        self.documents.workspace_of(document).select_when_open(select)
+        document.session.open(path, choices)
+
+    def open_all(
+        self, paths: Sequence[str], front: str, *, choices: Choices | None = None, select: str | None = None
+    ) -> None:
+        """A tab for each path; only ``front`` is opened at once, the others when they are looked at."""
+        if not self._ready:
+            self._wanted = partial(self.open_all, paths, front, choices=choices, select=select)
+            self.get_ready()
+            return
+        documents = {path: self.documents.wait(path, choices or self._choices_for(path)) for path in paths}
+        first = documents[front]
+        self.documents.workspace_of(first).select_when_open(select)
+        self.documents.bring(first)
 
     def get_ready(self) -> None:
         """Import, in a job, what opening a checkpoint needs: numpy alone takes longer than a frame may."""
-        if self._ready or self._getting_ready:
+        if self._ready or self._getting_ready or not self._furnished:
             return
         self._getting_ready = True
         self.jobs.start(self.tr("Getting ready"), _import_core, done=self._on_ready, failed=self._on_not_ready)
@@ -124,19 +150,60 @@ class Window(QMainWindow):
         self._ready = True
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
-            path, choices, select = wanted
-            self.open_path(path, choices=choices, select=select)
+            wanted()
 
     def _on_not_ready(self, error: KVScopeError) -> None:
         self._getting_ready = False
         self._wanted = None
         self.say(str(error))
 
+    def _choices_for(self, path: str) -> Choices:
+        """An engine that was chosen for the front checkpoint holds for the next one; else the one in the settings."""
+        from app.session import Choices
+        from core.engines import ENGINES
+
+        document = self.documents.document_of(path)
+        if document is not None and document.session.path is not None:
+            return document.session.choices
+        engine = self.session.choices.engine or self.settings.text("engine")
+        return Choices(engine=engine if engine in ENGINES else None)
+
+    def _make_workspace(self, document: Document) -> Workspace:
+        """The views of a document, still without most of their panels."""
+        from app.workspace import Workspace
+
+        self.actions_table.draw_icons()
+        made = Workspace(document.session, self.actions_table, self.log, at_once=False)
+        made.header.set_open_menu(self.menus.open_menu())
+        made.message.connect(self.say)
+        made.digest_shown.connect(self._on_digest_shown)
+        made.selection.changed.connect(self.enable_actions)
+        made.history.changed.connect(self.enable_actions)
+        made.open_requested.connect(self.open_path)
+        made.completed.connect(self._on_workspace_complete)
+        return made
+
+    def _on_workspace_complete(self) -> None:
+        from app.workspace import Workspace
+
+        made = self.sender()
+        if not isinstance(made, Workspace):
+            return
+        made.keys.all_tensors_changed.connect(self._on_front_changed)
+        made.gpu.devices_listed.connect(self._on_devices_listed)
+        made.compare.offers = self._comparable
+        made.restore(self.settings)
+        self._on_front_changed()
+
+    def _comparable(self) -> list[str]:
+        """What the front checkpoint may be compared with: the other tabs, then what was opened before."""
+        return list(dict.fromkeys([*self.documents.paths(), *self.settings.recent()]))
+
     def show_recent(self) -> None:
         """List what was opened before, in the menu and on the start page."""
         paths = self.settings.recent()
         self.menus.show_recent(paths)
-        if self.pages.currentWidget() is self.welcome:
+        if self.documents.pages.currentWidget() is self.welcome:
             self.welcome.show_recent(paths)
 
     def say(self, words: str) -> None:
@@ -145,89 +212,142 @@ class Window(QMainWindow):
 
     # --- events
 
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        if not self._painted:
+            self._painted = True
+            self.painted.emit()
+
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
-        if not self._restored:
+        if self._furnished and not self._restored:
+            self._restore_size()
             QTimer.singleShot(0, self, self._on_first_shown)
-            # Sizes only, and after the first show: a geometry saved on another screen must not decide where this goes.
-            self._restored = True
-            sizes = self.settings.sizes("window/size")
-            if len(sizes) == 2:
-                screen = self.screen().availableSize()
-                self.resize(min(sizes[0], screen.width()), min(sizes[1], screen.height()))
-            if self.settings.text("window/maximized") == "yes":
-                self.showMaximized()
+
+    def _restore_size(self) -> None:
+        # Sizes only, and after the first show: a geometry saved on another screen must not decide where this goes.
+        self._restored = True
+        sizes = self.settings.sizes("window/size")
+        if len(sizes) == 2:
+            screen = self.screen().availableSize()
+            self.resize(min(sizes[0], screen.width()), min(sizes[1], screen.height()))
+        if self.settings.text("window/maximized") == "yes":
+            self.showMaximized()
 
     def _on_first_shown(self) -> None:
         self.status.show_driver()
         self.get_ready()
 
     def closeEvent(self, event: QCloseEvent) -> None:
+        event.accept()
+        if not self._furnished:
+            return
         if not self.isMaximized():
             self.settings.set_sizes("window/size", [self.width(), self.height()])
         self.settings.set_text("window/maximized", "yes" if self.isMaximized() else "")
-        if self._workspace is not None:
-            self._workspace.save(self.settings)
+        front = self.documents.current
+        self.settings.set_open(self.documents.paths(), front.path)
+        if front.workspace is not None:
+            front.workspace.save(self.settings)
         self.jobs.shutdown()
         self.log.close()
-        event.accept()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if _local_path(event.mimeData().urls()) is not None:
+        if self._furnished and _local_paths(event.mimeData().urls()):
             event.acceptProposedAction()
             self.welcome.zone.set_over(True)
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        self.welcome.zone.set_over(False)
+        if self._furnished:
+            self.welcome.zone.set_over(False)
 
     def dropEvent(self, event: QDropEvent) -> None:
+        """Open what is dropped; one checkpoint over another one: ask whether to open it or to compare the two."""
         self.welcome.zone.set_over(False)
-        path = _local_path(event.mimeData().urls())
-        if path is not None:
-            event.acceptProposedAction()
+        paths = _local_paths(event.mimeData().urls())
+        if not paths:
+            return
+        event.acceptProposedAction()
+        if len(paths) == 1 and self.session.digest is not None:
+            self._ask(paths[0], event.position().toPoint())
+            return
+        if len(paths) == 1:
+            self.open_path(paths[0])
+        else:
+            self.open_all(paths, paths[0])
+
+    def _ask(self, path: str, where: QPoint) -> None:
+        menu = self._drop_menu = QMenu(self)
+        for name, words in (
+            ("open", self.tr("Open in a tab of its own")),
+            ("compare", self.tr("Compare with {name}").format(name=self.documents.current.title)),
+        ):
+            action = menu.addAction(words)
+            action.setData((name, path))
+            action.triggered.connect(self._on_drop_chosen)
+        menu.popup(self.mapToGlobal(where))
+
+    def _on_drop_chosen(self) -> None:
+        action = self.sender()
+        if not isinstance(action, QAction):
+            return
+        name, path = action.data()
+        if name == "open":
             self.open_path(path)
+        else:
+            self.actions_table["compare"].trigger()
+            self.session.compare(path)
 
-    # --- what the session says
+    # --- what the documents say
 
-    def _on_opening_started(self, path: str) -> None:
-        self.setWindowTitle(f"{Path(path).name or path} – KVScope")
-        self.pages.setCurrentWidget(self.workspace)
-        self._enable_actions()
-
-    def _on_checkpoint_inspected(self, digest: Digest) -> None:
-        if self.session.path is not None:
-            self.settings.add_recent(self.session.path)
+    def _on_front_changed(self) -> None:
+        """Another checkpoint is in front, or none."""
+        document = self.documents.current
+        title, digest, workspace = document.title, document.session.digest, document.workspace
+        self.setWindowTitle(f"{title} – KVScope" if title else "KVScope")
+        self.status.show_digest(digest)
+        if workspace is not None and workspace.built:
+            self.actions_table["all_tensors"].setChecked(workspace.keys.all_tensors)
+            self.actions_table["groups"].setChecked(workspace.groups_shown)
+        if document.path is None:
+            if workspace is not None:
+                workspace.selection.clear()
             self.show_recent()
-        self._enable_actions()
+        self.enable_actions()
 
-    def _on_opening_failed(self, path: str, error: KVScopeError) -> None:
-        self._enable_actions()
+    def _on_opened(self, document: Document) -> None:
+        if document.session.path is not None:
+            self.settings.add_recent(document.session.path)
+            self.show_recent()
+        self._on_front_changed()
 
-    def _on_checkpoint_closed(self) -> None:
-        self.setWindowTitle("KVScope")
-        self.status.show_digest(None)
-        if self._workspace is not None:
-            self._workspace.selection.clear()
-        self.pages.setCurrentWidget(self.welcome)
-        self.show_recent()
-        self._enable_actions()
+    def _on_digest_shown(self, _digest: Digest | None) -> None:
+        self._on_front_changed()
 
     def _on_devices_listed(self) -> None:
         self.status.show_devices(self.workspace.gpu.devices())
 
     # --- menus
 
-    def _enable_actions(self) -> None:
+    def enable_actions(self) -> None:
+        """Enable the actions that can do something now."""
+        from app.actions import Needs
+
         given = Needs.NOTHING
-        digest = self.session.digest
-        if self.session.path is not None:
+        document = self.documents.current
+        digest, workspace = document.session.digest, document.workspace
+        if document.session.path is not None:
             given |= Needs.PATH
         if digest is not None:
             given |= Needs.CHECKPOINT
             if any(finding.severity != "info" for finding in digest.inspection.findings):
                 given |= Needs.PROBLEMS
-            if self._workspace is not None and self._workspace.selection.ids:
-                given |= Needs.SELECTION
+        if workspace is not None and digest is not None:
+            given |= Needs.SELECTION if workspace.selection.ids else Needs.NOTHING
+            given |= Needs.BACK if workspace.history.can_go_back else Needs.NOTHING
+            given |= Needs.FORWARD if workspace.history.can_go_forward else Needs.NOTHING
+        if len(self.documents.all()) > 1:
+            given |= Needs.TABS
         if self.jobs.running():
             given |= Needs.RUNNING
         self.actions_table.enable(given)
@@ -244,6 +364,6 @@ def _import_core(progress: Progress) -> object:
     return core.inspection, core.report
 
 
-def _local_path(urls: list[QUrl]) -> str | None:
-    """The first local file among what is dragged."""
-    return next((url.toLocalFile() for url in urls if url.isLocalFile()), None)
+def _local_paths(urls: list[QUrl]) -> list[str]:
+    """The local files among what is dragged."""
+    return [url.toLocalFile() for url in urls if url.isLocalFile()]

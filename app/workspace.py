@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtCore import QSize, Qt, QTimer, Signal
 from PySide6.QtWidgets import QStackedWidget, QTabWidget, QWidget
 
 from app.actions import Actions
 from app.digest import Digest
+from app.history import History
 from app.observation import observation_of
-from app.panels.backends import BackendsPanel
 from app.panels.banner import Banner
-from app.panels.compare import ComparePanel
-from app.panels.coverage import Coverage
-from app.panels.engines import EnginesPanel
-from app.panels.export import ExportPanel
-from app.panels.gpu import GpuPanel
-from app.panels.groups import GroupsPanel
 from app.panels.header import Header
-from app.panels.keys import KeysPanel
 from app.panels.layouts import grow, split, vertical
-from app.panels.log import LogBridge, LogPanel
+from app.panels.log import LogBridge
 from app.panels.parts import surface
-from app.panels.plot import PlotPanel
-from app.panels.problems import ProblemsPanel
 from app.panels.waiting import Waiting
-from app.panels.why import WhyPanel
 from app.selection import Selection
 from app.session import Session, cancelled
 from app.settings import Settings
@@ -45,76 +36,160 @@ class Workspace(QWidget):
     message = Signal(str)
     digest_shown = Signal(object)
     open_requested = Signal(str)
+    completed = Signal()
+    """Every panel is there."""
 
-    def __init__(self, session: Session, actions: Actions, log: LogBridge, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        actions: Actions,
+        log: LogBridge,
+        parent: QWidget | None = None,
+        *,
+        at_once: bool = True,
+    ) -> None:
         super().__init__(parent)
         self.session = session
         self.selection = Selection(self)
+        self.history = History(self.selection, self)
         self._actions = actions
         self._pending: str | None = None
-        jobs = session.jobs
-
+        self._built = False
         self.header = Header(session, actions)
         self.banner = Banner(actions["next_problem"], actions["export"])
-        self.coverage = Coverage(self.selection)
-        self.groups = GroupsPanel(self.selection, jobs)
-        self.keys = KeysPanel(self.selection, jobs, [actions[name] for name in _ROW_ACTIONS])
-        self.why = WhyPanel(self.selection)
-        self.problems = ProblemsPanel(self.selection)
-        self.engines = EnginesPanel(session, self.selection)
-        self.backends = BackendsPanel(self.selection, jobs)
-        self.plot = PlotPanel(self.selection)
-        self.compare = ComparePanel(session, self.selection)
-        self.export = ExportPanel(session, self.selection)
-        self.gpu = GpuPanel(session, self.selection)
-        self.log = LogPanel(log)
-        self.tabs = self._make_tabs()
         self.waiting = Waiting(actions["reload"], actions["close"])
-        self.body = split(
-            Qt.Orientation.Horizontal,
-            (_on_surface(self.groups), 200, 0),
-            (_on_surface(self.keys), 690, 3),
-            (_on_surface(self.why), 380, 2),
-        )
-        for place, least in enumerate((120, 300, 260)):
-            part = self.body.widget(place)
-            if part is not None:
-                part.setMinimumWidth(least)
-        self.halves = split(Qt.Orientation.Vertical, (self.body, 360, 3), (self.tabs, 270, 2))
-        self._found = QWidget()
-        grow(vertical(self.coverage, self.halves, parent=self._found), self.halves)
         self._pages = QStackedWidget()
         self._pages.addWidget(self.waiting)
-        self._pages.addWidget(self._found)
         grow(vertical(self.header, self.banner, self._pages, parent=self), self._pages)
-        self._connect()
-        self._draw_icons()
-
-    def _make_tabs(self) -> QTabWidget:
-        tabs = QTabWidget()
-        tabs.setDocumentMode(True)
-        tabs.setIconSize(QSize(15, 15))
-        tabs.setAccessibleName(self.tr("Details"))
-        for panel, title in (
-            (self.problems, self.tr("Problems")),
-            (self.engines, self.tr("Engines")),
-            (self.backends, self.tr("Backends")),
-            (self.plot, self.tr("Plot")),
-            (self.compare, self.tr("Compare")),
-            (self.export, self.tr("Export preview")),
-            (self.gpu, self.tr("GPU")),
-            (self.log, self.tr("Log")),
-        ):
-            tabs.addTab(_on_surface(panel), title)
-        return tabs
-
-    def _connect(self) -> None:
-        session = self.session
         session.opening_started.connect(self._on_opening_started)
         session.checkpoint_inspected.connect(self._on_checkpoint_inspected)
         session.opening_failed.connect(self._on_opening_failed)
         session.choice_failed.connect(self._on_choice_failed)
         session.verification_changed.connect(self._on_verification_changed)
+        self._steps = self._build(log)
+        if at_once:
+            self.finish()
+        else:
+            QTimer.singleShot(0, self, self._step)
+
+    @property
+    def built(self) -> bool:
+        """Whether all panels are there."""
+        return self._built
+
+    def finish(self) -> None:
+        """Build at once what is not built yet."""
+        for _ in self._steps:
+            pass
+
+    def _step(self) -> None:
+        """Build one panel, then let the window handle events: all together would halt it for a third of a second."""
+        try:
+            next(self._steps)
+        except StopIteration:
+            return
+        QTimer.singleShot(0, self, self._step)
+
+    def _build(self, log: LogBridge) -> Iterator[None]:
+        """The panels, one by one; each with its module, for Qt's modules may be imported in this thread alone."""
+        selection, jobs = self.selection, self.session.jobs
+        yield
+        from app.panels.keys import KeysPanel
+
+        self.keys = KeysPanel(selection, jobs, [self._actions[name] for name in _ROW_ACTIONS])
+        self._found = QWidget()
+        self.body = split(Qt.Orientation.Horizontal)
+        self.halves = split(Qt.Orientation.Vertical)
+        self.halves.addWidget(self.body)
+        yield
+        from app.panels.coverage import Coverage
+        from app.panels.groups import GroupsPanel
+
+        self.coverage = Coverage(selection)
+        self.groups = GroupsPanel(selection, jobs)
+        grow(vertical(self.coverage, self.halves, parent=self._found), self.halves)
+        yield
+        from app.panels.why import WhyPanel
+
+        self.why = WhyPanel(selection)
+        for panel, least, stretch in ((self.groups, 120, 0), (self.keys, 300, 3), (self.why, 260, 2)):
+            ground = _on_surface(panel)
+            ground.setMinimumWidth(least)
+            self.body.addWidget(ground)
+            self.body.setStretchFactor(self.body.count() - 1, stretch)
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        self.tabs.setIconSize(QSize(15, 15))
+        self.tabs.setAccessibleName(self.tr("Details"))
+        self.halves.addWidget(self.tabs)
+        yield
+        yield from self._build_tabs(log)
+        self._complete()
+
+    def _build_tabs(self, log: LogBridge) -> Iterator[None]:
+        session, selection = self.session, self.selection
+        from app.panels.problems import ProblemsPanel
+
+        self.problems = ProblemsPanel(selection)
+        self._add_tab(self.problems, self.tr("Problems"))
+        yield
+        from app.panels.engines import EnginesPanel
+
+        self.engines = EnginesPanel(session, selection)
+        self._add_tab(self.engines, self.tr("Engines"))
+        yield
+        from app.panels.backends import BackendsPanel
+
+        self.backends = BackendsPanel(selection, session.jobs)
+        self._add_tab(self.backends, self.tr("Backends"))
+        yield
+        from app.panels.plot import PlotPanel
+
+        self.plot = PlotPanel(selection)
+        self._add_tab(self.plot, self.tr("Plot"))
+        yield
+        from app.panels.compare import ComparePanel
+
+        self.compare = ComparePanel(session, selection)
+        self._add_tab(self.compare, self.tr("Compare"))
+        yield
+        from app.panels.export import ExportPanel
+
+        self.export = ExportPanel(session, selection)
+        self._add_tab(self.export, self.tr("Export preview"))
+        yield
+        from app.panels.gpu import GpuPanel
+
+        self.gpu = GpuPanel(session, selection)
+        self._add_tab(self.gpu, self.tr("GPU"))
+        yield
+        from app.panels.log import LogPanel
+
+        self.log = LogPanel(log)
+        self._add_tab(self.log, self.tr("Log"))
+        yield
+
+    def _add_tab(self, panel: QWidget, title: str) -> None:
+        name = TABS[self.tabs.count()]
+        self.tabs.addTab(_on_surface(panel), theme().icon(name), title)
+
+    def _complete(self) -> None:
+        """All panels are there: connect them, and show what the session has found meanwhile."""
+        self.body.setSizes([200, 690, 380])
+        self.halves.setSizes([360, 270])
+        for splitter in (self.body, self.halves):
+            splitter.setChildrenCollapsible(False)
+        self.halves.setStretchFactor(0, 3)
+        self.halves.setStretchFactor(1, 2)
+        self._pages.addWidget(self._found)
+        self._connect()
+        self._built = True
+        self.completed.emit()
+        if self.session.digest is not None:
+            self._on_checkpoint_inspected(self.session.digest)
+
+    def _connect(self) -> None:
+        session = self.session
         session.compared_changed.connect(self.plot.show_compared)
         self.export.open_requested.connect(self.open_requested)
         for source in (self.coverage, self.groups, self.problems):
@@ -139,6 +214,12 @@ class Workspace(QWidget):
         ground = self.body.widget(0)
         if ground is not None:
             ground.setVisible(on)
+
+    @property
+    def groups_shown(self) -> bool:
+        """Whether the groups stand beside the keys."""
+        ground = self.body.widget(0)
+        return ground is not None and not ground.isHidden()
 
     def current_tab(self) -> str:
         return TABS[self.tabs.currentIndex()]
@@ -195,7 +276,7 @@ class Workspace(QWidget):
 
     def save(self, settings: Settings) -> None:
         """Keep the sizes for the next run."""
-        if self._pages.currentWidget() is self._found:
+        if self._built and self._pages.currentWidget() is self._found:
             settings.set_sizes("window/body", self.body.sizes())
             settings.set_sizes("window/halves", self.halves.sizes())
 
@@ -203,6 +284,7 @@ class Workspace(QWidget):
 
     def _on_opening_started(self, path: str) -> None:
         self.selection.clear()
+        self.history.clear()
         self._show_digest(None)
         self.banner.show_message(self.tr("Opening"), path, icon="open-folder", tone="info")
         self.waiting.show_progress()
@@ -222,17 +304,27 @@ class Workspace(QWidget):
         self.message.emit(str(error))
 
     def _on_checkpoint_inspected(self, digest: Digest) -> None:
+        if not self._built:
+            return  # shown when the last panel is there
         if self._pages.currentWidget() is not self._found:
             self._pages.setCurrentWidget(self._found)
             self.keys.view.setFocus(Qt.FocusReason.OtherFocusReason)
         self._show_digest(digest)
         wanted, self._pending = self._pending, None
-        if wanted is not None and wanted in digest.by_id:
+        if wanted is None:
+            return
+        if wanted in digest.by_id:
             self.selection.select([wanted], current=wanted, origin=self)
-        elif wanted is not None:
-            self.message.emit(self.tr("{key} is no scale of this checkpoint").format(key=wanted))
+        elif len(digest.inspection.checkpoint.catalog.rows_of(wanted)):
+            self.keys.set_all_tensors(True)
+            self.selection.select([wanted], current=wanted, origin=self)
+        else:
+            self.message.emit(self.tr("{key} is not in this checkpoint").format(key=wanted))
 
     def _show_digest(self, digest: Digest | None) -> None:
+        if not self._built:
+            self.header.show_digest(digest)
+            return
         if digest is not None and self.selection.ids:
             kept = [name for name in self.selection.ids if name in digest.by_id]
             self.selection.select(kept, origin=self)
@@ -276,6 +368,8 @@ class Workspace(QWidget):
         )
 
     def _title_tabs(self) -> None:
+        if not self._built:
+            return
         digest = self.session.digest
         count = len(digest.inspection.findings) if digest is not None else 0
         title = self.tr("Problems ({count})").format(count=count) if count else self.tr("Problems")

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QStackedLayout, QVBoxLayout, QWidget
 
 from app import text
 from app.digest import Digest
-from app.jobs import Jobs
+from app.jobs import AnyJobs
 from app.models.backends import MOST_ROWS, BackendColumn, BackendTable, compare_backends
 from app.panels.parts import Note, label
 from app.panels.tables import NameDelegate, Table
@@ -22,7 +22,7 @@ from core.progress import Progress
 class BackendsPanel(QWidget):
     """Predicts every backend when it is first looked at, in a job."""
 
-    def __init__(self, selection: Selection, jobs: Jobs, parent: QWidget | None = None) -> None:
+    def __init__(self, selection: Selection, jobs: AnyJobs, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._selection = selection
         self._jobs = jobs

@@ -6,7 +6,7 @@ from PySide6.QtCore import QItemSelectionModel, QModelIndex, QSize, Qt, Signal
 from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QHeaderView, QPushButton, QTreeView, QVBoxLayout, QWidget
 
 from app.digest import Digest
-from app.jobs import Jobs
+from app.jobs import AnyJobs
 from app.models.groups import GROUPINGS, Group, Grouping, GroupTree, by_module, by_pattern, by_shard
 from app.models.query import quoted
 from app.panels.parts import Head
@@ -21,7 +21,7 @@ class GroupsPanel(QWidget):
 
     filter_requested = Signal(str)
 
-    def __init__(self, selection: Selection, jobs: Jobs, parent: QWidget | None = None) -> None:
+    def __init__(self, selection: Selection, jobs: AnyJobs, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._selection = selection
         self._jobs = jobs

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import (
 
 from app import text
 from app.digest import Digest
-from app.jobs import Jobs
+from app.jobs import AnyJobs
 from app.models.keys import Column, KeyTable, ScaleSource, Source
 from app.models.query import FIELDS, parse
 from app.models.tensors import TensorSource
@@ -44,7 +44,7 @@ class KeysPanel(QWidget):
 
     all_tensors_changed = Signal(bool)
 
-    def __init__(self, selection: Selection, jobs: Jobs, menu: list[QAction], parent: QWidget | None = None) -> None:
+    def __init__(self, selection: Selection, jobs: AnyJobs, menu: list[QAction], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._selection = selection
         self._jobs = jobs

@@ -65,7 +65,7 @@ def idle(qtbot: QtBot, window: Window) -> Callable[[], None]:
     """Waits until no job runs and the events that its end caused are handled."""
 
     def wait() -> None:
-        qtbot.waitUntil(lambda: not window.jobs.running(), timeout=60_000)
+        qtbot.waitUntil(lambda: not window.busy, timeout=60_000)
         qtbot.wait(30)  # delayed refreshes, at most 20 ms
 
     return wait

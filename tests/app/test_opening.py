@@ -202,6 +202,8 @@ def test_the_start_page_offers_samples_and_recent(window: Window, opened: Open, 
     assert window.settings.recent() == [str(samples / LLAMA), str(samples / QWEN)]
     assert [action.text() for action in window.menus["recent"].actions()] == window.settings.recent()
     window.actions_table["close"].trigger()
+    assert window.session.path == str(samples / QWEN)  # the other tab
+    window.actions_table["close"].trigger()
     assert window.welcome.isVisible()
     assert window.windowTitle() == "KVScope"
     window.actions_table["clear_recent"].trigger()
@@ -218,4 +220,4 @@ def test_a_key_named_on_the_command_line_is_selected(window: Window, idle: Idle,
     window.open_path(str(samples / QWEN), select="no.such.key")
     idle()
     assert window.workspace.selection.ids == frozenset()
-    assert window.status.currentMessage() == "no.such.key is no scale of this checkpoint"
+    assert window.status.currentMessage() == "no.such.key is not in this checkpoint"
