@@ -60,7 +60,10 @@ def export_record(prepared: Prepared, folder: Path, after: Inspection, finished:
     previous = _previous(plan.root / RECORD)
     if previous is not None:
         record["previous"] = previous
-    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+    try:
+        return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:  # a folder whose name is no UTF-8
+        return (json.dumps(record, indent=2) + "\n").encode()
 
 
 def _verdict(verdict: Verdict) -> dict[str, str]:
