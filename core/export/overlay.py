@@ -81,12 +81,23 @@ def _refuse_what_stays(plan: ExportPlan, title: str) -> None:
             raise ExportError(
                 f"{title} {does}, and an overlay leaves the key in its shard", key=found.key, remedy=_REMEDY
             )
-    if _ends(both) != _ends(plan.predicted):
+    if not plan.config_edits and _ends(both) != _ends(plan.predicted):  # else the result itself is judged
         raise ExportError(
             f"{title} would not end with the planned scales, as the old names stay beside the new",
             path=plan.root,
             remedy=_REMEDY,
         )
+
+
+def refuse_other_end(plan: ExportPlan, out: Path, after: Deliveries) -> None:
+    """Check what was written.
+
+    Raises:
+        ExportError: the engine ends with something else than the plan promises.
+    """
+    if _ends(after) != _ends(plan.predicted):
+        title = get_engine(plan.engine).title
+        raise ExportError(f"{title} does not end with the planned scales", path=out, remedy=_REMEDY)
 
 
 def _ends(deliveries: Deliveries) -> list[object]:

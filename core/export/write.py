@@ -22,6 +22,7 @@ from core.errors import ExportError
 from core.export.copying import Copier
 from core.export.files import RECORD
 from core.export.options import WriteOptions
+from core.export.overlay import refuse_other_end
 from core.export.placement import FilePlacement, Placement, can_clone
 from core.export.plan import ExportPlan
 from core.export.prepare import Prepared, prepare_export
@@ -94,6 +95,8 @@ def write_export(
         work.verify()
         refuse_changed_source(plan)
         after = _judge(plan, remainder.files, progress)
+        if prepared.overlay is not None:
+            refuse_other_end(plan, out, after.deliveries)
         record = export_record(prepared, remainder.files, after, remainder.finished)
         remainder.forget(RECORD)
         work.copier.write_file(remainder.files / RECORD, record)

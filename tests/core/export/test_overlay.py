@@ -1,0 +1,175 @@
+"""Overlays: one small shard more, where the engine takes it and makes nothing of what stays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.errors import ExportError
+from core.export import ConfigEdit, ExportPlan, TensorEdit, WriteOptions, plan_export, prepare_export, write_export
+from core.export.overlay import HONOURED_BY
+from core.inspection import inspect
+from tests.core.export.exporting import Tensor, bytes_of, float32, left_in, made_from, plan_of, tensors_of
+
+LLAMA = Path(__file__).parents[2] / "checkpoints/quark/llama-fp8-kvfp8"
+OVERLAY = WriteOptions(overlay=True)
+
+
+def lost_layer(folder: Path) -> Path:
+    """The Llama without the scales of its first layer."""
+
+    def change(tensors: dict[str, Tensor]) -> None:
+        for role in "kv":
+            del tensors[f"model.layers.0.self_attn.{role}_proj.output_scale"]
+
+    return made_from(LLAMA, folder, change)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> ExportPlan:
+    source = lost_layer(tmp_path / "source")
+    return plan_export(inspect(source, kv_cache_dtype="fp8"), scales_from=str(LLAMA))
+
+
+def test_missing_scales_come_in_a_shard_of_their_own(plan: ExportPlan, tmp_path: Path) -> None:
+    before = bytes_of(plan.root)
+    result = write_export(plan, tmp_path / "out", options=OVERLAY)
+    assert result.verdict_after == plan.verdict_predicted
+    assert result.verdict_after.outcome == "ok"
+    assert (tmp_path / "out" / "model.safetensors").samefile(plan.root / "model.safetensors")
+    assert result.linked == len(before["model.safetensors"])
+    added = tensors_of(tmp_path / "out" / "model-kvscales.safetensors")
+    original = tensors_of(LLAMA / "model.safetensors")
+    assert len(added) == 2
+    values = {original[f"model.layers.0.self_attn.{role}_proj.output_scale"][2] for role in "kv"}
+    assert {data[2:] for _, _, data in added.values()} == values  # bfloat16 is the upper half of F32
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    assert {key for key, file in index["weight_map"].items() if file == "model-kvscales.safetensors"} == set(added)
+    assert len(index["weight_map"]) == len(original)
+    both = [*added.values(), *tensors_of(plan.root / "model.safetensors").values()]
+    assert index["metadata"]["total_size"] == sum(len(data) for _, _, data in both)
+    assert result.after.checkpoint.index is not None
+    assert result.after.checkpoint.index.agrees
+    record = json.loads((tmp_path / "out" / "kvscope-export.json").read_text())
+    assert {row["overlay"] for row in record["tensors"]} == {"model-kvscales.safetensors"}
+    assert bytes_of(plan.root) == before
+
+
+def test_an_overlay_can_be_laid_over_an_overlay(plan: ExportPlan, tmp_path: Path) -> None:
+    write_export(plan, tmp_path / "out", options=replace(OVERLAY, mode="copy"))
+    second = plan_of(tmp_path / "out")
+    extra = TensorEdit(
+        key="", file="model.safetensors", action="added", reason="a test", new_key="note.k", new_dtype="F32",
+        new_shape=(1,), values=(2.0,),
+    )  # fmt: skip
+    result = write_export(replace(second, edits=(extra,)), tmp_path / "again", options=replace(OVERLAY, mode="copy"))
+    assert list(tensors_of(tmp_path / "again" / "model-kvscales-2.safetensors")) == ["note.k"]
+    index = json.loads((tmp_path / "again" / "model.safetensors.index.json").read_text())
+    assert index["weight_map"]["note.k"] == "model-kvscales-2.safetensors"
+    assert result.after.checkpoint.index is not None
+    assert result.after.checkpoint.index.agrees
+
+
+def test_an_overlay_of_nothing_links_all_shards(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = write_export(plan_of(LLAMA), out, options=replace(OVERLAY, mode="copy"))
+    assert set(bytes_of(out)) == {*bytes_of(LLAMA), "kvscope-export.json"}
+    assert result.linked == 0
+
+
+def refused(plan: ExportPlan, out: Path, message: str) -> None:
+    with pytest.raises(ExportError) as error:
+        prepare_export(plan, out, OVERLAY)
+    assert str(error.value) == message
+    with pytest.raises(ExportError):
+        write_export(plan, out, options=OVERLAY)
+    assert left_in(out.parent) in (["source"], [])
+
+
+def test_old_names_that_raise_are_no_ground_for_an_overlay(samples: Path, tmp_path: Path) -> None:
+    refused(
+        plan_of(samples / "quark/gemma3-26layers-fp8-kvfp8"),
+        tmp_path / "out",
+        "key 'model.layers.0.self_attn.k_proj.output_scale': vLLM 0.33.0 raises AttributeError: 'QKVParallelLinear' "
+        "object has no attribute 'data', and an overlay leaves the key in its shard. Export without --overlay.",
+    )
+
+
+def test_old_names_that_load_are_no_ground_for_an_overlay(tmp_path: Path) -> None:
+    refused(
+        plan_of(LLAMA, names="portable"),
+        tmp_path / "out",
+        "key 'model.layers.0.self_attn.k_proj.output_scale': vLLM 0.33.0 loads it into "
+        "model.layers.0.self_attn.attn.k_scale, and an overlay leaves the key in its shard. Export without --overlay.",
+    )
+
+
+def test_a_tensor_that_keeps_its_name_is_no_ground_for_an_overlay(plan: ExportPlan, tmp_path: Path) -> None:
+    key = "model.layers.1.self_attn.k_proj.output_scale"
+    edit = TensorEdit(
+        key=key,
+        file="model.safetensors",
+        action="renamed",
+        reason="a test",
+        new_key=key,
+        values=(1.0,),
+        new_dtype="F32",
+    )
+    refused(
+        replace(plan, edits=(*plan.edits, edit)),
+        tmp_path / "out",
+        f"model.safetensors, key '{key}': the tensor changes and keeps its name, and an overlay leaves the old one in "
+        "its shard. Export without --overlay.",
+    )
+
+
+def test_an_engine_that_was_not_seen_to_honour_one_gets_none(tmp_path: Path) -> None:
+    source = lost_layer(tmp_path / "source")
+    plan = plan_export(inspect(source, engine="sglang-0.5.23", kv_cache_dtype="fp8_e4m3"))
+    assert plan.engine not in HONOURED_BY
+    refused(
+        plan, tmp_path / "out", f"{source}: SGLang 0.5.23 was not seen to honour an overlay. Export without --overlay."
+    )
+
+
+def test_an_engine_that_would_end_elsewhere_is_noticed(plan: ExportPlan, tmp_path: Path) -> None:
+    wrong = replace(plan, predicted=replace(plan.predicted, attention=plan.predicted.attention[:1]))
+    refused(
+        wrong,
+        tmp_path / "out",
+        f"{plan.root}: vLLM 0.33.0 would not end with the planned scales, as the old names stay beside the new. "
+        "Export without --overlay.",
+    )
+
+
+def test_a_result_that_ends_elsewhere_is_taken_back(plan: ExportPlan, tmp_path: Path) -> None:
+    edit = ConfigEdit(
+        file="config.json", changes=(), text='{"architectures": ["Qwen3ForCausalLM"]}', diff="", reason=""
+    )
+    with pytest.raises(
+        ExportError, match=r"out: vLLM 0.33.0 does not end with the planned scales. Export without --ov"
+    ):
+        write_export(replace(plan, config_edits=(edit,)), tmp_path / "out", options=OVERLAY)
+    assert left_in(tmp_path) == ["source"]
+
+
+def test_more_than_scales_is_too_much(plan: ExportPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.export.overlay._LARGEST", 3)
+    refused(
+        plan,
+        tmp_path / "out",
+        f"{plan.root}: more than scales would change, and an overlay is for scales. Export without --overlay.",
+    )
+
+
+def test_values_of_the_right_type_are_written(plan: ExportPlan, tmp_path: Path) -> None:
+    edits = tuple(
+        replace(edit, values=(0.5,), new_dtype="F32") if edit.action == "added" else edit for edit in plan.edits
+    )
+    prepared = prepare_export(replace(plan, edits=edits), tmp_path / "out", OVERLAY)
+    assert prepared.overlay == "model-kvscales.safetensors"
+    (tmp_path / "overlay").write_bytes(prepared.texts[prepared.overlay])
+    assert set(tensors_of(tmp_path / "overlay").values()) == {float32(0.5)}
