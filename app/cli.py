@@ -81,9 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     engine = argparse.ArgumentParser(add_help=False, parents=[options])
     engine.add_argument("--engine", default=DEFAULT_ENGINE, help="engine profile (default: %(default)s)")
 
-    window = commands.add_parser("open", parents=[common, engine], help="open the window (the default)")
+    window = commands.add_parser("open", parents=[common, options], help="open the window (the default)")
     window.add_argument("paths", nargs="*", metavar="PATH")
     window.add_argument("--select", metavar="KEY", help="select this tensor")
+    window.add_argument("--engine", help=f"engine profile (default: the window's setting, else {DEFAULT_ENGINE})")
 
     check = commands.add_parser("check", parents=[common, options], help="say whether the scales arrive")
     check.add_argument(
@@ -178,7 +179,7 @@ def _inspect(path: str, options: argparse.Namespace, engine: str | None = None) 
     wish = _wish(options)
     return inspect(
         path,
-        engine=engine or options.engine,
+        engine=engine or options.engine or DEFAULT_ENGINE,
         method=wish.method,
         architecture=wish.architecture,
         kv_cache_dtype=wish.kv_cache_dtype,
@@ -198,12 +199,15 @@ def _open(options: argparse.Namespace) -> int:
 
     reason = why_no_window()
     if reason is None:
-        from core.engines import get_engine
+        if options.engine is not None:
+            from core.engines import get_engine
 
-        get_engine(options.engine)  # told on stderr, before any window
+            get_engine(options.engine)  # told on stderr, before any window
+        asked = any((options.method, options.architecture, options.dtype, options.rules))
+        # The engines take longer to import than an empty window to show: only where something is asked of them.
+        wish = _wish(options) if asked or options.kv_cache_dtype != "auto" else None
         from app.gui import start
 
-        wish = _wish(options)
         return start(options.paths, engine=options.engine, wish=wish, select=options.select)
     print(f"No window: {reason}", file=sys.stderr)
     if not options.paths:
@@ -366,9 +370,10 @@ def _export(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from core.loading.forward_result import ForwardOptions
-    from core.loading.report import verification_as_data, verification_text
+    from core.loading.findings import with_observation
+    from core.loading.report import findings_text, verification_as_data, verification_text
     from core.loading.verify import verify
-    from core.report.contract import json_text
+    from core.report.contract import finding_as_data, json_text
 
     inspection = _inspect(options.path, options)
     verification = verify(
@@ -378,7 +383,11 @@ def _verify(options: argparse.Namespace) -> int:
         tensor_parallel=options.tensor_parallel,
         forward=ForwardOptions(seed=options.seed, projections=options.projections) if options.forward else None,
     )
-    print(json_text(verification_as_data(verification)) if options.json else verification_text(verification))
+    findings = with_observation(inspection.findings, verification, inspection.deliveries)
+    if options.json:
+        print(json_text({**verification_as_data(verification), "findings": [finding_as_data(one) for one in findings]}))
+    else:
+        print("\n".join([verification_text(verification), *findings_text(findings)]))
     return max(EXIT_FINE if verification.agreed else EXIT_PROBLEMS, _status(inspection))
 
 
