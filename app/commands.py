@@ -53,6 +53,13 @@ class Commands(QObject):
             self._remember_folder(chosen)
             self._window.open_path(chosen)
 
+    def open_address(self) -> None:
+        from app.dialogs import AddressDialog
+
+        dialog = AddressDialog(self._window)
+        dialog.chosen.connect(self._window.open_path)
+        dialog.open()
+
     def _last_folder(self) -> str:
         return self._window.settings.text("folder", str(Path.home()))
 

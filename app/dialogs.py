@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QCoreApplication, QEvent, QObject, Qt
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QAction, QIcon, QKeyEvent, QKeySequence
 from PySide6.QtWidgets import (
     QDialog,
@@ -100,6 +100,51 @@ class CommandPalette(QDialog):
                 self.accept()
                 action.trigger()
                 return
+
+
+class AddressDialog(QDialog):
+    """Asks for the address of a checkpoint that is not on this machine."""
+
+    chosen = Signal(str)
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(self.tr("Open Address"))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.resize(560, 0)
+        self.line = QLineEdit()
+        self.line.setPlaceholderText("hf://ORG/NAME")
+        self.line.setAccessibleName(self.tr("Address of a checkpoint"))
+        self.line.textChanged.connect(self._on_text_changed)
+        self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Open | QDialogButtonBox.StandardButton.Cancel)
+        self.buttons.accepted.connect(self._on_accepted)
+        self.buttons.rejected.connect(self.reject)
+        rows = QVBoxLayout(self)
+        rows.addWidget(self.line)
+        rows.addWidget(
+            label(
+                self.tr(
+                    "hf://ORG/NAME@REVISION, https://host/path/model.safetensors or its index, s3://bucket/folder, "
+                    "gs://bucket/folder. Configs, headers and scales are fetched, nothing else."
+                ),
+                dim=True,
+                wrap=True,
+            )
+        )
+        rows.addWidget(self.buttons)
+        self._on_text_changed("")
+
+    @property
+    def _address(self) -> str:
+        return self.line.text().strip()
+
+    def _on_text_changed(self, _text: str) -> None:
+        open_button = self.buttons.button(QDialogButtonBox.StandardButton.Open)
+        open_button.setEnabled("://" in self._address and not self._address.endswith("://"))
+
+    def _on_accepted(self) -> None:
+        self.accept()
+        self.chosen.emit(self._address)
 
 
 class ShortcutHelp(QDialog):

@@ -76,7 +76,7 @@ def _begin(
 def restore(window: Window) -> None:
     """Open what was open last, the front one at once and the others when they are looked at."""
     paths, front = window.settings.open()
-    there = [path for path in paths if Path(path).exists()]
+    there = [path for path in paths if "://" in path or Path(path).exists()]
     if there and window.settings.text("restore") != "no":
         window.open_all(there, front if front in there else there[0])
 

@@ -27,7 +27,7 @@ class Settings:
 
     def add_recent(self, path: str) -> None:
         """Put a path first in the recent list."""
-        path = str(Path(path).absolute())
+        path = _absolute(path)
         others = [known for known in self.recent() if known != path]
         self._set("recent", [path, *others][:RECENT_MAX])
 
@@ -45,8 +45,8 @@ class Settings:
 
     def set_open(self, paths: Sequence[str], front: str | None) -> None:
         """Remember what is open."""
-        self._set("open/paths", [str(Path(path).absolute()) for path in paths])
-        self._set("open/front", "" if front is None else str(Path(front).absolute()))
+        self._set("open/paths", [_absolute(path) for path in paths])
+        self._set("open/front", "" if front is None else _absolute(front))
 
     def text(self, key: str, default: str = "") -> str:
         value = self._store.value(key, default)
@@ -79,3 +79,8 @@ class Settings:
 
     def _set(self, key: str, value: object) -> None:
         self._store.setValue(key, value)
+
+
+def _absolute(path: str) -> str:
+    """A path that means the same from every folder; an address does already."""
+    return path if "://" in path else str(Path(path).absolute())

@@ -204,7 +204,8 @@ class Welcome(QScrollArea):
         clear(self._recent)
         for path in paths[:6]:
             place = Path(path)
-            card = Card(path, place.name or path, _short(place.parent))
+            above = path.rpartition("/")[0] if "://" in path else _short(place.parent)
+            card = Card(path, place.name or path, above)
             card.opened.connect(self.open_requested)
             self._recent.addWidget(card)
         if not paths:

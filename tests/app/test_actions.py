@@ -13,6 +13,7 @@ from tests.app.conftest import Open
 EXPECTED = {
     "open_file": "Ctrl+O",
     "open_folder": "Ctrl+Shift+O",
+    "open_address": "Ctrl+L",
     "find": "/",
     "reload": "F5",
     "next_problem": "F8",

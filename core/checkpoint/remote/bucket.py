@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from core.checkpoint.faults import BrokenFileError, count
@@ -50,7 +51,7 @@ class Bucket:
         if file and not file.endswith(".json"):
             entries = [await self._call(self._system.info, self._path(file))]
         else:
-            entries = await self._call(self._system.ls, self._folder, True)
+            entries = await self._call(partial(self._system.ls, self._folder, detail=True))
         found: dict[str, RemoteFile] = {}
         for entry in entries:
             name = str(entry["name"]).rstrip("/").rpartition("/")[2]
@@ -87,7 +88,7 @@ class Bucket:
 
     async def _bytes(self, name: str, begin: int, end: int) -> bytes:
         async def attempt() -> bytes:
-            data: bytes = await self._once(self._system.cat_file, self._path(name), begin, end)
+            data: bytes = await self._once(partial(self._system.cat_file, self._path(name), start=begin, end=end))
             if len(data) != end - begin:
                 problem = f"sends {count(len(data), 'byte')} of {name} where {end - begin:,} were asked for"
                 raise NotNowError(problem, "Try again later.")
@@ -98,12 +99,12 @@ class Bucket:
         return data
 
     async def _call(self, function: Callable[..., T], *arguments: object) -> T:
-        return await patiently(lambda: self._once(function, *arguments), self.shown)
+        return await patiently(lambda: self._once(partial(function, *arguments)), self.shown)
 
-    async def _once(self, function: Callable[..., T], *arguments: object) -> T:
+    async def _once(self, function: Callable[[], T]) -> T:
         self.traffic.requests += 1
         try:
-            return await asyncio.to_thread(function, *arguments)
+            return await asyncio.to_thread(function)
         except (TimeoutError, ConnectionError) as error:
             raise NotNowError(f"cannot be reached: {str(error) or type(error).__name__}", _NETWORK) from error
         except Exception as error:  # noqa: BLE001 - whatever a file system of anybody's raises

@@ -1,0 +1,82 @@
+"""Opening an address in the window, from a server process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QDialogButtonBox
+from pytestqt.qtbot import QtBot
+
+from app.dialogs import AddressDialog
+from app.window import Window
+from tests.hub_server import Server, serving
+
+SAMPLE = "modelopt/qwen3-36layers-fp8-kvfp8"
+Idle = Callable[[], None]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("web")
+    shutil.copytree(samples / SAMPLE, root / "qwen3")
+    with pytest.MonkeyPatch.context() as patch, serving(root) as running:
+        patch.setenv("KVSCOPE_CACHE", str(root / "cache"))
+        yield running
+    assert os.environ.get("KVSCOPE_CACHE") is None
+
+
+def _ask(window: Window, qtbot: QtBot, address: str) -> None:
+    window.actions_table["open_address"].trigger()
+    dialog = window.findChildren(AddressDialog)[-1]
+    qtbot.keyClicks(dialog.line, address)
+    qtbot.keyClick(dialog.line, Qt.Key.Key_Return)
+
+
+def test_an_address_opens_like_a_folder(window: Window, idle: Idle, qtbot: QtBot, server: Server) -> None:
+    address = f"{server.url}/files/qwen3/model.safetensors.index.json"
+    _ask(window, qtbot, address)
+    idle()
+    digest = window.session.digest
+    assert digest is not None
+    assert digest.inspection.checkpoint.place == address
+    assert window.workspace.banner.word == "OK"
+    assert window.settings.recent()[0] == address
+    window.actions_table["reload"].trigger()
+    idle()
+    assert window.session.digest is not None
+    window.workspace.show_tab("export")
+    idle()
+    assert window.workspace.export.current_plan is None
+
+
+def test_an_address_that_leads_nowhere_is_told(window: Window, idle: Idle, qtbot: QtBot, server: Server) -> None:
+    _ask(window, qtbot, f"{server.url}/files/qwen3/none.safetensors")
+    idle()
+    assert window.session.digest is None
+    assert "there is no such file" in window.workspace.waiting.text
+
+
+def test_stopping_while_a_server_hangs(window: Window, idle: Idle, qtbot: QtBot, server: Server) -> None:
+    server.set_faults({"match": "index.json", "kind": "hang", "seconds": 4, "times": 9})
+    _ask(window, qtbot, f"{server.url}/files/qwen3/model.safetensors.index.json")
+    qtbot.waitUntil(lambda: bool(server.requests()), timeout=5000)
+    window.actions_table["stop"].trigger()
+    qtbot.waitUntil(lambda: not window.busy, timeout=2000)
+    assert window.session.digest is None
+    server.set_faults()
+
+
+def test_only_an_address_can_be_opened(window: Window, qtbot: QtBot) -> None:
+    window.actions_table["open_address"].trigger()
+    dialog = window.findChildren(AddressDialog)[-1]
+    open_button = dialog.buttons.button(QDialogButtonBox.StandardButton.Open)
+    for text, enabled in (("", False), ("hf://", False), ("a/b", False), (" hf://org/name ", True)):
+        dialog.line.setText(text)
+        assert open_button.isEnabled() is enabled
+    dialog.buttons.button(QDialogButtonBox.StandardButton.Cancel).click()
+    assert window.session.path is None
