@@ -334,13 +334,18 @@ def _not_taken(oracle: Oracle, parts: Mapping[int, tuple[Part, ...]]) -> tuple[U
     """The scales that the engine does not take under the names asked for, grouped by why."""
     engine = get_engine(str(oracle.inspection.settings.engine.value)).title
     found: dict[str, list[str]] = {}
-    for position, fed in enumerate(oracle.inspection.tensors):
-        scale = fed.scale
-        if scale is None or scale.kind != "scale" or all(oracle.lands(part) for part in parts.get(position, ())):
-            continue
+    missing = [
+        (position, fed.scale)
+        for position, fed in enumerate(oracle.inspection.tensors)
+        if fed.scale is not None
+        and fed.scale.kind == "scale"
+        and not all(oracle.lands(part) for part in parts.get(position, ()))
+    ]
+    oracle.ask(part.fed for _, scale in missing for each in SPELLINGS for part in parts_of(scale, each.id))
+    for position, scale in missing:
         layer = oracle.layer_of(scale)
         role = "k" if scale.role == "kv" else scale.role
-        others = (tuple(_in_shape(oracle, part, scale) for part in parts_of(scale, each.id)) for each in SPELLINGS)
+        others = [parts_of(scale, each.id) for each in SPELLINGS]
         known = layer is not None and f"{role}_scale" in layer.parameters
         if not known or not any(way and all(oracle.lands(part) for part in way) for way in others):
             reason = _why_not(oracle, scale)
