@@ -18,6 +18,8 @@ from core.backends.base import AttentionKind
 from core.naming.mapper import Rule, RuleKind, WeightsMapper
 from resources import resource
 
+_DRAFTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+
 UNCOUNTED = 128
 """How many layers a tower is given whose config does not say (its attention has no KV cache)."""
 
@@ -66,6 +68,7 @@ class OwnLoader:
     keep_scale_names_in: str = ""
     skip_containing: tuple[str, ...] = ()
     skip_draft_layers: bool = False
+    only_draft_layers: bool = False
     remap: Literal["first", "stacked", "others", "both", "never"] = "never"
     remap_if: tuple[str, ...] = ("scale", "zero_point")
     absent: Literal["raise", "skip"] = "raise"
@@ -219,6 +222,9 @@ class _Builder:
                     key = _stand_in(kind, each)
                 found[str(index)] = self.build(key)
             return found
+        if entry["count"] in ("draft_layers", "drafts"):
+            first = len(self._kinds) if entry["count"] == "draft_layers" else 0
+            return {str(first + index): self.build(each["*"]) for index in range(self._drafts())}
         if isinstance(entry["count"], int):
             count = entry["count"]
         else:
@@ -242,6 +248,11 @@ class _Builder:
         if name not in survey["architectures"]:
             raise _UnknownLanguageModelError(name)
         return str(survey["architectures"][name]["root"])
+
+    def _drafts(self) -> int:
+        """How many layers the draft (MTP) model has."""
+        text = text_config_of(self._config)
+        return positive(text, *_DRAFTS) or positive(self._config, *_DRAFTS) or 1
 
     def _number(self, dotted: str) -> int | None:
         value: Any = self._config
@@ -338,6 +349,7 @@ class _Builder:
             keep_scale_names_in=entry.get("keep_scale_names_in", ""),
             skip_containing=tuple(entry.get("skip_containing", ())),
             skip_draft_layers=entry.get("skip_draft_layers", False),
+            only_draft_layers=entry.get("only_draft_layers", False),
             remap=entry.get("remap", "never"),
             remap_if=tuple(entry.get("remap_if", ("scale", "zero_point"))),
             absent=entry.get("absent", "raise"),

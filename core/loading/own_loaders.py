@@ -69,7 +69,10 @@ class OwnLoadedModule(nn.Module):
         The name may be none of ``parameters``: the loop then raises when it looks it up.
         """
         loader = self.loader
-        if any(part in name for part in loader.skip_containing) or self._is_draft(name):
+        if any(part in name for part in loader.skip_containing):
+            return None
+        draft = self._is_draft(name)
+        if draft if loader.skip_draft_layers else loader.only_draft_layers and not draft:
             return None
         if loader.remap == "first" and any(part in name for part in loader.remap_if):
             first = self._remap(name, parameters)
@@ -116,7 +119,7 @@ class OwnLoadedModule(nn.Module):
         return maybe_remap_kv_scale_name(name, parameters, mla=mla, by=type(self).__name__)[0]
 
     def _is_draft(self, name: str) -> bool:
-        found = _LAYER.match(name) if self.loader.skip_draft_layers else None
+        found = _LAYER.match(name)
         return found is not None and int(found.group(1)) in self.draft_layers
 
 

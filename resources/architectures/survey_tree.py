@@ -90,6 +90,7 @@ class Tree:
         self._config = config
         self._kinds = layer_kinds(config)
         self._visited: set[int] = set()
+        self._draft = "draft_of" in config
 
     def attention_below(self, key: str) -> tuple[str, ...]:
         """The paths of the attention layers in that module."""
@@ -105,6 +106,8 @@ class Tree:
         if any(self.attention_below(item) for item in items):
             hint = next((fields for place, fields in COUNTED.items() if path.endswith(place)), None)
             if hint is not None or not counted:
+                if self._draft and hint is None and len(items) == 1:
+                    return {"each": {"*": items[0]}, "count": "drafts"}
                 if len(set(items)) > 1:
                     raise ValueError(f"{path}: {len(items)} unequal attention layers for {len(self._kinds)} layers")
                 return {"each": {"*": items[-1]}, "count": hint or len(items)}
@@ -202,7 +205,9 @@ class Tree:
         entry |= self._facts(module)
         children: dict[str, Any] = {}
         named = list(module.named_children())
-        if isinstance(module, nn.ModuleList) and named and all(name.isdigit() for name, _ in named):
+        if isinstance(module, nn.ModuleDict) and [name for name, _ in named] == [str(len(self._kinds))]:
+            entry.update({"each": {"*": self.node(named[0][1], f"{path}.{named[0][0]}")}, "count": "draft_layers"})
+        elif isinstance(module, nn.ModuleList) and named and all(name.isdigit() for name, _ in named):
             items = [self.node(child, f"{path}.{name}") for name, child in named]
             if any(items):
                 entry.update(self.repeated([item for item in items if item is not None], path))

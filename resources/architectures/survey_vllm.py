@@ -12,6 +12,11 @@ twenty to a process; a crash costs one architecture, and what could not be built
 the reason, unless the engine registers the same class under another name as well, which then stands for it. ``--only``
 surveys those alone and keeps the rest of OUT. With timm installed, a few models with such vision towers can be built.
 
+What could not be built is taken from ``static_by_hand.json``, if that was written for the same version: modules as the
+sources nest them, in the same form with entries inside entries; ``as`` takes a surveyed architecture's module instead,
+of which the other keys replace its own. An architecture is also called static where its modules were built, but one
+that holds attention loads itself in a way that neither ``own_loaders.json`` nor the loops of that version describe.
+
 Recorded are the module tree, every module's own loader with the mapper it passes, and the places where
 ``quant_config`` is visible. The schema of the result is described in ``core/architectures/__init__.py``.
 Config classes that live in checkpoints' own (remote) code alone are stood in for by a plain one with the file's fields.
@@ -32,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from resources.architectures.survey_tree import intern
 from resources.architectures.survey_worker import work
 
+HERE = Path(__file__).parent
 GROUP = 20
 """Models built in one process: the import costs more than a model does."""
 
@@ -87,6 +93,59 @@ def merge(modules: dict[str, dict[str, Any]], told: Mapping[str, Any]) -> str:
     return add(told["root"])
 
 
+class Static:
+    """Adds the architectures of ``static_by_hand.json`` to the surveyed ones."""
+
+    def __init__(self, modules: dict[str, dict[str, Any]], architectures: dict[str, Any]) -> None:
+        self.modules = modules
+        self.architectures = architectures
+
+    def add(self, engine: str) -> None:
+        written = json.loads((HERE / "static_by_hand.json").read_text())
+        for name, entry in written["architectures"].items() if written["engine"] == engine else ():
+            if name not in self.architectures:
+                self.architectures[name] = {"root": self.node(entry["tree"]), "surveyed": f"static: {entry['why']}"}
+
+    def node(self, written: Mapping[str, Any]) -> str:
+        entry = dict(written)
+        for field in ("children", "each"):
+            if field in entry:
+                entry[field] = {name: self.node(child) for name, child in entry[field].items()}
+        if "as" in entry:
+            entry = {**self.modules[self.architectures[entry.pop("as")]["root"]], **entry}
+        return intern(self.modules, entry)
+
+    def doubt(self, engine: str) -> None:
+        """Marks those whose attention is loaded by code that nothing here describes."""
+        own = json.loads((HERE / "own_loaders.json").read_text())
+        described = {**own["loaders"], **own["before"]}
+        loops = HERE / f"loops-{engine}.json"
+        if loops.is_file():
+            read = json.loads(loops.read_text())
+            described |= {**read["loops"], **read["before"]}
+        for entry in self.architectures.values():
+            unread = self.unread(entry["root"], described)
+            if unread and not entry["surveyed"].startswith("static"):
+                entry["surveyed"] = f"static: {unread.rpartition('.')[2]}.load_weights was not followed"
+
+    def unread(self, key: str, described: Mapping[str, Any]) -> str:
+        """The first loader on the way to an attention layer that is not described."""
+        entry = self.modules[key]
+        if not self.attends(key):
+            return ""
+        loader = entry.get("loader", {})
+        written = loader.get("of") or loader.get("before")
+        if written and written not in described:
+            return str(written)
+        below = {**entry.get("children", {}), **entry.get("each", {})}
+        return next((found for child in below.values() if (found := self.unread(child, described))), "")
+
+    def attends(self, key: str) -> bool:
+        entry = self.modules[key]
+        below = {**entry.get("children", {}), **entry.get("each", {})}
+        return "attention" in entry or any(self.attends(child) for child in below.values())
+
+
 def compact(result: Mapping[str, Any]) -> str:
     """JSON with one line for each module class and each architecture."""
     lines = []
@@ -113,7 +172,7 @@ def main() -> None:
         work(given.harness, configs, given.only)
         return
     before = json.loads(given.out.read_text()) if given.only and given.out.exists() else {}
-    names = given.only or list(configs)
+    names = sorted(given.only or configs, key=lambda name: "gpu" in configs[name])  # these spoil their process
     left_out: dict[str, str] = json.loads(given.configs.read_text()).get("left_out", {})
     registered: dict[str, list[str]] = {}
     language_models: dict[str, str] = before.get("language_models", {})
@@ -142,9 +201,14 @@ def main() -> None:
         else:
             architectures[name] = {"root": architectures[twin]["root"], "surveyed": f"alias of {twin}"}
             failed.pop(name, None)
+    engine = f"vllm-{version.partition('+')[0]}"
+    static = Static(modules, architectures)
+    static.add(engine)
+    static.doubt(engine)
+    failed = {name: why for name, why in failed.items() if name not in architectures}
     result = {
         "schema": "kvscope.modules/2",
-        "engine": f"vllm-{version}",
+        "engine": engine,
         "architectures": dict(sorted(architectures.items())),
         "language_models": dict(sorted(language_models.items())),
         "not_surveyed": dict(sorted(failed.items())),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import json
@@ -11,9 +12,10 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
+from functools import cache, partialmethod
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock, patch
 
 from resources.architectures.survey_tree import Tree
 
@@ -22,6 +24,22 @@ FIRST = "MixtralForCausalLM"
 
 ABSENT = ("cuda", "cutlass", "torchaudio")
 """Packages that models import, and that need not be there to build one."""
+
+ABSENT_ON_CPU = ("flashinfer", "deep_gemm", "deep_ep", "humming", "quack")
+"""Those whose presence changes what vLLM builds; stood in for where a config says ``gpu``."""
+
+KERNELS = ("vllm.vllm_flash_attn", "vllm.third_party.deep_gemm", "vllm.third_party.flashmla")
+"""vLLM's own copies of kernel libraries, which its builds for CPUs lack."""
+
+FLASH_FUNCTIONS = (
+    "flash_attn_varlen_func",
+    "compile_flash_attn_varlen_func_from_specs",
+    "get_scheduler_metadata",
+    "reshape_and_cache_flash",
+)
+
+OWN_FOR_CPU = ("vllm.models.deepseek_v4", "vllm.models.deepseek_v41")
+"""Packages that hold another implementation for CPUs: imported as on a GPU where a config says ``gpu``."""
 
 QUANTIZATION = {
     "quant_method": "modelopt",
@@ -71,30 +89,50 @@ def work(harness_path: str, configs: Mapping[str, Mapping[str, Any]], names: lis
             tell(name=name, root=root, modules=tree.modules, surveyed=surveyed)
 
 
-class Draft(SimpleNamespace):
+def draft(**fields: Any) -> Any:
     """The part of a speculative config that a draft model asks for; whatever else is asked for is not set."""
+    from vllm.config import SpeculativeConfig
 
-    def __getattr__(self, name: str) -> None:
-        if name.startswith("__"):
-            raise AttributeError(name)
+    class Draft(SpeculativeConfig):  # type: ignore[misc]
+        def __getattr__(self, name: str) -> None:
+            if name.startswith("__"):
+                raise AttributeError(name)
+
+    made = object.__new__(Draft)
+    made.__dict__.update(fields)
+    return made
 
 
 def build(harness: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
     """The real model of a config.json, and the vLLM config it was built with."""
-    from vllm.config import set_current_vllm_config
+    from vllm.config import ModelConfig, SpeculativeConfig, set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
     from vllm.model_executor.models.registry import _SPECULATIVE_DECODING_MODELS
     from vllm.utils.torch_utils import set_default_torch_dtype
 
-    stand_in(config)
+    whole = {"quantization_config": QUANTIZATION, **config}
+    drafts: dict[str, Any] = {}
+    if of := whole.pop("draft_of", None):  # vLLM makes the draft model of a whole model's config
+        whole["architectures"] = [of]
+        drafts = {"hf_overrides": SpeculativeConfig.hf_config_override}
+    if whole.pop("gpu", False):
+        as_on_a_gpu()
+    stand_in(whole)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text(json.dumps({"quantization_config": QUANTIZATION, **config}))
-        vllm_config, _ = harness.build_vllm_config(folder, "fp8", dtype="bfloat16")
+        (Path(folder) / "config.json").write_text(json.dumps(whole))
+        runner = partialmethod(ModelConfig.__init__, runner="draft" if of else "auto")
+        with patch.object(ModelConfig, "__init__", runner):
+            vllm_config, _ = harness.build_vllm_config(folder, "fp8", dtype="bfloat16", **drafts)
         if vllm_config.quant_config is not None:
             harness.stub_quant(vllm_config.quant_config)
         if config["architectures"][0] in _SPECULATIVE_DECODING_MODELS:
-            draft = Draft(draft_model_config=vllm_config.model_config, num_speculative_tokens=2, method="eagle3")
-            object.__setattr__(vllm_config, "speculative_config", draft)
+            made = draft(
+                draft_model_config=vllm_config.model_config,
+                draft_parallel_config=vllm_config.parallel_config,
+                num_speculative_tokens=2,
+                method="eagle3",
+            )
+            object.__setattr__(vllm_config, "speculative_config", made)
         with set_current_vllm_config(vllm_config):
             harness.init_dist()
             with set_default_torch_dtype(vllm_config.model_config.dtype):
@@ -144,7 +182,6 @@ def gpu_stand_ins() -> None:
     from importlib.abc import Loader, MetaPathFinder
     from importlib.machinery import ModuleSpec
     from types import ModuleType
-    from unittest.mock import MagicMock
 
     import torch.cuda
     import vllm.tokenizers.registry
@@ -154,7 +191,8 @@ def gpu_stand_ins() -> None:
 
     class Nothing(MetaPathFinder, Loader):
         def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-            return ModuleSpec(fullname, self, is_package=True) if fullname.partition(".")[0] in ABSENT else None
+            absent = fullname.partition(".")[0] in stood_in_for or fullname.startswith(KERNELS)
+            return ModuleSpec(fullname, self, is_package=True) if absent else None
 
         def create_module(self, spec: ModuleSpec) -> ModuleType:
             module = MagicMock(name=spec.name)
@@ -171,8 +209,8 @@ def gpu_stand_ins() -> None:
         def __init__(self, *given: Any, **named: Any) -> None:
             super().__init__(*given, **{name: value for name, value in named.items() if name in understood})
 
-    sys.meta_path.append(Nothing())
-    sys.modules["vllm.vllm_flash_attn"] = MagicMock()
+    sys.meta_path.insert(0, Nothing())
+    importlib.import_module(KERNELS[0])
 
     def takes_inputs(model_config: Any) -> bool:
         try:
@@ -189,6 +227,41 @@ def gpu_stand_ins() -> None:
         setattr(torch.cuda, name, MagicMock)
     CPUAttentionBackend.get_impl_cls = staticmethod(lambda: Kernel)
     CPUAttentionBackend.supports_alibi_sqrt = classmethod(lambda _: True)
+
+
+@cache
+def as_on_a_gpu() -> None:
+    """For models that refuse to be built elsewhere: kernels that only run on a GPU are said to be there. It holds for
+    the whole process.
+    """
+    import torch
+    import vllm.v1.attention.backends.fa_utils as kernels
+    from vllm.model_executor.models import registry
+    from vllm.multimodal.processing import BaseMultiModalProcessor
+    from vllm.platforms import current_platform
+    from vllm.platforms.interface import DeviceCapability
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+    platform = type(current_platform)
+    platform.get_device_capability = classmethod(lambda *_, **__: DeviceCapability(9, 0))
+    platform.get_vit_attn_backend = classmethod(lambda *_, **__: AttentionBackendEnum.FLASH_ATTN)
+    platform.get_supported_vit_attn_backends = classmethod(lambda _: [AttentionBackendEnum.FLASH_ATTN])
+    torch.accelerator.current_device_index = lambda: 0
+    BaseMultiModalProcessor.requires_tokenizer = False
+    kernels.is_flash_attn_varlen_func_available = lambda: True
+    for name in FLASH_FUNCTIONS:
+        setattr(kernels, name, getattr(kernels, name, MagicMock()))
+    registry._LazyRegisteredModel.inspect_model_cls = (  # noqa: SLF001
+        lambda model: registry._ModelInfo.from_model_cls(model.load_model_cls())  # noqa: SLF001
+    )
+    stood_in_for.extend(ABSENT_ON_CPU)
+    with patch.object(platform, "is_cpu", lambda _: False):
+        for package in OWN_FOR_CPU:
+            sys.modules.pop(package, None)
+            importlib.import_module(package)
+
+
+stood_in_for = list(ABSENT)
 
 
 def mark_language_models(initialize: Any) -> Any:

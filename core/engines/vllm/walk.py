@@ -307,6 +307,8 @@ class Walk:
             raise _Stop(f"{node.cls} skips it")
         if loader.skip_draft_layers and self.is_draft(name):
             raise _Stop(f"{node.cls} leaves the draft (MTP) layers to another model", ignored=True)
+        if loader.only_draft_layers and not self.is_draft(name):
+            raise _Stop(f"{node.cls} takes the draft (MTP) layers alone", ignored=True)
         if loader.remap == "first" and any(part in name for part in loader.remap_if):
             name = self._remap_or_stop(name, parameters, node, steps)
         name, stacked = self._own_stacked(node, loader, name, parameters, steps)
