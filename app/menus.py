@@ -74,9 +74,11 @@ class Menus(QObject):
         self._fill_choices("engines", entries, current, self._on_engine_action)
 
     def _fill_backends(self) -> None:
-        from core.backends import BACKENDS
+        from core.engines import DEFAULT_ENGINE, get_engine
+        from core.engines.variants import methods_of
 
-        entries = [("", self.tr("Automatic")), *((method, method) for method in sorted(BACKENDS))]
+        engine = get_engine(self._window.session.choices.engine or DEFAULT_ENGINE)
+        entries = [("", self.tr("Automatic")), *((method, method) for method in methods_of(engine))]
         self._fill_choices("backends", entries, self._window.session.choices.method or "", self._on_backend_action)
 
     def _fill_choices(
@@ -100,7 +102,7 @@ class Menus(QObject):
     def _on_engine_action(self) -> None:
         action = self.sender()
         if isinstance(action, QAction):
-            self._window.session.choose(replace(self._window.session.choices, engine=action.data()))
+            self._window.session.choose(self._window.session.choices.with_engine(action.data()))
 
     def _on_backend_action(self) -> None:
         action = self.sender()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
@@ -36,6 +36,15 @@ class Choices:
     kv_cache_dtype: str | None = None
     dtype: str | None = None
     rules: WeightsMapper | None = None
+
+    def with_engine(self, engine: str) -> Choices:
+        """The same for another engine; what that one does not know follows the checkpoint again."""
+        from core.engines import get_engine
+        from core.engines.variants import kept_by
+
+        wish = kept_by(get_engine(engine), self.wish())
+        chosen = None if wish.kv_cache_dtype == "auto" else wish.kv_cache_dtype
+        return replace(self, engine=engine, method=wish.method, architecture=wish.architecture, kv_cache_dtype=chosen)
 
     def wish(self) -> Wish:
         """The same for the core."""

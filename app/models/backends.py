@@ -1,4 +1,4 @@
-"""Every quantization backend against the same keys: predicted one by one, equal ones joined, differences marked."""
+"""Every backend of the engine against the same keys: predicted one by one, equal ones joined, differences marked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from app.theme.outcome import outcome_look, outcome_word
 from app.theme.status import word
 from app.theme.theme import colours, theme
 from core.diagnosis.finding import Verdict
+from core.engines.variants import Variant
 from core.errors import UsageError
 from core.inspection import Inspection, reinspect
 from core.progress import Progress
@@ -25,7 +26,7 @@ MOST_ROWS = 5_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendColumn:
-    """Backends that do the same with every key. ``rows`` are theirs by id; ``refusal`` says why there are none."""
+    """Choices that do the same with every key. ``rows`` are theirs by id; ``refusal`` says why there are none."""
 
     methods: tuple[str, ...]
     current: bool
@@ -34,42 +35,33 @@ class BackendColumn:
     refusal: str = ""
 
 
-def compare_backends(inspection: Inspection, methods: Sequence[str], progress: Progress) -> tuple[BackendColumn, ...]:
-    """Predict the checkpoint under each method; the one in force first, then in the order given."""
-    progress.start("predicting every backend", total=len(methods), unit="backends")
-    in_force = inspection.settings.method.value
+def compare_backends(
+    inspection: Inspection, variants: Sequence[Variant], progress: Progress
+) -> tuple[BackendColumn, ...]:
+    """Predict the checkpoint under each choice, of which the first is in force."""
+    progress.start("predicting every backend", total=len(variants), unit="backends")
     grouped: dict[object, BackendColumn] = {}
-    for method in dict.fromkeys(methods):
-        wish = replace(inspection.wish, method=method)
-        try:
-            found = digest(reinspect(inspection, wish=wish))
-        except UsageError as error:
-            column = BackendColumn(
-                methods=(method,),
-                current=False,
-                verdict=Verdict("unknown", str(error)),
-                rows={},
-                refusal=str(error),
-            )
-            sameness: object = ("refused", str(error))
-        else:
-            verdict = found.inspection.verdict
-            column = BackendColumn(methods=(method,), current=False, verdict=verdict, rows=found.by_id)
-            sameness = (
-                verdict.outcome,
-                tuple((row.id, row.status, row.target, row.reached) for row in found.rows),
-            )
+    for number, variant in enumerate(variants):
+        column = _column(inspection, variant, current=number == 0)
+        sameness: object = (
+            column.refusal,
+            column.verdict.outcome,
+            tuple((row.id, row.status, row.target, row.reached) for row in column.rows.values()),
+        )
         known = grouped.get(sameness)
-        grouped[sameness] = column if known is None else replace(known, methods=(*known.methods, method))
+        grouped[sameness] = column if known is None else replace(known, methods=(*known.methods, *column.methods))
         progress.advance()
-    columns = [replace(column, current=in_force in column.methods) for column in grouped.values()]
-    columns.sort(key=lambda column: not column.current)
-    return tuple(
-        replace(column, methods=(str(in_force), *(m for m in column.methods if m != in_force)))
-        if column.current
-        else column
-        for column in columns
-    )
+    return tuple(grouped.values())
+
+
+def _column(inspection: Inspection, variant: Variant, *, current: bool) -> BackendColumn:
+    name = variant.value or QCoreApplication.translate("Backends", "no quantization")
+    try:
+        found = digest(inspection if current else reinspect(inspection, wish=variant.of(inspection.wish)))
+    except UsageError as error:
+        refused = Verdict("unknown", str(error))
+        return BackendColumn(methods=(name,), current=current, verdict=refused, rows={}, refusal=str(error))
+    return BackendColumn(methods=(name,), current=current, verdict=found.inspection.verdict, rows=found.by_id)
 
 
 class BackendTable(QAbstractTableModel):
@@ -110,7 +102,7 @@ class BackendTable(QAbstractTableModel):
         own, other = self._columns[0].rows.get(row.id), self._columns[column - 1].rows.get(row.id)
         if own is None or other is None:
             return own is not other
-        return (own.target, own.reached) != (other.target, other.reached)
+        return (own.target, own.reached, own.status) != (other.target, other.reached, other.status)
 
     def refresh_theme(self) -> None:
         self._different = QBrush(QColor(colours().warning.tint))

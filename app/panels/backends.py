@@ -14,7 +14,8 @@ from app.panels.parts import Note, label
 from app.panels.tables import NameDelegate, Table
 from app.selection import Selection
 from app.theme.theme import theme
-from core.backends import BACKENDS
+from core.engines import get_engine
+from core.engines.variants import methods_of, variants_of
 from core.errors import CancelledError, KVScopeError
 from core.progress import Progress
 
@@ -71,7 +72,8 @@ class BackendsPanel(QWidget):
         inspection = self._digest.inspection
 
         def work(progress: Progress) -> tuple[BackendColumn, ...]:
-            return compare_backends(inspection, tuple(BACKENDS), progress)
+            engine = get_engine(str(inspection.settings.engine.value))
+            return compare_backends(inspection, variants_of(engine, inspection.settings), progress)
 
         self._jobs.start(
             self.tr("Predicting every backend"), work, done=self._on_predicted, failed=self._on_failed, lane="backends"
@@ -102,17 +104,20 @@ class BackendsPanel(QWidget):
         rows = [row for row in self._digest.rows if row.id in chosen] or list(self._digest.rows)
         self.table.show_rows(rows)
         columns = self.table.columns()
+        engine = get_engine(str(self._digest.inspection.settings.engine.value))
         counts = {
             "keys": text.count(min(len(rows), MOST_ROWS)),
             "total": text.count(len(self._digest.rows)),
             "backends": sum(len(column.methods) for column in columns),
             "groups": len(columns),
+            "engine": engine.title,
+            "what": self.tr("backends") if methods_of(engine) else self.tr("KV-cache dtypes"),
         }
         words = (
-            self.tr("{keys} of {total} keys. All {backends} backends do the same with this checkpoint.")
+            self.tr("{keys} of {total} keys. All {backends} {what} of {engine} do the same with this checkpoint.")
             if len(columns) == 1
             else self.tr(
-                "{keys} of {total} keys. {backends} backends in {groups} groups; "
+                "{keys} of {total} keys. {backends} {what} of {engine} in {groups} groups; "
                 "≠ marks what another one does differently."
             )
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from PySide6.QtCore import QModelIndex, Qt
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QWidget
@@ -197,7 +195,7 @@ class EnginesPanel(QWidget):
     def use(self, engine: str) -> None:
         """Predict with another engine."""
         if engine != self._current:
-            self._session.choose(replace(self._session.choices, engine=engine))
+            self._session.choose(self._session.choices.with_engine(engine))
 
     @property
     def _current(self) -> str:

@@ -14,10 +14,9 @@ from app.panels.parts import Button
 from app.panels.pickers import Picker
 from app.session import Session
 from app.theme.theme import theme
-from core.backends import BACKENDS
-from core.engines import DEFAULT_ENGINE, ENGINES, get_engine
+from core.engines import DEFAULT_ENGINE, ENGINES, EngineProfile, get_engine
+from core.engines.variants import cache_dtypes_of, methods_of
 from core.errors import KVScopeError
-from core.quantization import KV_CACHE_DTYPES
 from core.settings import Choice, Origin
 
 _DTYPES = ("bfloat16", "float16", "float32")
@@ -55,7 +54,6 @@ class Header(QWidget):
             row.setAlignment(inner, Qt.AlignmentFlag.AlignBottom)
         for picker, stretch in zip(self._pickers(), (4, 6, 6, 5, 5), strict=True):
             row.setStretchFactor(picker, stretch)
-        self._offer()
         self.engine.picked.connect(self._on_engine_picked)
         self.method.picked.connect(self._on_method_picked)
         self.architecture.picked.connect(self._on_architecture_picked)
@@ -80,8 +78,7 @@ class Header(QWidget):
         """Show each value in force, and where it came from."""
         inspection, choices = self._session.inspection, self._session.choices
         self.engine.offer([(engine.id, engine.title) for engine in ENGINES.values()], automatic=False)
-        known = get_engine(choices.engine or DEFAULT_ENGINE).known_architectures()
-        self.architecture.offer([(name, name) for name in known])
+        self._offer(get_engine(choices.engine or DEFAULT_ENGINE))
         if inspection is None:
             engine = choices.engine
             self.engine.show_choice(Choice(engine or DEFAULT_ENGINE, "chosen" if engine else "default"))
@@ -89,11 +86,12 @@ class Header(QWidget):
                 picker.show_nothing()
             return
         settings = inspection.settings
-        checked = get_engine(str(settings.engine.value)).how_checked
+        profile = get_engine(str(settings.engine.value))
         # The core is always told an engine; whether the user chose it is known here.
         origin: Origin = "chosen" if choices.engine else "default"
-        self.engine.show_choice(replace(settings.engine, origin=origin, detail=checked))
-        self.method.show_choice(settings.method)
+        self.engine.show_choice(replace(settings.engine, origin=origin, detail=profile.how_checked))
+        by_cache = self.tr("{engine} decides by the KV-cache dtype alone").format(engine=profile.title)
+        self.method.show_choice(settings.method if methods_of(profile) else replace(settings.method, detail=by_cache))
         self.architecture.show_choice(settings.architecture)
         self.kv_cache_dtype.show_choice(settings.kv_cache_dtype, becomes=settings.kv_cache_dtype_resolved)
         self.dtype.show_choice(settings.dtype)
@@ -101,9 +99,11 @@ class Header(QWidget):
     def _pickers(self) -> tuple[Picker, ...]:
         return self.engine, self.method, self.architecture, self.kv_cache_dtype, self.dtype
 
-    def _offer(self) -> None:
-        self.method.offer([(method, method) for method in sorted(BACKENDS)])
-        self.kv_cache_dtype.offer([(dtype, dtype) for dtype in KV_CACHE_DTYPES if dtype != "auto"])
+    def _offer(self, engine: EngineProfile) -> None:
+        """What can be chosen in this engine."""
+        self.method.offer([(method, method) for method in methods_of(engine)])
+        self.architecture.offer([(name, name) for name in engine.known_architectures()])
+        self.kv_cache_dtype.offer([(dtype, dtype) for dtype in cache_dtypes_of(engine) if dtype != "auto"])
         self.dtype.offer([(dtype, dtype) for dtype in _DTYPES])
 
     def _draw_icon(self) -> None:
@@ -113,7 +113,7 @@ class Header(QWidget):
         self.refresh()
 
     def _on_engine_picked(self, value: str) -> None:
-        self._session.choose(replace(self._session.choices, engine=value))
+        self._session.choose(self._session.choices.with_engine(value))
 
     def _on_method_picked(self, value: str) -> None:
         self._session.choose(replace(self._session.choices, method=value or None))

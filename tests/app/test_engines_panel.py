@@ -124,8 +124,8 @@ def test_another_option_asks_again(panel: EnginesPanel, window: Window, idle: Id
     assert window.session.choices.engine is None
 
 
-def test_what_mends_an_engine_is_told(panel: EnginesPanel, opened: Open, idle: Idle) -> None:
-    opened(GEMMA)
+def test_what_mends_an_engine_is_told(panel: EnginesPanel, window: Window, samples: Path, idle: Idle) -> None:
+    window.session.open(str(samples / GEMMA))
     idle()
     choose(panel, "vllm-0.23.0")
     assert panel.detail.verdict.toPlainText().endswith("so none is used. Mended by --kv-cache-dtype fp8_e4m3.")

@@ -18,6 +18,8 @@ from app.models.records import Record, RecordTable
 from app.models.tensors import TensorSource
 from app.status import Status
 from core.backends import BACKENDS
+from core.engines import get_engine
+from core.engines.variants import variants_of
 from core.progress import Progress
 from tests.app.conftest import SAMPLES
 
@@ -232,7 +234,8 @@ def test_modules_of_a_name_that_is_also_a_module(qtbot: QtBot) -> None:
 
 def test_backends_are_grouped_by_what_they_do(qtbot: QtBot, digested: Digested) -> None:
     found = digested(LLAMA)
-    columns = compare_backends(found.inspection, tuple(BACKENDS), Progress())
+    variants = variants_of(get_engine("vllm-0.33.0"), found.inspection.settings)
+    columns = compare_backends(found.inspection, variants, Progress())
     assert columns[0].current
     assert columns[0].methods[0] == "compressed-tensors"
     assert sorted(method for column in columns for method in column.methods) == sorted(BACKENDS)
