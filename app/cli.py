@@ -369,8 +369,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from core.loading.forward_result import ForwardOptions
     from core.loading.findings import with_observation
+    from core.loading.forward_result import ForwardOptions
     from core.loading.report import findings_text, verification_as_data, verification_text
     from core.loading.verify import verify
     from core.report.contract import finding_as_data, json_text

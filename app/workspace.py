@@ -194,7 +194,7 @@ class Workspace(QWidget):
         self.export.open_requested.connect(self.open_requested)
         for source in (self.coverage, self.groups, self.problems):
             source.filter_requested.connect(self._on_filter_requested)
-        self.problems.fix_requested.connect(self._actions["export"].trigger)
+        self.problems.fix_requested.connect(self._on_fix_requested)
         self.keys.all_tensors_changed.connect(self.groups.set_all_tensors)
         theme().changed.connect(self._draw_icons)
 
@@ -345,6 +345,8 @@ class Workspace(QWidget):
         self.digest_shown.emit(digest)
 
     def _on_verification_changed(self) -> None:
+        if self._built:
+            self.problems.show_verification(self.session.verification)
         self._show_verdict()
         self._title_tabs()
 
@@ -364,16 +366,24 @@ class Workspace(QWidget):
             observation=observation_of(verification),
             contradiction=verification.text if verification is not None else "",
             problems=sum(finding.severity != "info" for finding in inspection.findings),
-            fixable=any(finding.remedy in APPLIED_BY_EXPORT for finding in inspection.findings),
+            fixable=any(
+                finding.remedy in APPLIED_BY_EXPORT and finding.severity != "info" for finding in inspection.findings
+            ),
         )
 
     def _title_tabs(self) -> None:
         if not self._built:
             return
-        digest = self.session.digest
-        count = len(digest.inspection.findings) if digest is not None else 0
+        count = self.problems.table.rowCount()
         title = self.tr("Problems ({count})").format(count=count) if count else self.tr("Problems")
         self.tabs.setTabText(TABS.index("problems"), title)
+
+    def _on_fix_requested(self) -> None:
+        """Show the export with the repair of the problem on view."""
+        finding = self.problems.detail.finding
+        if finding is not None:
+            self.export.choose_fix(finding)
+        self._actions["export"].trigger()
 
     def _on_filter_requested(self, query: str) -> None:
         self.keys.set_filter(query)

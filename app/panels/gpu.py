@@ -5,14 +5,16 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Literal
 
-from PySide6.QtCore import QModelIndex, Qt, Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication, QShowEvent
-from PySide6.QtWidgets import QCheckBox, QWidget
+from PySide6.QtWidgets import QCheckBox, QSpinBox, QTabWidget, QWidget
 
 from app import text
 from app.digest import Digest
 from app.models.records import Record, RecordTable
 from app.observation import Observation, observation_of
+from app.panels.forward import ForwardView
+from app.panels.held import HeldView
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
 from app.panels.parts import Button, Chip, Note, label
 from app.panels.reading import ElidedBox, Page, Passage
@@ -27,7 +29,7 @@ from core.progress import Progress
 
 if TYPE_CHECKING:
     from core.loading.devices import Device
-    from core.loading.verification import HeldValue, Verification
+    from core.loading.verification import Verification
 
 LANE = "verify"
 
@@ -58,16 +60,14 @@ class GpuPanel(QWidget):
         result.setAlignment(self._chip, Qt.AlignmentFlag.AlignTop)
         run = horizontal(self.device, self.run_button, self.cancel_button)
         grow(run, self.device)
-        left, right, self._table_page = Page(), QWidget(), QWidget()
-        parts = (run, self.all_weights, result, self.steps_view, self._reason, command, 1)
+        left, right = Page(), QWidget()
+        attention = horizontal(self.forward, self.projections, 1, spacing=12)
+        ranks = horizontal(label(self.tr("Ranks")), self.ranks, self.all_weights, 1, spacing=8)
+        parts = (run, attention, ranks, result, self.steps_view, self._reason, command, 1)
         vertical(*parts, parent=left.page, margins=(12, 10, 6, 8), spacing=8)
-        top = horizontal(self._counted, self.only_differences, margins=(12, 6, 12, 6))
-        grow(top, self._counted)
-        grow(vertical(top, self.held_view, parent=self._table_page), self.held_view)
-        self._right = stacked(right, self._note, self._table_page)
+        self._right = stacked(right, self._note, self.views)
         vertical(split(Qt.Orientation.Horizontal, (left, 440, 2), (right, 660, 3)), parent=self)
-        for model in (self.steps, self.held):
-            theme().changed.connect(model.refresh_theme)
+        theme().changed.connect(self.steps.refresh_theme)
         self._show_result()
         self._show_reason()
         self._enable()
@@ -84,6 +84,21 @@ class GpuPanel(QWidget):
         self.all_weights.setToolTip(
             self.tr("The whole model must fit on the device; each tensor is compared bit for bit")
         )
+        self.forward = QCheckBox(self.tr("Run the attention too"))
+        self.forward.setToolTip(
+            self.tr("Writes keys and values to a paged float8 cache and measures what the scales cost the output")
+        )
+        self.forward.toggled.connect(self._on_options_changed)
+        self.projections = QCheckBox(self.tr("with the checkpoint's projections"))
+        self.projections.setToolTip(
+            self.tr("Keys and values from the layers' own weights, where PyTorch can read them; drawn otherwise")
+        )
+        self.projections.toggled.connect(self._on_options_changed)
+        self.ranks = QSpinBox()
+        self.ranks.setRange(1, 64)
+        self.ranks.setAccessibleName(self.tr("Tensor-parallel ranks"))
+        self.ranks.setToolTip(self.tr("Each rank is a process of its own, with CUDA on a GPU of its own"))
+        self.ranks.valueChanged.connect(self._on_options_changed)
         self._reason = Passage()
         self._reason.setAccessibleName(self.tr("Why CUDA cannot be used here"))
         self._command = Passage("", fixed=True)
@@ -96,22 +111,17 @@ class GpuPanel(QWidget):
     def _make_tables(self) -> None:
         self.steps = RecordTable([self.tr("Step"), self.tr("Time"), self.tr("What it did")], [1], self)
         self.steps_view = Table(self.steps, self.tr("Steps"), {0: "read back parameters", 1: "999.99 ms"})
-        columns = {
-            self.tr("Layer"): "12.self_attn.attn__",
-            self.tr("Attribute"): "_prob_scale_float",
-            self.tr("Expected"): "0.0312 – 0.0478",
-            self.tr("Held"): "0.0312 – 0.0478",
-            self.tr("Dtype"): "bfloat16",
-            self.tr("Max. error"): "Max. error_",
-            self.tr("Compared with"): "",
-        }
-        self.held = RecordTable(list(columns), [2, 3, 5], self)
-        samples = dict(enumerate(columns.values()))
-        self.held_view = Table(self.held, self.tr("Expected and held values"), samples, names=(0,))
-        self.held_view.selectionModel().currentRowChanged.connect(self._on_row_changed)
-        self._counted = label(dim=True)
-        self.only_differences = QCheckBox(self.tr("Differences only"))
-        self.only_differences.toggled.connect(self._fill_held)
+        self._held_page = HeldView()
+        self._held_page.value_chosen.connect(self._on_value_chosen)
+        self.held, self.held_view = self._held_page.table, self._held_page.view
+        self.only_differences = self._held_page.only_differences
+        self.attention = ForwardView()
+        self.attention.layer_chosen.connect(self._on_layer_chosen)
+        self.views = QTabWidget()
+        self.views.setDocumentMode(True)
+        self.views.setAccessibleName(self.tr("Results of the run"))
+        self.views.addTab(self._held_page, self.tr("Values"))
+        self.views.addTab(self.attention, self.tr("Attention"))
 
     # --- content
 
@@ -179,13 +189,24 @@ class GpuPanel(QWidget):
         self._show_result()
         self._enable()
         inspection = digest.inspection
-        weights: Literal["all", "scales"] = "all" if self.all_weights.isChecked() else "scales"
+        ranks = self.ranks.value()
+        weights: Literal["all", "scales"] = "all" if self.all_weights.isChecked() and ranks == 1 else "scales"
+        attention = self.forward.isChecked() and ranks == 1
+        projections = self.projections.isChecked()
 
         def work(progress: Progress) -> Verification:
             progress.start(self.tr("importing PyTorch"))
+            from core.loading.forward_result import ForwardOptions
             from core.loading.verify import verify
 
-            return verify(inspection, device=device, weights=weights, progress=progress)
+            return verify(
+                inspection,
+                device=device,
+                weights=weights,
+                tensor_parallel=ranks,
+                forward=ForwardOptions(projections=projections) if attention else None,
+                progress=progress,
+            )
 
         self._session.jobs.start(
             self.tr("Running the loader on {device}").format(device=device),
@@ -253,7 +274,10 @@ class GpuPanel(QWidget):
     def command(self) -> str:
         """The command line that verifies this checkpoint on a GPU."""
         path = self._digest.inspection.checkpoint.place if self._digest is not None else "PATH"
-        return f"kvscope verify {shlex.quote(str(path))} --device cuda:0"
+        options = [f"--tensor-parallel {self.ranks.value()}"] if self.ranks.value() > 1 else []
+        if self.forward.isChecked() and self.ranks.value() == 1:
+            options += ["--forward", *(["--projections"] if self.projections.isChecked() else [])]
+        return " ".join(["kvscope verify", shlex.quote(str(path)), "--device cuda:0", *options])
 
     def _show_result(self) -> None:
         done: Verification | None = self._session.verification
@@ -290,9 +314,12 @@ class GpuPanel(QWidget):
             ]
         )
         self._fit_steps()
-        self._fill_held()
+        self._held_page.show_verification(done)
+        self.attention.show_forward(done.forward)
         if done.layers:
-            self._right.setCurrentWidget(self._table_page)
+            self._right.setCurrentWidget(self.views)
+            if done.forward is not None:
+                self.views.setCurrentWidget(self.attention)
         else:
             self._say(
                 done.text, "error" if self.observation() == "contradicted" else "info", words[self.observation()][1]
@@ -304,34 +331,6 @@ class GpuPanel(QWidget):
         bar = self.steps_view.horizontalScrollBar().sizeHint().height()
         self.steps_view.setFixedHeight(rows + self.steps_view.horizontalHeader().sizeHint().height() + bar)
 
-    def _fill_held(self) -> None:
-        done: Verification | None = self._session.verification
-        held = done.held if done is not None else ()
-        shown = [value for value in held if not (self.only_differences.isChecked() and value.equal)]
-        self.held.set_records([self._record(value) for value in shown])
-        wrong = sum(not value.equal for value in held)
-        self._counted.setText(
-            self.tr("{count} values, {wrong} differ").format(count=text.count(len(held)), wrong=text.count(wrong))
-        )
-
-    def _record(self, value: HeldValue) -> Record:
-        against = self.tr("file") if value.against == "file" else self.tr("prediction")
-        return Record(
-            (
-                value.layer_path,
-                value.name,
-                text.values(value.expected),
-                text.values(value.held) or self.tr("nothing"),
-                value.dtype,
-                text.number(value.max_error),
-                against,
-            ),
-            icon="ok" if value.equal else "error",
-            tone="ok" if value.equal else "error",
-            tip=f"{value.layer_path}.{value.name}",
-            id=f"{value.layer_path} {value.role}",
-        )
-
     def _say(self, words: str, icon: str, tone: Tone) -> None:
         self._note.say(words, icon=icon, tone=tone)
         self._right.setCurrentWidget(self._note)
@@ -339,7 +338,11 @@ class GpuPanel(QWidget):
     def _enable(self) -> None:
         ready = self._digest is not None and self._devices is not None and self._refusal() == ""
         self.device.setEnabled(self._devices is not None and not self._running)
-        self.all_weights.setEnabled(not self._running)
+        alone = self.ranks.value() == 1
+        self.ranks.setEnabled(not self._running)
+        self.all_weights.setEnabled(alone and not self._running)
+        self.forward.setEnabled(alone and not self._running)
+        self.projections.setEnabled(alone and self.forward.isChecked() and not self._running)
         self.run_button.setEnabled(ready and not self._running)
         self.cancel_button.setVisible(self._running)
 
@@ -356,6 +359,10 @@ class GpuPanel(QWidget):
 
     # --- what the user does
 
+    def _on_options_changed(self) -> None:
+        self._show_reason()
+        self._enable()
+
     def _on_cancel_clicked(self) -> None:
         for job in self._session.jobs.running():
             if job.lane == LANE:
@@ -364,17 +371,21 @@ class GpuPanel(QWidget):
     def _on_copy_clicked(self) -> None:
         QGuiApplication.clipboard().setText(self.command())
 
-    def _on_row_changed(self, current: QModelIndex) -> None:
-        record = self.held.record(current.row())
-        if record is None or self._digest is None:
+    def _on_value_chosen(self, path: str, role: str) -> None:
+        self._select(path, (role,))
+
+    def _on_layer_chosen(self, path: str) -> None:
+        self._select(path, ("k", "v"))
+
+    def _select(self, path: str, roles: tuple[str, ...]) -> None:
+        """Select the rows of these roles of a layer; one scale for both stands for k."""
+        if self._digest is None:
             return
-        path, _, role = record.id.partition(" ")
+        wanted = {*roles, *(["kv"] if "k" in roles else [])}
         ids = [
             row.id
             for row in self._digest.rows
-            if row.attention is not None
-            and row.attention.path == path
-            and role in (row.role, "k" if row.role == "kv" else "")
+            if row.attention is not None and row.attention.path == path and row.role in wanted
         ]
         if ids:
             self._selection.select(ids, origin=self)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import QModelIndex, Qt, Signal
 from PySide6.QtWidgets import (
     QGridLayout,
@@ -25,6 +27,9 @@ from app.selection import Selection
 from app.theme.theme import theme
 from core.diagnosis import APPLIED_BY_EXPORT
 from core.diagnosis.finding import Finding
+
+if TYPE_CHECKING:
+    from core.loading.verification import Verification
 
 
 class Detail(QWidget):
@@ -142,6 +147,7 @@ class ProblemsPanel(QWidget):
         super().__init__(parent)
         self._selection = selection
         self._digest: Digest | None = None
+        self._verification: Verification | None = None
         self.table = ProblemTable(self)
         self.view = Table(
             self.table,
@@ -179,7 +185,28 @@ class ProblemsPanel(QWidget):
 
     def show_digest(self, digest: Digest | None) -> None:
         self._digest = digest
-        self.table.set_findings(digest.inspection.findings if digest is not None else ())
+        self._verification = None
+        self._fill()
+
+    def show_verification(self, verification: Verification | None) -> None:
+        """Put what the loader's run says against the prediction before all other findings."""
+        before = self.table.findings()
+        self._verification = verification
+        if self._findings() != before:
+            self._fill()
+
+    def _findings(self) -> tuple[Finding, ...]:
+        if self._digest is None:
+            return ()
+        inspection = self._digest.inspection
+        if self._verification is None:
+            return inspection.findings
+        from core.loading.findings import with_observation
+
+        return with_observation(inspection.findings, self._verification, inspection.deliveries)
+
+    def _fill(self) -> None:
+        self.table.set_findings(self._findings())
         if self.table.rowCount():
             self._stack.setCurrentWidget(self._split)
             # The first finding is shown, not selected: opening a checkpoint selects nothing.

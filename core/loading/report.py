@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from core.diagnosis.finding import Finding
 from core.loading.claims import layer_list
 from core.loading.forward_report import forward_as_data, forward_text
 from core.loading.verification import HeldLayer, HeldValue, State, Verification, brief
@@ -95,6 +97,19 @@ def verification_text(verification: Verification) -> str:
         if more > 0:
             lines.append(f"  and {more} more, which `--json` lists")
     return "\n".join(lines).rstrip()
+
+
+def findings_text(findings: Sequence[Finding]) -> list[str]:
+    """Lines for the findings that are no mere notes, the first of them in full."""
+    found = [finding for finding in findings if finding.severity != "info"]
+    if not found:
+        return []
+    lines = ["", "Findings:"]
+    for place, finding in enumerate(found):
+        lines.append(f"  {finding.severity}: {finding.title} ({finding.code})")
+        if not place:
+            lines += [f"    {finding.evidence}", f"    {finding.consequence}", f"    {finding.fix}"]
+    return lines
 
 
 _STATES: dict[State, str] = {

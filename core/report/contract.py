@@ -46,7 +46,7 @@ def report(inspection: Inspection) -> dict[str, Any]:
             if delivery.scale is None
         ],
         "attention": [_layer(layer) for layer in inspection.deliveries.attention],
-        "findings": [_finding(finding) for finding in inspection.findings],
+        "findings": [finding_as_data(finding) for finding in inspection.findings],
         "explanation": {"key": story.key, "title": story.title, "lines": list(story.lines)} if story else None,
         "verdict": {"outcome": inspection.verdict.outcome, "text": inspection.verdict.text},
     }
@@ -205,7 +205,8 @@ def _layer(layer: AttentionLayer) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_as_data(finding: Finding) -> dict[str, Any]:
+    """One finding, as the report has it."""
     return {
         "code": finding.code,
         "severity": finding.severity,

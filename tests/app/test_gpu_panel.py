@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 from PySide6.QtGui import QGuiApplication
 
 from app.observation import observation_of
+from app.theme.theme import theme
 from app.window import Window
+from core.backends.kv_method import BaseKVCacheMethod, CacheSetup, Processed
 from core.loading.devices import Device
 from core.loading.verification import Disagreement
 from tests.app.conftest import Open
@@ -81,6 +83,111 @@ def test_a_contradiction_is_the_first_thing_said(listed: Window, idle: Idle) -> 
     assert observation_of(listed.session.verification) == "contradicted"
     assert listed.workspace.banner.certainty.text() == "CONTRADICTED"
     assert "layer 0 holds 2.0" in listed.workspace.banner.text
+
+
+def wrong_on_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile of vLLM that believes that v always takes k's value."""
+
+    def process(
+        self: BaseKVCacheMethod,
+        held: Mapping[str, tuple[float, ...]],
+        loaded: frozenset[str],
+        cache: CacheSetup,
+    ) -> Processed:
+        done = right(self, held, loaded, cache)
+        return replace(done, final={**done.final, "v": done.final["k"]})
+
+    right = BaseKVCacheMethod.process
+    monkeypatch.setattr(BaseKVCacheMethod, "process", process)
+
+
+def test_a_prediction_that_is_wrong_is_the_first_problem(
+    window: Window, opened: Open, idle: Idle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong_on_purpose(monkeypatch)
+    opened(QWEN)
+    window.workspace.show_tab("gpu")
+    idle()
+    choose(window, "cpu")
+    table = window.workspace.problems.table
+    before = table.findings()
+    window.workspace.gpu.run()
+    idle()
+    assert window.workspace.banner.certainty.text() == "CONTRADICTED"
+    first, *others = table.findings()
+    assert tuple(others) == before
+    assert (first.code, first.severity) == ("prediction-contradicted", "error")
+    assert first.layers == tuple(range(36))
+    assert len(first.keys) == 36
+    assert all(key.endswith("v_scale") for key in first.keys)
+    assert "model.layers.0.self_attn.attn, v: _v_scale holds" in first.evidence
+    assert "They parted at: post-process." in first.consequence
+    assert window.workspace.problems.detail.finding == first
+    assert window.workspace.tabs.tabText(0) == f"Problems ({len(before) + 1})"
+    window.workspace.problems.choose(0)
+    assert len(window.workspace.selection.ids) == 36
+    monkeypatch.undo()
+    window.session.reload()
+    idle()
+    window.workspace.gpu.run()
+    idle()
+    assert window.workspace.banner.certainty.text() == "OBSERVED"
+    assert table.findings()[0].code == before[0].code
+
+
+def test_the_attention_is_plotted(listed: Window, idle: Idle) -> None:
+    panel = listed.workspace.gpu
+    assert not panel.projections.isEnabled()
+    panel.forward.setChecked(True)
+    assert panel.projections.isEnabled()
+    assert panel.command() == f"kvscope verify {listed.session.path} --device cuda:0 --forward"
+    panel.projections.setChecked(True)
+    assert panel.command().endswith(" --forward --projections")
+    panel.projections.setChecked(False)
+    panel.run()
+    idle()
+    done = listed.session.verification
+    assert done is not None
+    assert done.forward is not None
+    view = panel.attention
+    assert panel.views.currentWidget() is view
+    assert view.note == ""
+    assert view.verdict.toPlainText() == f"{done.forward.text}."
+    assert "synthetic, filling the range that the scale claims" in view.origin.text()
+    assert view.canvas is not None
+    assert view.canvas.drawn == {"received": 36, "one": 36, "swapped": 36}
+    view.canvas.layer_chosen.emit("model.layers.5.self_attn.attn")
+    assert {name.rpartition(".")[2] for name in listed.workspace.selection.ids} == {"k_scale", "v_scale"}
+    assert all("layers.5." in name for name in listed.workspace.selection.ids)
+    theme().set_mode("dark")
+    assert view.canvas.drawn == {"received": 36, "one": 36, "swapped": 36}
+    theme().set_mode("light")
+    panel.forward.setChecked(False)
+    panel.run()
+    idle()
+    assert "Tick “Run the attention too”" in view.note
+
+
+def test_ranks_are_processes_whose_layers_are_told_apart(window: Window, opened: Open, idle: Idle) -> None:
+    opened("llmcompressor/llama-32layers-kv_attn_head")
+    window.workspace.show_tab("gpu")
+    idle()
+    choose(window, "cpu")
+    panel = window.workspace.gpu
+    panel.forward.setChecked(True)
+    panel.ranks.setValue(2)
+    assert not panel.forward.isEnabled()
+    assert panel.command().endswith(" --device cuda:0 --tensor-parallel 2")
+    panel.run()
+    idle()
+    done = window.session.verification
+    assert done is not None
+    assert (done.agreed, done.tensor_parallel, done.forward) == (True, 2, None)
+    assert panel.held.rowCount() == len(done.held)
+    rows = [panel.held.record(row) for row in (0, panel.held.rowCount() - 1)]
+    assert [row.cells[0].split(":")[0] for row in rows if row is not None] == ["rank 0", "rank 1"]
+    panel.held_view.selectRow(panel.held.rowCount() - 1)
+    assert panel.steps.record(0) is not None
 
 
 def test_a_cancelled_run_can_be_repeated(listed: Window, idle: Idle) -> None:
