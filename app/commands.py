@@ -76,6 +76,12 @@ class Commands(QObject):
     def forward(self) -> None:
         self._window.workspace.history.go(1)
 
+    def undo(self) -> None:
+        self._window.workspace.export.undo_stack.undo()
+
+    def redo(self) -> None:
+        self._window.workspace.export.undo_stack.redo()
+
     def next_tab(self) -> None:
         self._window.documents.step(1)
 

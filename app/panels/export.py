@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QModelIndex, Qt, Signal
-from PySide6.QtGui import QShowEvent
+from PySide6.QtGui import QShowEvent, QUndoStack
 from PySide6.QtWidgets import QFileDialog, QGridLayout, QLineEdit, QWidget
 
 from app import text
@@ -17,13 +17,14 @@ from app.models.records import Record, RecordTable
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
 from app.panels.parts import Button, Chip, Note, clear, label
 from app.panels.reading import ElidedBox, Page, Passage
+from app.panels.repairs import Choices, Choosing, RepairList, offers_of
 from app.panels.tables import Table
 from app.selection import Selection
 from app.session import Session, cancelled
 from app.theme.outcome import outcome_look, outcome_word
 from app.theme.palettes import Tone
 from app.theme.theme import theme
-from core.diagnosis.finding import Verdict
+from core.diagnosis.finding import Finding, Verdict
 from core.errors import KVScopeError
 from core.progress import Progress
 
@@ -65,6 +66,11 @@ class ExportPanel(QWidget):
         self._result: ExportResult | None = None
         self._stale = True
         self._writing = False
+        self._choices = Choices()
+        self._complaint = ""
+        self._wanted: str | None = None
+        self.undo_stack = QUndoStack(self)
+        self.undo_stack.indexChanged.connect(self._enable)
 
         self.table = RecordTable(
             [self.tr("Change"), self.tr("Before"), self.tr("→ After"), self.tr("Stored as"), self.tr("Why")],
@@ -85,11 +91,30 @@ class ExportPanel(QWidget):
         theme().changed.connect(self.table.refresh_theme)
 
     def _make_controls(self) -> None:
-        self.names = ElidedBox()
-        self.names.setAccessibleName(self.tr("Names to write"))
-        self.names.addItem(self.tr("Automatic: what the engine loads, changing least"), "")
-        self.names.addItem(self.tr("as they are"), "as-is")
-        self.names.activated.connect(self._on_names_activated)
+        self.target = ElidedBox()
+        self.target.setAccessibleName(self.tr("What the copy is for"))
+        self.target.addItem(self.tr("The engine above: what it takes, changing least"), "")
+        self.target.addItem(self.tr("Names as they are"), "names:as-is")
+        self.target.activated.connect(self._on_target_activated)
+        self.mode = ElidedBox()
+        self.mode.setAccessibleName(self.tr("How unchanged bytes are written"))
+        for words, mode in (
+            (self.tr("Cloned where the disk can, else copied"), ""),
+            (self.tr("Hard links of unchanged shards"), "link"),
+            (self.tr("Cloned, or refused"), "clone"),
+            (self.tr("Copied"), "copy"),
+        ):
+            self.mode.addItem(words, mode)
+        self.repairs = RepairList()
+        self.repairs.changed.connect(self._on_fix_chosen)
+        self.repairs.cleared.connect(self._on_fix_cleared)
+        self.undo_button = Button(self.tr("Undo"), "previous")
+        self.undo_button.clicked.connect(self.undo_stack.undo)
+        self.redo_button = Button(self.tr("Redo"), "next")
+        self.redo_button.clicked.connect(self.undo_stack.redo)
+        self.scales_button = Button(self.tr("Take scales from…"), "open-file")
+        self.scales_button.clicked.connect(self._on_scales_clicked)
+        self._scales = label(dim=True)
         self.folder = QLineEdit()
         self.folder.setAccessibleName(self.tr("New folder"))
         self.folder.textChanged.connect(self._enable)
@@ -109,11 +134,13 @@ class ExportPanel(QWidget):
         form.setHorizontalSpacing(8)
         form.setVerticalSpacing(6)
         form.setColumnStretch(1, 1)
-        form.addWidget(label(self.tr("Names"), dim=True), 0, 0)
-        form.addWidget(self.names, 0, 1, 1, 2)
+        form.addWidget(label(self.tr("For"), dim=True), 0, 0)
+        form.addWidget(self.target, 0, 1, 1, 2)
         form.addWidget(label(self.tr("New folder"), dim=True), 1, 0)
         form.addWidget(self.folder, 1, 1)
         form.addWidget(self.browse_button, 1, 2)
+        form.addWidget(label(self.tr("Written"), dim=True), 2, 0)
+        form.addWidget(self.mode, 2, 1, 1, 2)
         line = horizontal(self._summary, self.write_button)
         grow(line, self._summary)
         self._verdicts = QGridLayout()
@@ -122,7 +149,13 @@ class ExportPanel(QWidget):
         self._verdicts.setColumnStretch(2, 1)
         self._details = vertical(spacing=5)
         area = Page()
-        parts = (form, line, self._verdicts, self._message, horizontal(self.open_button, 1), self._details, 1)
+        head = horizontal(
+            label(self.tr("Repairs"), strong=True), 1, self.scales_button, self.undo_button, self.redo_button
+        )
+        result = horizontal(self.open_button, 1)
+        parts = (
+            form, line, self._verdicts, self._message, result, head, self._scales, self.repairs, self._details, 1,
+        )  # fmt: skip
         vertical(*parts, parent=area.page, margins=(14, 10, 8, 10), spacing=8)
         return area
 
@@ -146,7 +179,26 @@ class ExportPanel(QWidget):
     def result(self) -> ExportResult | None:
         return self._result
 
+    @property
+    def choices(self) -> Choices:
+        """The target, the repairs and the source of scales that are chosen."""
+        return self._choices
+
+    def choose_fix(self, finding: Finding) -> None:
+        """Open the preview with the usual repair of a finding chosen; it can be undone."""
+        self._wanted = finding.code
+        if self._plan is not None and not self._stale:
+            self._choose_wanted()
+
+    def _digest_is_another(self, digest: Digest) -> bool:
+        """Whether it is another checkpoint, and not the same under another engine."""
+        return self._digest is None or self._digest.inspection.checkpoint is not digest.inspection.checkpoint
+
     def show_digest(self, digest: Digest | None) -> None:
+        if digest is None or self._digest_is_another(digest):
+            self._choices = Choices()
+            self.undo_stack.clear()
+            self.target.setCurrentIndex(0)
         self._digest = digest
         self._plan = self._result = None
         self._stale = True
@@ -173,16 +225,27 @@ class ExportPanel(QWidget):
         self._result = None
         if self._plan is None:
             self._say(self.tr("Planning the export …"))
-        inspection = self._digest.inspection
-        names = self.names.currentData() or None
-        fill_names = self.names.count() <= 2
+        inspection, choices = self._digest.inspection, self._choices
+        kind, _, name = choices.target.partition(":")
+        fill_targets = self.target.count() <= 2
 
-        def work(progress: Progress) -> tuple[ExportPlan, list[str]]:
+        def work(progress: Progress) -> tuple[ExportPlan, list[tuple[str, str]]]:
+            from core.engines import ENGINES
             from core.export import plan_export
-            from core.export.names import SPELLINGS
+            from core.export.names import CONVENTIONS
 
             progress.start(self.tr("planning the export"))
-            return plan_export(inspection, names=names), [s.id for s in SPELLINGS] if fill_names else []
+            plan = plan_export(
+                inspection,
+                engine=name if kind == "engine" else None,
+                names=name if kind == "names" else None,
+                fixes=choices.fixes,
+                scales_from=choices.scales_from or None,
+            )
+            if not fill_targets:
+                return plan, []
+            engines = [(f"engine:{profile.id}", profile.title) for profile in ENGINES.values()]
+            return plan, [*engines, *((f"names:{each.id}", each.id) for each in CONVENTIONS)]
 
         self._session.jobs.start(
             self.tr("Planning the export"), work, done=self._on_planned, failed=self._on_plan_failed, lane="export-plan"
@@ -194,14 +257,15 @@ class ExportPanel(QWidget):
         if plan is None or self._writing:
             return
         target = Path(self.folder.text()).expanduser()
+        mode = self.mode.currentData() or None
         self._writing = True
         self._enable()
         self._tell(self.tr("Writing {folder} …").format(folder=target), "neutral")
 
         def work(progress: Progress) -> ExportResult:
-            from core.export import write_export
+            from core.export import WriteOptions, write_export
 
-            return write_export(plan, target, progress=progress)
+            return write_export(plan, target, options=WriteOptions(mode=mode), progress=progress)
 
         self._session.jobs.start(
             self.tr("Exporting to {folder}").format(folder=target.name),
@@ -213,22 +277,35 @@ class ExportPanel(QWidget):
 
     # --- results
 
-    def _on_planned(self, found: tuple[ExportPlan, list[str]]) -> None:
-        plan, spellings = found
-        for name in spellings:
-            self.names.addItem(name, name)
+    def _on_planned(self, found: tuple[ExportPlan, list[tuple[str, str]]]) -> None:
+        plan, targets = found
+        for value, title in targets:
+            words = self.tr("What {engine} takes") if value.startswith("engine:") else self.tr("Convention: {engine}")
+            self.target.addItem(words.format(engine=title), value)
         self._plan = plan
         edits = sorted(plan.edits, key=lambda edit: natural(edit.key or edit.new_key or ""))
         self.table.set_records([_record(edit) for edit in edits])
         stored = any(edit.new_shape is not None or edit.new_dtype is not None for edit in edits)
         self.view.setColumnHidden(3, not stored)
         self._show_plan(plan)
-        self._tell("", "neutral")
+        self.repairs.show_offers(offers_of(plan), self._choices)
+        self._tell(self._complaint, "error" if self._complaint else "neutral")
+        self._complaint = ""
         self.open_button.hide()
         self._stack.setCurrentWidget(self._split)
         self._enable()
+        self._choose_wanted()
 
     def _on_plan_failed(self, error: KVScopeError) -> None:
+        if self._plan is not None and not cancelled(error) and self.undo_stack.canUndo():
+            self._complaint = str(error)  # said beside the plan without it
+            self.undo_stack.undo()
+            return
+        if self._choices != Choices() and not cancelled(error):  # made for another engine, under which they are void
+            self._complaint = str(error)
+            self.undo_stack.clear()
+            self._apply(Choices())
+            return
         self._plan = None
         self._stale = cancelled(error)
         self._say(self.tr("Cancelled.") if cancelled(error) else str(error), failed=True)
@@ -262,6 +339,7 @@ class ExportPanel(QWidget):
             "duplicated": self.tr("duplicated"),
             "dropped": self.tr("dropped"),
             "added": self.tr("added"),
+            "repaired": self.tr("repaired"),
         }
         parts = [f"{text.count(counted[action])} {word}" for action, word in words.items() if counted[action]]
         self._summary.setText(
@@ -271,11 +349,11 @@ class ExportPanel(QWidget):
                 space=text.size(plan.space_needed),
             )
         )
-        self._show_verdicts(None, judged=False)
+        self._show_verdicts(plan.verdict_predicted, judged=False)
         clear(self._details)
         for edit in plan.config_edits:
-            changes = ", ".join(f"{c.field}: {_json(c.before)} → {_json(c.after)}" for c in edit.changes)
-            self._detail(self.tr("{file} changes").format(file=edit.file), f"{changes}. {edit.reason}")
+            self._detail(self.tr("{file} changes").format(file=edit.file), edit.reason)
+            self._details.addWidget(Passage("\n".join(edit.diff.splitlines()[2:]), fixed=True))
         for missed in plan.unreachable:
             self._detail(self.tr("{count} keys stay unreachable").format(count=len(missed.keys)), missed.reason)
         for note in plan.notes:
@@ -314,12 +392,57 @@ class ExportPanel(QWidget):
 
     def _enable(self) -> None:
         self.write_button.setEnabled(self._plan is not None and not self._writing and bool(self.folder.text().strip()))
-        self.names.setEnabled(not self._writing)
+        for widget in (self.target, self.mode, self.repairs, self.scales_button):
+            widget.setEnabled(not self._writing)
+        self.undo_button.setEnabled(self.undo_stack.canUndo() and not self._writing)
+        self.redo_button.setEnabled(self.undo_stack.canRedo() and not self._writing)
+        self.undo_button.setToolTip(self.undo_stack.undoText())
+        self.redo_button.setToolTip(self.undo_stack.redoText())
 
     # --- what the user does
 
-    def _on_names_activated(self) -> None:
+    def _choose(self, choices: Choices, words: str) -> None:
+        """Take up other choices, as a step that can be undone."""
+        if choices != self._choices:
+            self.undo_stack.push(Choosing(self._choices, choices, words, self._apply))
+
+    def _apply(self, choices: Choices) -> None:
+        self._choices = choices
+        self.target.setCurrentIndex(max(0, self.target.findData(choices.target)))
+        self._scales.setText(self.tr("Scales from {path}").format(path=choices.scales_from))
+        self._scales.setVisible(bool(choices.scales_from))
         self.plan()
+
+    def _choose_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, None
+        row = self.repairs.row(wanted) if wanted is not None else None
+        if row is not None:
+            row.box.setFocus(Qt.FocusReason.OtherFocusReason)
+            if self._choices.fix_of(row.offer.code) is None:
+                row.choose_first()
+
+    def _on_target_activated(self) -> None:
+        words = self.tr("target {target}").format(target=self.target.currentText())
+        self._choose(replace(self._choices, target=self.target.currentData()), words)
+
+    def _on_fix_chosen(self, code: str, value: str) -> None:
+        from core.export.fixes import Fix
+
+        fixes = (*(fix for fix in self._choices.fixes if fix.code != code), Fix(code, value))
+        self._choose(replace(self._choices, fixes=fixes), f"{code}={value}" if value else code)
+
+    def _on_fix_cleared(self, code: str) -> None:
+        fixes = tuple(fix for fix in self._choices.fixes if fix.code != code)
+        self._choose(replace(self._choices, fixes=fixes), self.tr("without {code}").format(code=code))
+        if self._plan is not None:
+            self.repairs.show_offers(offers_of(self._plan), self._choices)
+
+    def _on_scales_clicked(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(
+            self, self.tr("Take the scales from"), "", self.tr("Scales (*.json *.safetensors);;All files (*)")
+        )
+        if chosen:
+            self._choose(replace(self._choices, scales_from=chosen), self.tr("scales from a file"))
 
     def _on_browse_clicked(self) -> None:
         chosen = QFileDialog.getExistingDirectory(
@@ -354,8 +477,3 @@ def _record(edit: TensorEdit) -> Record:
         tip=edit.reason,
         id=edit.key,
     )
-
-
-def _json(value: Any) -> str:
-    shown = json.dumps(value, ensure_ascii=False, default=str)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -29,10 +29,12 @@ def open_scale_source(path: Path | str, *, progress: Progress | None = None) -> 
         content = load_json_object(path)
     except BrokenFileError as error:
         raise UnreadableCheckpointError(error.problem, path=path, remedy=error.remedy) from error
-    return _from_json(path, content)
+    return _from_json(path, content, progress)
 
 
-def _from_json(path: Path, content: dict[str, Any]) -> ScaleSource:
+def _from_json(path: Path, content: dict[str, Any], progress: Progress | None) -> ScaleSource:
+    if "weight_map" in content:  # the index of a sharded checkpoint stands for it
+        return _from_checkpoint(path, progress)
     for form in FORMATS:
         if not form.is_this(content):
             continue
