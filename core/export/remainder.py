@@ -88,8 +88,6 @@ class Remainder:
             self._open()
             self._append({"schema": _SCHEMA, "kvscope": __version__, "plan": digest, "begun": time.time()})
             self.system.make_folder(self.files)
-            self.system.flush_folder(self.folder)
-            self.system.flush_folder(self.folder.parent)
 
     def add(self, done: Finished) -> None:
         """Note a file as finished, or something new about it."""
@@ -194,12 +192,14 @@ class Remainder:
         return lines
 
     def _append(self, value: dict[str, Any]) -> None:
+        """Add a line. It is not flushed: a line that is lost costs the file's writing, and none says too much, since
+        a file is flushed before it is noted.
+        """
         file = self._opened()
         view = memoryview(json.dumps(value).encode() + b"\n")
         while view:
             count = self.system.write_at(file, view, self._end)
             view, self._end = view[count:], self._end + count
-        self.system.flush(file)
 
     def _refuse_strangers(self) -> None:
         """Only what an export left is removed.

@@ -196,7 +196,6 @@ class _Work:
         else:
             copier.copy_file(source, part, size=file.size)
         self.system.rename(part, target)
-        self.system.flush_folder(target.parent)
         found = self.system.status(target)
         cloned, copied = copier.cloned - before[0], copier.copied - before[1]
         self.remainder.add(
