@@ -66,7 +66,7 @@ class ForwardView(QWidget):
         elif not forward.measured:
             self._say(forward.text)
         else:
-            self.verdict.setPlainText(f"{forward.text}.")
+            self.verdict.setPlainText(f"{forward.text[:1].upper()}{forward.text[1:]}.")
             self.origin.setText(self._origin(forward))
             self._stack.setCurrentWidget(self._page)
             if self.isVisible():

@@ -65,13 +65,16 @@ class AttentionShape:
         are fewer heads than ranks (vLLM 0.33.0, CompressedTensorsKVCacheMethod).
 
         Raises:
-            EngineError: the ranks can neither share the heads evenly nor each hold a copy of one (AssertionError).
+            EngineError: the ranks can neither share the heads evenly nor each hold a copy of one.
         """
         if self.num_kv_heads * self.tp_size == self.total_num_kv_heads:
             return self.tp_rank * self.num_kv_heads, self.num_kv_heads
         if self.num_kv_heads != 1:
             raise EngineError("AssertionError")
-        return self.tp_rank // max(self.tp_size // self.total_num_kv_heads, 1), 1
+        copies = self.tp_size // self.total_num_kv_heads
+        if not copies:
+            raise EngineError("ZeroDivisionError", "integer division or modulo by zero")
+        return self.tp_rank // copies, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,23 +47,19 @@ class RankJob:
     store: str
 
 
-def rank_refusal(setup: Setup, ranks: int) -> str | None:
-    """The error with which the engine refuses this number of ranks, None where it takes it.
+def rank_refusal(setup: Setup, ranks: int) -> tuple[str, str] | None:
+    """The error with which the engine refuses this number of ranks, and why; None where it takes it.
 
     Source: vLLM 0.33.0, ModelConfig.verify_with_parallel_config for query heads, the attention classes of the models
     for key/value heads.
     """
-    if ranks == 1:
-        return None
     shape = attention_shape(setup.hf_config)
     heads, kv_heads = shape.total_num_heads, shape.total_num_kv_heads
     if heads % ranks:
-        return (
-            f"ValueError: Total number of attention heads ({heads}) must be divisible by tensor parallel size "
-            f"({ranks})."
-        )
+        rule = f"must be divisible by tensor parallel size ({ranks})"
+        return f"ValueError: Total number of attention heads ({heads}) {rule}.", ""
     uneven = kv_heads % ranks if kv_heads >= ranks else ranks % kv_heads
-    return f"AssertionError: {kv_heads} key/value heads cannot be shared by {ranks} ranks" if uneven else None
+    return ("AssertionError: ", f"{kv_heads} key/value heads cannot be shared by {ranks} ranks") if uneven else None
 
 
 def rank_devices(device: Device, ranks: int, *, path: Path) -> tuple[str, ...]:

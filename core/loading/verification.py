@@ -187,7 +187,10 @@ class Verification:
             case "unknown":
                 return f"Not verified: {self.reason}."
             case "refused":
-                return f"{self.engine} refuses to build this model, so that nothing was loaded: {brief(self.error)}."
+                why = f" ({self.reason})" if self.reason else ""
+                return (
+                    f"{self.engine} refuses to build this model, so that nothing was loaded: {brief(self.error)}{why}."
+                )
         if self.disagreements:
             more = f" ({len(self.disagreements)} in all)" if len(self.disagreements) > 1 else ""
             return f"Contradicted on {self.where}: {self.disagreements[0]}{more}."

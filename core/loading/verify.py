@@ -103,7 +103,7 @@ class _Verifying:
             return self._result(predicted, outcome="unknown", reason="the model's module tree is not known")
         refused = rank_refusal(setup, self.ranks)
         if refused is not None:
-            return self._result(predicted, outcome="refused", error=refused)
+            return self._result(predicted, outcome="refused", error=refused[0], reason=refused[1])
         if self.fnuz != setup.cache.fnuz:
             setup = replace(setup, cache=replace(setup.cache, fnuz=self.fnuz))
             predicted = predict(setup, self.inspection.tensors)

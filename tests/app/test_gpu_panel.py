@@ -152,7 +152,8 @@ def test_the_attention_is_plotted(listed: Window, idle: Idle) -> None:
     view = panel.attention
     assert panel.views.currentWidget() is view
     assert view.note == ""
-    assert view.verdict.toPlainText() == f"{done.forward.text}."
+    assert view.verdict.toPlainText().lower() == f"{done.forward.text}.".lower()
+    assert view.verdict.toPlainText().startswith("All 36 layers with the scales received: 0.0")
     assert "synthetic, filling the range that the scale claims" in view.origin.text()
     assert view.canvas is not None
     assert view.canvas.drawn == {"received": 36, "one": 36, "swapped": 36}

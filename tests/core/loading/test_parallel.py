@@ -116,7 +116,7 @@ def test_ranks_that_the_engine_refuses(grouped: Path, ranks: int, error: str | N
     inspection = inspect(grouped)
     setup = setup_for(inspection)
     assert setup is not None
-    assert rank_refusal(setup, ranks) == error
+    assert rank_refusal(setup, ranks) == ((error, "") if error is not None else None)
     if error is not None:
         found = verify(inspection, tensor_parallel=ranks)
         assert (found.outcome, found.error, found.layers) == ("refused", error, ())
@@ -126,7 +126,8 @@ def test_key_value_heads_that_cannot_be_shared(tmp_path: Path) -> None:
     config = {**LLAMA, "num_attention_heads": 12, "num_key_value_heads": 3}
     inspection = inspect(write_checkpoint(tmp_path / "a", kv(0.3, 0.5), quantization=MODELOPT, config=config))
     found = verify(inspection, tensor_parallel=2)
-    assert found.error == "AssertionError: 3 key/value heads cannot be shared by 2 ranks"
+    assert found.error == "AssertionError: "
+    assert found.text.endswith("nothing was loaded: AssertionError (3 key/value heads cannot be shared by 2 ranks).")
 
 
 def test_ranks_need_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
