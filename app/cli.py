@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.many import add_many_arguments, check_many, wants_many
 from app.planning import add_planning_arguments
 from app.writing import add_writing_arguments, shown_progress, write_options
 from core import __version__
@@ -92,9 +93,10 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help=f'engine profile, several times to compare, or "all" (default: {DEFAULT_ENGINE})',
     )
-    check.add_argument("paths", nargs="+", metavar="PATH")
+    check.add_argument("paths", nargs="*", metavar="PATH")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
     check.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML file")
+    add_many_arguments(check)
 
     mapping = commands.add_parser("map", parents=[common, engine], help="rename tensor names as the engine does")
     mapping.add_argument("names", nargs="*", metavar="NAME", help="read from stdin when none are given")
@@ -177,15 +179,17 @@ def _inspect(path: str, options: argparse.Namespace, engine: str | None = None) 
     from core.inspection import inspect
 
     wish = _wish(options)
-    return inspect(
-        path,
-        engine=engine or options.engine or DEFAULT_ENGINE,
-        method=wish.method,
-        architecture=wish.architecture,
-        kv_cache_dtype=wish.kv_cache_dtype,
-        dtype=wish.dtype,
-        rules=wish.rules,
-    )
+    with shown_progress() as progress:
+        return inspect(
+            path,
+            engine=engine or options.engine or DEFAULT_ENGINE,
+            method=wish.method,
+            architecture=wish.architecture,
+            kv_cache_dtype=wish.kv_cache_dtype,
+            dtype=wish.dtype,
+            rules=wish.rules,
+            progress=progress,
+        )
 
 
 def _status(inspection: Inspection) -> int:
@@ -228,9 +232,17 @@ def _report_as_text(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    engines = _engine_ids(options.engine)
+    if wants_many(options):
+        return check_many(options, engines)
+    if not options.paths:
+        raise UsageError("no checkpoint is named", remedy="Give a PATH, or --list FILE")
+    return _check_each(options, engines)
+
+
+def _check_each(options: argparse.Namespace, engines: list[str]) -> int:
     from core.report import html_report, json_text, report
 
-    engines = _engine_ids(options.engine)
     several = len(options.paths) > 1
     if options.html is not None and (several or len(engines) > 1):
         raise UsageError("--html takes one checkpoint and one engine", remedy="Run it once for each")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,12 @@ def find_layout(path: Path) -> Layout:
     except OSError as error:
         raise os_problem(error, path).unreadable(path) from error
     return Layout(root=path.parent, family=_family(path), sharded=False, shards=(path.name,))
+
+
+def holds_tensors(names: Iterable[str]) -> bool:
+    """Whether a folder with files of these names could be a checkpoint."""
+    lower = (name.lower() for name in names if not name.startswith("."))
+    return any(name.endswith((SAFETENSORS, *PICKLED, INDEX)) and not _NO_WEIGHTS.fullmatch(name) for name in lower)
 
 
 def natural(name: str) -> list[tuple[int, str]]:
