@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from core.diagnosis.wording import sentence, short
 from core.engines.outcome import Delivery
+from core.inspection import Inspection
 from core.naming.mapper import Step
 
 
 def ends_alike(left: Delivery, right: Delivery) -> bool:
     """Whether a tensor arrives in both engines, or in neither by the same outcome."""
     return left.outcome == right.outcome
+
+
+def keys_apart(left: Inspection, right: Inspection) -> tuple[str, ...]:
+    """The keys of one checkpoint that end differently under two engines: by outcome, or by the parameter they reach."""
+    others = {delivery.key: delivery for delivery in right.deliveries.deliveries}
+    return tuple(
+        mine.key
+        for mine in left.deliveries.deliveries
+        if (other := others.get(mine.key)) is None or (mine.outcome, mine.target) != (other.outcome, other.target)
+    )
 
 
 def why_they_differ(left: Delivery, right: Delivery, *, left_engine: str, right_engine: str) -> str:

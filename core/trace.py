@@ -61,10 +61,10 @@ class Trace:
 
 
 def cite_in(engine: EngineProfile, rule: Rule, *, by: str) -> str:
-    """Where a rule stands in this engine's sources, with the line where it is known; an installed vLLM's rules name
-    their own source.
+    """Where a rule stands in this engine's sources, with the line where it is known. The lines of an installed vLLM are
+    known where it is one of the releases that were read.
     """
-    if isinstance(engine, Vllm) and not isinstance(engine, Installed):
+    if isinstance(engine, Vllm) and not (isinstance(engine, Installed) and engine.version != engine.base.version):
         return cite(rule, by=by, release=engine.release.id, title=f"vLLM {engine.release.version}")
     if isinstance(engine, Sglang):
         return cite(rule, by=by, release=engine.id, title=engine.title)

@@ -19,6 +19,7 @@ from app.theme.status import word
 from app.theme.theme import colours, theme
 from core.headline import fate, headline
 from core.inspection import Inspection
+from core.installation import InstalledNote, installed_note
 from core.matrix import Column, matrix
 from core.progress import Progress
 from core.side_by_side import why_they_differ
@@ -36,10 +37,11 @@ class EngineAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineAnswers:
-    """All of them, and what they come to in a sentence."""
+    """All of them, what they come to in a sentence, and what is different about a vLLM that was probed."""
 
     answers: tuple[EngineAnswer, ...]
     headline: str
+    installed: InstalledNote | None = None
 
 
 def ask_engines(inspection: Inspection, progress: Progress) -> EngineAnswers:
@@ -50,7 +52,7 @@ def ask_engines(inspection: Inspection, progress: Progress) -> EngineAnswers:
         progress.check()
         found = digest(column.inspection) if column.inspection is not None else None
         answers.append(EngineAnswer(column=column, digest=found))
-    return EngineAnswers(answers=tuple(answers), headline=headline(columns))
+    return EngineAnswers(answers=tuple(answers), headline=headline(columns), installed=installed_note(columns))
 
 
 class EngineColumn(IntEnum):

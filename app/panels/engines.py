@@ -26,9 +26,10 @@ from app.selection import Selection
 from app.session import Session
 from app.theme.outcome import outcome_look, outcome_word
 from app.theme.theme import theme
-from core.engines import ENGINES, get_engine
+from core.engines import ENGINES, INSTALLED, get_engine
 from core.errors import CancelledError, KVScopeError
 from core.inspection import Inspection
+from core.installation import InstalledNote
 from core.progress import Progress
 
 
@@ -55,10 +56,12 @@ class EngineDetail(QWidget):
         grow(head, self._title)
         self.verdict = Passage()
         self.verdict.setAccessibleName(self.tr("Verdict in this engine"))
+        self.installed = Passage()
+        self.installed.setAccessibleName(self.tr("Differences from the built-in profile"))
         self.why = Passage(small=True)
         self.why.setAccessibleName(self.tr("Why they differ"))
         self._page = Page()
-        vertical(self.verdict, self.why, 1, parent=self._page.page, margins=(12, 2, 8, 6), spacing=8)
+        vertical(self.verdict, self.installed, self.why, 1, parent=self._page.page, margins=(12, 2, 8, 6), spacing=8)
         told = QWidget()
         grow(vertical(head, self._page, parent=told), self._page)
         halves = split(Qt.Orientation.Horizontal, (keys, 560, 3), (told, 300, 2))
@@ -69,8 +72,8 @@ class EngineDetail(QWidget):
     def answer(self) -> EngineAnswer | None:
         return self._answer
 
-    def show_pair(self, current: EngineAnswer | None, other: EngineAnswer) -> None:
-        """Show ``other`` beside the engine in force."""
+    def show_pair(self, current: EngineAnswer | None, other: EngineAnswer, note: InstalledNote | None = None) -> None:
+        """Show ``other`` beside the engine in force; ``note`` is what to tell of an installed engine."""
         self._answer = other
         column = other.column
         _, tone = outcome_look(column.outcome)
@@ -83,6 +86,9 @@ class EngineDetail(QWidget):
         mend = mend_text(column)
         mended = self.tr("Mended by {mend}.").format(mend=mend) if mend else ""
         self.verdict.setPlainText(f"{column.text} {mended}".strip())
+        told = [note.text, *note.concerning, *note.others] if note is not None else []
+        self.installed.setPlainText("\n".join(told))
+        self.installed.setVisible(bool(told))
         self.table.show_pair(None if same else current, other)
         self._keys.setCurrentWidget(self.view if self.table.rowCount() else self._note)
         self._tell(self._first())
@@ -245,7 +251,8 @@ class EnginesPanel(QWidget):
     def _show_row(self, row: int) -> None:
         answer = self.table.answer(row)
         if answer is not None:
-            self.detail.show_pair(self.table.answer(self.table.place_of(self._current)), answer)
+            note = self._answers.installed if self._answers is not None and answer.column.engine == INSTALLED else None
+            self.detail.show_pair(self.table.answer(self.table.place_of(self._current)), answer, note)
 
     def _say(self, words: str) -> None:
         self._note.say(words, icon="engines")

@@ -15,8 +15,10 @@ from app.panels.pickers import Picker
 from app.session import Session
 from app.theme.theme import theme
 from core.engines import DEFAULT_ENGINE, ENGINES, EngineProfile, get_engine
+from core.engines.installed import Installed
 from core.engines.variants import cache_dtypes_of, methods_of
 from core.errors import KVScopeError
+from core.installation import names_of
 from core.settings import Choice, Origin
 
 _DTYPES = ("bfloat16", "float16", "float32")
@@ -87,9 +89,12 @@ class Header(QWidget):
             return
         settings = inspection.settings
         profile = get_engine(str(settings.engine.value))
+        details = [profile.how_checked]
+        if isinstance(profile, Installed):
+            details += names_of(profile.differences)
         # The core is always told an engine; whether the user chose it is known here.
         origin: Origin = "chosen" if choices.engine else "default"
-        self.engine.show_choice(replace(settings.engine, origin=origin, detail=profile.how_checked))
+        self.engine.show_choice(replace(settings.engine, origin=origin, detail="\n".join(details)))
         by_cache = self.tr("{engine} decides by the KV-cache dtype alone").format(engine=profile.title)
         self.method.show_choice(settings.method if methods_of(profile) else replace(settings.method, detail=by_cache))
         self.architecture.show_choice(settings.architecture)

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.engines.outcome import AttentionLayer
 from core.headline import headline
+from core.installation import installed_note
 from core.matrix import Column, LayerRow, alike, layer_rows
 
 _ROLES = ("k", "v")
@@ -21,6 +22,8 @@ def matrix_text(columns: Sequence[Column]) -> str:
         f"{column.title:<{wide}}  {column.outcome:<8}  {_count(column):>10}  {column.text}".rstrip()
         for column in columns
     ]
+    if (note := installed_note(columns)) is not None:
+        lines += ["", f"The installed vLLM: {note.text}", *(f"  {text}" for text in (*note.concerning, *note.others))]
     table = _layers(columns)
     return "\n".join([headline(columns), "", *lines, *(["", *table] if table else ())])
 
@@ -29,8 +32,12 @@ def matrix_as_data(columns: Sequence[Column]) -> dict[str, Any]:
     """The same for JSON: the sentence, and each engine's outcome with its number of layers; ``mend`` says what brings
     more of them home ("cache", "export" or null), ``mended`` how many are served then.
     """
+    note = installed_note(columns)
     return {
         "text": headline(columns),
+        "installed": {"text": note.text, "concerning": list(note.concerning), "others": list(note.others)}
+        if note is not None
+        else None,
         "engines": [
             {
                 "engine": column.engine,

@@ -15,7 +15,9 @@ from app.panels.engines import EnginesPanel
 from app.theme.theme import theme
 from app.window import Window
 from core.engines import ENGINES
+from core.engines.saved import save
 from tests.app.conftest import Open
+from tests.core.engines.recorded import recorded_vllm
 
 DEEPSEEK = "modelopt/deepseekv3-30layers-fp8-kvfp8"
 GEMMA = "quark/gemma3-26layers-fp8-kvfp8"
@@ -169,3 +171,26 @@ def test_the_models_keep_their_promises(panel: EnginesPanel, qtmodeltester: Mode
     theme().set_mode("dark")
     assert panel.view.accessibleName() == "Engines"
     assert panel.detail.view.accessibleName() == "Keys under two engines"
+
+
+def test_a_probed_vllm_is_listed_with_what_is_different_about_it(
+    window: Window, opened: Open, idle: Idle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVSCOPE_DATA", str(tmp_path / "data"))
+    save(recorded_vllm())
+    opened("modelopt/qwen3-36layers-fp8-kvfp8")
+    window.workspace.show_tab("engines")
+    idle()
+    panel = window.workspace.engines
+    choose(panel, "installed")
+    told = panel.detail.installed.toPlainText()
+    assert told.startswith("Differs from the built-in profile of vLLM 0.27.1 in 1 quantization method")
+    assert "On this checkpoint it does the same as the built-in profile of vLLM 0.27.1." in told
+    assert "bitsandbytes (a checkpoint that declares it is refused)" in told
+    panel.detail.use_button.click()
+    idle()
+    picker = window.workspace.header.engine
+    assert picker.box.currentText() == "vLLM 0.30.0 (installed)"
+    assert "fewer: 1 quantization method: bitsandbytes" in picker.toolTip()
+    choose(panel, "vllm-0.33.0")
+    assert not panel.detail.installed.isVisible()

@@ -102,7 +102,8 @@ def test_every_near_miss_and_step_of_every_checkpoint_names_its_source(checkpoin
         tracer = Tracer(inspection)
         for delivery in inspection.deliveries.deliveries[:8]:
             trace = tracer.trace(delivery)
-            assert all(".py:" in cited.source for cited in trace.steps), [cited.source for cited in trace.steps]
+            for cited in trace.steps:  # vLLM's backend for Transformers' own models has rules that no file lists
+                assert ".py:" in cited.source or "models/transformers" in cited.source, cited.source
             assert all(".py:" in near.source and near.why for near in trace.near), trace.near
             assert trace.then
             assert (trace.target is not None) == (delivery.outcome == "loaded")
