@@ -50,7 +50,7 @@ def list_devices() -> tuple[Device, ...]:
     reason = cuda_fault()
     if reason is not None:
         return cpu, Device(id="cuda", name="CUDA", reason=reason)
-    return cpu, *(_cuda(index) for index in range(torch.cuda.device_count()))
+    return cpu, *(_cuda_or_reason(index) for index in range(torch.cuda.device_count()))
 
 
 def find_device(name: str, *, path: Path | str | None = None) -> Device:
@@ -76,7 +76,10 @@ def find_device(name: str, *, path: Path | str | None = None) -> Device:
             path=path,
             remedy=f"Run `{command('cuda:0', path)}`",
         )
-    return _cuda(index)
+    try:
+        return _cuda(index)
+    except RuntimeError as error:  # it is there, and cannot be used
+        raise _unusable(error, index, path) from error
 
 
 def cuda_fault() -> str | None:
@@ -179,6 +182,22 @@ def _cuda(index: int) -> Device:
         memory=int(properties.total_memory),
         fnuz=torch.version.hip is not None and architecture.startswith("gfx94"),
     )
+
+
+def _cuda_or_reason(index: int) -> Device:
+    try:
+        return _cuda(index)
+    except RuntimeError as error:
+        return Device(id=f"cuda:{index}", name="CUDA", reason=_unusable(error, index, None).problem)
+
+
+def _unusable(error: RuntimeError, index: int, path: Path | str | None) -> DeviceError:
+    device = Device(id=f"cuda:{index}", name="CUDA")
+    told = device_fault(error, device, path=path)
+    if told is not None:
+        return told
+    problem = f"{device.id} cannot be used: {_first_sentence(str(error))}"
+    return DeviceError(problem, path=path, remedy=elsewhere(device.id, path))
 
 
 def _first_sentence(text: str) -> str:

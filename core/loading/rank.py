@@ -77,7 +77,12 @@ def _join(job: RankJob, *, cuda: bool) -> None:
         # A few kilobytes need no NVLink multicast, which not every host lets a program use.
         os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
     dist.init_process_group(
-        "nccl" if cuda else "gloo", store=store, rank=job.rank, world_size=job.size, timeout=TIMEOUT
+        "nccl" if cuda else "gloo",
+        store=store,
+        rank=job.rank,
+        world_size=job.size,
+        timeout=TIMEOUT,
+        device_id=torch.device(job.device) if cuda else None,
     )
 
 

@@ -82,8 +82,8 @@ class LoaderRun:
     def _start_device(self) -> None:
         if self.device.id != "cpu":
             with self.step("start device") as step:
-                torch.cuda.reset_peak_memory_stats(self.device.id)
                 torch.empty(1, device=self.device.id)
+                torch.cuda.reset_peak_memory_stats(self.device.id)
                 step.detail = f"{self.device.name}: its context, once in a process"
 
     def _build(self) -> nn.Module:

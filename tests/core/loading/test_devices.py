@@ -79,6 +79,36 @@ def test_an_index_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         find_device("cuda:3")
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("CUDA error: out of memory\nCUDA kernel errors might", "cuda:0 (CUDA) has not enough free memory"),
+        (
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+            "cuda:0 (CUDA) is busy: another process has it to itself",
+        ),
+        (
+            "Unexpected error from cudaGetDeviceCount().",
+            "cuda:0 cannot be used: Unexpected error from cudaGetDeviceCount()",
+        ),
+    ],
+)
+def test_a_device_that_is_there_and_cannot_be_used(text: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full or busy GPU refuses already when it is asked for its name."""
+
+    def refuses(_: int) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr("core.loading.devices.cuda_fault", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", refuses)
+    with pytest.raises(DeviceError) as caught:
+        find_device("cuda:0", path="model")
+    assert str(caught.value).startswith(f"model: {problem}. ")
+    assert "`kvscope verify model --device cpu`" in str(caught.value)
+    assert [device.reason for device in list_devices()] == [None, problem]
+
+
 def test_memory_that_runs_out() -> None:
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     with pytest.raises(DeviceError) as caught, device_faults(GPU, path="model"):
