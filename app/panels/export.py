@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QModelIndex, Qt, Signal
 from PySide6.QtGui import QShowEvent, QUndoStack
-from PySide6.QtWidgets import QFileDialog, QGridLayout, QLineEdit, QWidget
+from PySide6.QtWidgets import QFileDialog, QWidget
 
 from app import text
 from app.digest import Digest, natural
 from app.models.records import Record, RecordTable
+from app.panels.export_sheet import ExportSheet
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
-from app.panels.parts import Button, Chip, Note, clear, label
-from app.panels.reading import ElidedBox, Page, Passage
-from app.panels.repairs import Choices, Choosing, RepairList, offers_of
+from app.panels.parts import Button, Note
+from app.panels.repairs import Choices, Choosing, offers_of
 from app.panels.tables import Table
 from app.selection import Selection
 from app.session import Session, cancelled
-from app.theme.outcome import outcome_look, outcome_word
 from app.theme.palettes import Tone
 from app.theme.theme import theme
-from core.diagnosis.finding import Finding, Verdict
+from core.diagnosis.finding import Finding
+from core.diagnosis.wording import spread
 from core.errors import KVScopeError
 from core.progress import Progress
 
@@ -76,12 +75,13 @@ class ExportPanel(QWidget):
             [self.tr("Change"), self.tr("Before"), self.tr("→ After"), self.tr("Stored as"), self.tr("Why")],
             parent=self,
         )
-        samples = ("duplicated", "12.self_attn.k_proj.output_scale", "12.self_attn.attn.k_scale___", "F32 8 × 1 × 1")
+        samples = ("duplicated", "12.self_attn.k_proj.output_scale", "12.self_attn.attn.k_scale___", "0.0312 F32 8 × 1")
         self.view = Table(self.table, self.tr("What the export changes"), dict(enumerate(samples)), names=(1, 2))
         self.view.selectionModel().currentRowChanged.connect(self._on_row_changed)
 
-        self._make_controls()
-        self._split = split(Qt.Orientation.Horizontal, (self.view, 640, 3), (self._make_sheet(), 460, 2))
+        self._sheet = ExportSheet()
+        self._connect()
+        self._split = split(Qt.Orientation.Horizontal, (self.view, 640, 3), (self._sheet, 460, 2))
         self._note = Note("export")
         self.retry_button = Button(self.tr("Plan again"), "reload")
         self.retry_button.clicked.connect(self.plan)
@@ -90,74 +90,25 @@ class ExportPanel(QWidget):
         self._stack = stacked(self, self._notes, self._split)
         theme().changed.connect(self.table.refresh_theme)
 
-    def _make_controls(self) -> None:
-        self.target = ElidedBox()
-        self.target.setAccessibleName(self.tr("What the copy is for"))
-        self.target.addItem(self.tr("The engine above: what it takes, changing least"), "")
-        self.target.addItem(self.tr("Names as they are"), "names:as-is")
+    def _connect(self) -> None:
+        sheet = self._sheet
+        self.target, self.mode, self.folder, self.repairs = sheet.target, sheet.mode, sheet.folder, sheet.repairs
+        self.write_button, self.open_button, self.browse_button = (
+            sheet.write_button, sheet.open_button, sheet.browse_button,
+        )  # fmt: skip
+        self.undo_button, self.redo_button, self.scales_button = (
+            sheet.undo_button, sheet.redo_button, sheet.scales_button,
+        )  # fmt: skip
         self.target.activated.connect(self._on_target_activated)
-        self.mode = ElidedBox()
-        self.mode.setAccessibleName(self.tr("How unchanged bytes are written"))
-        for words, mode in (
-            (self.tr("Cloned where the disk can, else copied"), ""),
-            (self.tr("Hard links of unchanged shards"), "link"),
-            (self.tr("Cloned, or refused"), "clone"),
-            (self.tr("Copied"), "copy"),
-        ):
-            self.mode.addItem(words, mode)
-        self.repairs = RepairList()
         self.repairs.changed.connect(self._on_fix_chosen)
         self.repairs.cleared.connect(self._on_fix_cleared)
-        self.undo_button = Button(self.tr("Undo"), "previous")
         self.undo_button.clicked.connect(self.undo_stack.undo)
-        self.redo_button = Button(self.tr("Redo"), "next")
         self.redo_button.clicked.connect(self.undo_stack.redo)
-        self.scales_button = Button(self.tr("Take scales from…"), "open-file")
         self.scales_button.clicked.connect(self._on_scales_clicked)
-        self._scales = label(dim=True)
-        self.folder = QLineEdit()
-        self.folder.setAccessibleName(self.tr("New folder"))
         self.folder.textChanged.connect(self._enable)
-        self.browse_button = Button(self.tr("Browse…"), "open-folder")
         self.browse_button.clicked.connect(self._on_browse_clicked)
-        self.write_button = Button(self.tr("Write"), "export", primary=True)
         self.write_button.clicked.connect(self.write)
-        self.open_button = Button(self.tr("Open the result"), "open-folder")
         self.open_button.clicked.connect(self._on_open_clicked)
-        self.open_button.hide()
-        self._summary = label(wrap=True)
-        self._message = Passage()
-        self._message.hide()
-
-    def _make_sheet(self) -> QWidget:
-        form = QGridLayout()
-        form.setHorizontalSpacing(8)
-        form.setVerticalSpacing(6)
-        form.setColumnStretch(1, 1)
-        form.addWidget(label(self.tr("For"), dim=True), 0, 0)
-        form.addWidget(self.target, 0, 1, 1, 2)
-        form.addWidget(label(self.tr("New folder"), dim=True), 1, 0)
-        form.addWidget(self.folder, 1, 1)
-        form.addWidget(self.browse_button, 1, 2)
-        form.addWidget(label(self.tr("Written"), dim=True), 2, 0)
-        form.addWidget(self.mode, 2, 1, 1, 2)
-        line = horizontal(self._summary, self.write_button)
-        grow(line, self._summary)
-        self._verdicts = QGridLayout()
-        self._verdicts.setHorizontalSpacing(10)
-        self._verdicts.setVerticalSpacing(5)
-        self._verdicts.setColumnStretch(2, 1)
-        self._details = vertical(spacing=5)
-        area = Page()
-        head = horizontal(
-            label(self.tr("Repairs"), strong=True), 1, self.scales_button, self.undo_button, self.redo_button
-        )
-        result = horizontal(self.open_button, 1)
-        parts = (
-            form, line, self._verdicts, self._message, result, head, self._scales, self.repairs, self._details, 1,
-        )  # fmt: skip
-        vertical(*parts, parent=area.page, margins=(14, 10, 8, 10), spacing=8)
-        return area
 
     # --- content
 
@@ -168,7 +119,7 @@ class ExportPanel(QWidget):
     @property
     def message(self) -> str:
         """What became of writing."""
-        return self._message.toPlainText()
+        return self._sheet.message
 
     @property
     def note(self) -> str:
@@ -260,7 +211,7 @@ class ExportPanel(QWidget):
         mode = self.mode.currentData() or None
         self._writing = True
         self._enable()
-        self._tell(self.tr("Writing {folder} …").format(folder=target), "neutral")
+        self._sheet.tell(self.tr("Writing {folder} …").format(folder=target), "neutral")
 
         def work(progress: Progress) -> ExportResult:
             from core.export import WriteOptions, write_export
@@ -285,11 +236,11 @@ class ExportPanel(QWidget):
         self._plan = plan
         edits = sorted(plan.edits, key=lambda edit: natural(edit.key or edit.new_key or ""))
         self.table.set_records([_record(edit) for edit in edits])
-        stored = any(edit.new_shape is not None or edit.new_dtype is not None for edit in edits)
+        stored = any(edit.new_shape is not None or edit.new_dtype is not None or edit.values for edit in edits)
         self.view.setColumnHidden(3, not stored)
-        self._show_plan(plan)
+        self._sheet.show_plan(plan)
         self.repairs.show_offers(offers_of(plan), self._choices)
-        self._tell(self._complaint, "error" if self._complaint else "neutral")
+        self._sheet.tell(self._complaint, "error" if self._complaint else "neutral")
         self._complaint = ""
         self.open_button.hide()
         self._stack.setCurrentWidget(self._split)
@@ -313,13 +264,14 @@ class ExportPanel(QWidget):
     def _on_written(self, result: ExportResult) -> None:
         self._writing = False
         self._result = result
-        self._tell(
+        self._sheet.tell(
             self.tr("Written to {folder}: {size} in {seconds:.1f} s, {count} tensors compared with the source.").format(
                 folder=result.out, size=text.size(result.bytes_written), seconds=result.seconds, count=result.verified
             ),
             "ok",
         )
-        self._show_verdicts(result.verdict_after, judged=True)
+        if self._plan is not None:
+            self._sheet.show_verdicts(self._plan.verdict_before, result.verdict_after, judged=True)
         self.open_button.show()
         self._enable()
         self.written.emit(result)
@@ -327,68 +279,13 @@ class ExportPanel(QWidget):
     def _on_write_failed(self, error: KVScopeError) -> None:
         self._writing = False
         words = self.tr("Cancelled; nothing was left behind.") if cancelled(error) else str(error)
-        self._tell(words, "neutral" if cancelled(error) else "error")
+        self._sheet.tell(words, "neutral" if cancelled(error) else "error")
         self._enable()
-
-    def _show_plan(self, plan: ExportPlan) -> None:
-        counted: Counter[str] = Counter(edit.action for edit in plan.edits)
-        words = {
-            "kept": self.tr("kept"),
-            "renamed": self.tr("renamed"),
-            "reshaped": self.tr("reshaped"),
-            "duplicated": self.tr("duplicated"),
-            "dropped": self.tr("dropped"),
-            "added": self.tr("added"),
-            "repaired": self.tr("repaired"),
-        }
-        parts = [f"{text.count(counted[action])} {word}" for action, word in words.items() if counted[action]]
-        self._summary.setText(
-            self.tr("{changes}; names: {names}. Needs {space}.").format(
-                changes=", ".join(parts) or self.tr("no scale changes"),
-                names=plan.names or self.tr("as they are"),
-                space=text.size(plan.space_needed),
-            )
-        )
-        self._show_verdicts(plan.verdict_predicted, judged=False)
-        clear(self._details)
-        for edit in plan.config_edits:
-            self._detail(self.tr("{file} changes").format(file=edit.file), edit.reason)
-            self._details.addWidget(Passage("\n".join(edit.diff.splitlines()[2:]), fixed=True))
-        for missed in plan.unreachable:
-            self._detail(self.tr("{count} keys stay unreachable").format(count=len(missed.keys)), missed.reason)
-        for note in plan.notes:
-            self._detail("", note)
-        if plan.files_copied:
-            self._detail(self.tr("Copied as they are"), ", ".join(plan.files_copied))
-
-    def _show_verdicts(self, after: Verdict | None, *, judged: bool) -> None:
-        clear(self._verdicts)
-        if self._plan is None:
-            return
-        lines = [(self.tr("Before"), self._plan.verdict_before)]
-        if after is not None:
-            lines.append((self.tr("After") if judged else self.tr("Predicted"), after))
-        for row, (caption, verdict) in enumerate(lines):
-            self._verdicts.addWidget(label(caption, dim=True), row, 0, Qt.AlignmentFlag.AlignTop)
-            chip = Chip(outcome_word(verdict.outcome), outcome_look(verdict.outcome)[1])
-            self._verdicts.addWidget(chip, row, 1, Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-            self._verdicts.addWidget(Passage(verdict.text), row, 2)
-
-    def _detail(self, caption: str, words: str) -> None:
-        if caption:
-            self._details.addWidget(label(caption, dim=True))
-        self._details.addWidget(Passage(words))
 
     def _say(self, words: str, *, failed: bool = False) -> None:
         self._note.say(words, icon="error" if failed else "export", tone="error" if failed else "neutral")
         self.retry_button.setVisible(failed)
         self._stack.setCurrentWidget(self._notes)
-
-    def _tell(self, words: str, tone: Tone) -> None:
-        self._message.setProperty("wrong", tone == "error")
-        self._message.style().polish(self._message)
-        self._message.setPlainText(words)
-        self._message.setVisible(bool(words))
 
     def _enable(self) -> None:
         self.write_button.setEnabled(self._plan is not None and not self._writing and bool(self.folder.text().strip()))
@@ -409,8 +306,7 @@ class ExportPanel(QWidget):
     def _apply(self, choices: Choices) -> None:
         self._choices = choices
         self.target.setCurrentIndex(max(0, self.target.findData(choices.target)))
-        self._scales.setText(self.tr("Scales from {path}").format(path=choices.scales_from))
-        self._scales.setVisible(bool(choices.scales_from))
+        self._sheet.show_source(choices.scales_from)
         self.plan()
 
     def _choose_wanted(self) -> None:
@@ -466,7 +362,11 @@ class ExportPanel(QWidget):
 def _record(edit: TensorEdit) -> Record:
     stored = " ".join(
         part
-        for part in (edit.new_dtype or "", text.shape(edit.new_shape) if edit.new_shape is not None else "")
+        for part in (
+            spread(edit.values) if edit.values else "",
+            edit.new_dtype or "",
+            text.shape(edit.new_shape) if edit.new_shape is not None else "",
+        )
         if part
     )
     after = "" if edit.new_key is None and edit.action == "dropped" else (edit.new_key or edit.key)
