@@ -19,6 +19,10 @@ from app.window import Window
 if TYPE_CHECKING:
     from core.engines import Wish
 
+_SWITCH_S = 0.0005
+"""How long a job may keep the interpreter from this thread, which asks for it after every call into Qt that let go of
+it: at Python's 5 ms the window drags while a job computes.
+"""
 _PATIENCE_MS = 400  # a window that starts minimized or covered is painted late or never
 
 
@@ -109,6 +113,7 @@ def dress(application: QApplication) -> None:
     from core import __version__
     from resources import resource
 
+    sys.setswitchinterval(_SWITCH_S)
     if application.findChild(GuiThreadCollector) is None:
         GuiThreadCollector(application)
     application.setOrganizationName(ORGANIZATION)

@@ -151,6 +151,9 @@ class Window(QMainWindow):
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
             wanted()
+        else:
+            # While the start page is looked at: the first checkpoint then finds its views ready.
+            self.documents.workspace_of(self.documents.current)
 
     def _on_not_ready(self, error: KVScopeError) -> None:
         self._getting_ready = False

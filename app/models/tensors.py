@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from operator import contains
 
@@ -15,6 +15,7 @@ from app.models.keys import Column, Indices, cells_of
 from app.models.query import Query, Term
 from core.checkpoint import Catalog
 
+_CHUNK = 20_000
 Mask = npt.NDArray[np.bool_]
 
 
@@ -28,12 +29,17 @@ class TensorSource:
     def __init__(self, catalog: Catalog, digest: Digest) -> None:
         self._catalog = catalog
         self._names = catalog.names
-        self._lowered: list[str] | None = None
         self._digest = digest
         self._ids = {
             row: f"{name} ({catalog.shard(row)})" for name, _ in catalog.duplicates for row in catalog.rows_of(name)[1:]
         }
-        self._numbers = {name: row for row, name in self._ids.items()}
+        scales = list(digest.by_id)
+        found = zip(scales, catalog.lookup.first_of(scales), strict=True)
+        self._numbers = {name: row for name, row in found if row is not None}
+        self._numbers |= {name: row for row, name in self._ids.items()}
+        # Here, in the job that makes this, and not in the first filter or sort, which the window waits for.
+        self._lowered = [name.lower() for name in self._names]
+        self._name_ranks = _ranks_of_names(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -42,8 +48,9 @@ class TensorSource:
         return self._ids.get(number) or self._names[number]
 
     def number_of(self, name: str) -> int | None:
-        number = self._catalog.index_of(name)
-        return self._numbers.get(name) if number is None else number
+        number = self._numbers.get(name)
+        # By hash: the catalog's dictionary of a million names would take half a second when it is first asked.
+        return self._catalog.lookup.first_of([name])[0] if number is None else number
 
     def row_at(self, number: int) -> Row | None:
         return self._digest.by_id.get(self.id_at(number))
@@ -81,8 +88,7 @@ class TensorSource:
             case Column.SHAPE:
                 keys = _ranks([(len(shape), shape) for shape in catalog.shape_table])[catalog.shape_codes[visible]]
             case Column.KEY:
-                ordered = sorted(visible.tolist(), key=self._names.__getitem__, reverse=descending)
-                return np.array(ordered, dtype=np.intp)
+                keys = self._name_ranks[visible]
             case _:
                 keys = self._scale_ranks(column)[visible]
         return visible[np.argsort(-keys if descending else keys, kind="stable")]
@@ -115,8 +121,6 @@ class TensorSource:
                 return mask
 
     def _containing(self, needle: str) -> Mask:
-        if self._lowered is None:
-            self._lowered = [name.lower() for name in self._names]
         found = map(contains, self._lowered, repeat(needle))
         mask: Mask = np.fromiter(found, dtype=np.bool_, count=len(self._names))
         return mask
@@ -137,6 +141,18 @@ class TensorSource:
             if number is not None:
                 ranks[number] = rank
         return ranks
+
+
+def _ranks_of_names(names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Each name's rank among all; sorted as bytes, which numpy does without the interpreter's lock."""
+    try:
+        parts = [np.array(names[start : start + _CHUNK], dtype=np.bytes_) for start in range(0, len(names), _CHUNK)]
+        ordered = np.argsort(np.concatenate(parts), kind="stable") if parts else np.empty(0, dtype=np.intp)
+    except UnicodeEncodeError:
+        ordered = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.intp)
+    ranks = np.empty(len(names), dtype=np.int64)
+    ranks[ordered] = np.arange(len(names))
+    return ranks
 
 
 def _ranks(items: object) -> npt.NDArray[np.int64]:
