@@ -7,6 +7,7 @@ from html import escape
 from core import __version__
 from core.engines import get_engine
 from core.engines.outcome import Delivery
+from core.explanation import explain
 from core.inspection import Inspection
 from core.naming.scales import KVScale
 from core.report.contract import json_text, report
@@ -40,6 +41,7 @@ def html_report(inspection: Inspection) -> str:
         "<p>PREDICTED by KVScope " + escape(__version__) + "</p>",
         _facts(inspection),
         _coverage(inspection),
+        _why(inspection),
         *(_finding(inspection, index) for index in range(len(inspection.findings))),
         _scales(inspection),
         "<details><summary>The report as JSON</summary><pre>",
@@ -47,6 +49,15 @@ def html_report(inspection: Inspection) -> str:
         "</pre></details></body></html>",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _why(inspection: Inspection) -> str:
+    """Why scales do not arrive, shown on one of them; "" where they all do."""
+    story = explain(inspection)
+    if story is None:
+        return ""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in story.lines)
+    return f"<section class='finding error'><h2>{escape(story.title)}</h2><ol>{lines}</ol></section>"
 
 
 def _facts(inspection: Inspection) -> str:

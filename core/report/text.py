@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -18,6 +19,7 @@ _MARKS = {"ok": "OK", "degraded": "DEGRADED", "fails": "FAILS", "unknown": "UNKN
 _SEVERITIES = {"error": "ERROR  ", "warning": "WARNING", "info": "info   "}
 _SHOWN_KEYS = 3
 _STRIP_WIDTH = 100
+_WRAP_WIDTH = 118
 
 
 def text_report(inspection: Inspection) -> str:
@@ -37,8 +39,22 @@ def text_report(inspection: Inspection) -> str:
             lines += _finding(finding)
     story = explain(inspection)
     if story is not None:
-        lines += ["", f"{story.title}:", *(f"  {number}. {line}" for number, line in enumerate(story.lines, 1))]
+        lines += ["", f"{story.title}:"]
+        for number, line in enumerate(story.lines, 1):
+            lines += _wrapped(f"{number}. {line}")
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    """A numbered line, broken at spaces where it is longer than a terminal is wide; names and rules stay whole."""
+    return textwrap.wrap(
+        text,
+        _WRAP_WIDTH,
+        initial_indent="  ",
+        subsequent_indent="     ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def one_line(inspection: Inspection) -> str:

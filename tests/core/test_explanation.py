@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from core.explanation import Explanation, explain
 from core.inspection import inspect
-from core.report import report, text_report
+from core.report import html_report, report, text_report
 
 DEEPSEEK = "modelopt/deepseekv3-30layers-fp8-kvfp8"
 GEMMA = "quark/gemma3-26layers-fp8-kvfp8"
@@ -138,9 +138,18 @@ def test_part_of_the_scales_and_other_tensors(shared: Path) -> None:
 
 def test_the_text_report_numbers_the_lines_and_json_holds_them(samples: Path) -> None:
     inspection = inspect(samples / GEMMA)
+    explained = told(samples / GEMMA)
     lines = text_report(inspection).splitlines()
     title = lines.index("Why vLLM 0.33.0 stops at model.layers.0.self_attn.k_proj.output_scale:")
-    assert [line[:4] for line in lines[title + 1 :]] == ["  1.", "  2.", "  3.", "  4.", "  5."]
+    shown = lines[title + 1 :]
+    assert [line[:4] for line in shown if line[2:3].isdigit()] == ["  1.", "  2.", "  3.", "  4.", "  5."]
+    assert all(len(line) <= 118 for line in shown)
+    assert " ".join(" ".join(shown).split()) == " ".join(f"{n}. {line}" for n, line in enumerate(explained.lines, 1))
+    page = html_report(inspection)
+    assert (
+        "<h2>Why vLLM 0.33.0 stops at model.layers.0.self_attn.k_proj.output_scale</h2><ol><li>Gemma3ForCausalLM"
+        in page
+    )
     data = report(inspection)["explanation"]
     assert data["key"] == "model.layers.0.self_attn.k_proj.output_scale"
     assert len(data["lines"]) == 5
