@@ -94,7 +94,8 @@ def plan_text(plan: ExportPlan) -> str:
 def _edit(edit: TensorEdit) -> str:
     if edit.action == "dropped":
         return f"dropped    {edit.key}"
-    name = f"{edit.key} -> {edit.new_key}" if edit.new_key not in (None, edit.key) else edit.key or str(edit.new_key)
+    moves = edit.key and edit.new_key not in (None, edit.key)
+    name = f"{edit.key} -> {edit.new_key}" if moves else edit.key or str(edit.new_key)
     shape = f" as {list(edit.new_shape)}" if edit.new_shape is not None else ""
     values = f" = {spread(edit.values)}" if edit.values else ""
     return f"{edit.action:<10} {name}{shape}{values}"
