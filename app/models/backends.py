@@ -164,7 +164,8 @@ class BackendTable(QAbstractTableModel):
     def _result(found: Row | None, *, differs: bool) -> str:
         if found is None:
             return "–"
-        shown = found.target if found.reached else f"{word(found.status)}: {found.target}"
+        looked_for = f": {found.target}" if found.target else ""
+        shown = found.target if found.reached else f"{word(found.status)}{looked_for}"
         return f"≠ {shown}" if differs else shown
 
     def _verdict_data(self, column: int, role: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QModelIndex
+from PySide6.QtCore import QModelIndex, Qt
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QStackedLayout, QVBoxLayout, QWidget
 
@@ -31,7 +31,8 @@ class BackendsPanel(QWidget):
         self._stale = True
         self.table = BackendTable(self)
         self.view = Table(self.table, self.tr("Backends side by side"), {})
-        self.view.setItemDelegate(NameDelegate(self.view))
+        self.view.setItemDelegateForColumn(0, NameDelegate(self.view))
+        self.view.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # the mark at the left and the name's end both stay
         self.view.activated.connect(self._on_activated)
         self._caption = label(dim=True)
         self._caption.setContentsMargins(12, 5, 12, 5)

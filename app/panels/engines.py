@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QModelIndex, Qt
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QHeaderView, QWidget
 
 from app import text
 from app.digest import Digest
@@ -43,7 +43,8 @@ class EngineDetail(QWidget):
         self.table = PairTable(self)
         self.view = Table(self.table, self.tr("Keys under two engines"), {PairColumn.LEFT: "dropped, k 0.0123"})
         self.view.setItemDelegateForColumn(PairColumn.KEY, NameDelegate(self.view))
-        self.view.setColumnWidth(PairColumn.KEY, 232)
+        self.view.setColumnWidth(PairColumn.RIGHT, self.view.columnWidth(PairColumn.LEFT) + 24)
+        _stretch(self.view, PairColumn.KEY)
         self.view.selectionModel().currentRowChanged.connect(self._on_row_changed)
         self._note = Note("engines", self.tr("Choose another engine to see, key by key, where the two part."))
         keys = QWidget()
@@ -163,6 +164,7 @@ class EnginesPanel(QWidget):
                 EngineColumn.SERVED: "30 of 30",
             },
         )
+        _stretch(self.view, EngineColumn.FATE)
         self.view.selectionModel().currentRowChanged.connect(self._on_row_changed)
         self.view.activated.connect(self._on_activated)
         self.detail = EngineDetail(selection)
@@ -278,6 +280,14 @@ class EnginesPanel(QWidget):
 def _question(inspection: Inspection) -> tuple[object, ...]:
     """What the answers depend on: the same checkpoint and options have the same, whichever engine is in force."""
     return id(inspection.checkpoint), inspection.wish, tuple(ENGINES)
+
+
+def _stretch(view: Table, column: int) -> None:
+    """Let one column take the room that the others leave, so that nothing has to be scrolled to."""
+    header = view.horizontalHeader()
+    header.setStretchLastSection(False)
+    header.setMinimumSectionSize(60)
+    header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
 
 
 def _inset(widget: QWidget, *, top: int = 0, bottom: int = 0) -> QWidget:
