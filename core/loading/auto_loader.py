@@ -1,6 +1,7 @@
 """``AutoWeightsLoader``: loads a stream of named tensors into any module tree, renaming KV-cache scales on the way.
 
-Source of the rules: vLLM 0.33.0, models/utils.py; the errors are worded as there, since users search for them.
+Source of the rules: vLLM 0.33.0, models/utils.py (and 0.25.0 and 0.27.1, which leave out names by themselves instead of
+by rules); the errors are worded as there, since users search for them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class AutoWeightsLoader:
     A child module with a ``load_weights`` method loads what lies below it by itself; a parameter with a
     ``weight_loader`` takes its tensor through that. A name that leads nowhere raises, unless it begins with one of
     ``ignore_unexpected_prefixes`` or ends with one of ``ignore_unexpected_suffixes``; biases are always ignored.
+    Before vLLM 0.33, names that begin with one of ``skip_prefixes`` or hold one of ``skip_substrs`` are left out, and
+    the mapper does not drop those of rotary embeddings (``drops_rotary``).
     """
 
     def __init__(
@@ -44,8 +47,14 @@ class AutoWeightsLoader:
         *,
         ignore_unexpected_prefixes: Sequence[str] = (),
         ignore_unexpected_suffixes: Sequence[str] = (),
+        skip_prefixes: Sequence[str] = (),
+        skip_substrs: Sequence[str] = (),
+        drops_rotary: bool = True,
     ) -> None:
         self.module = module
+        self.skip_prefixes = tuple(skip_prefixes)
+        self.skip_substrs = tuple(skip_substrs)
+        self.drops_rotary = drops_rotary
         self.ignore_unexpected_prefixes = tuple(ignore_unexpected_prefixes)
         self.ignore_unexpected_suffixes = tuple(ignore_unexpected_suffixes)
 
@@ -62,7 +71,11 @@ class AutoWeightsLoader:
         merged, suffixes = self._merge(mapper if mapper is not None else WeightsMapper())
         # Kept on the loader, as in vLLM: what is ignored depends on what the last load found.
         self.ignore_unexpected_suffixes = suffixes
-        return set(self._load_module("", self.module, merged.apply(weights)))
+        wanted = ((name, tensor) for name, tensor in merged.apply(weights) if not self._is_skipped(name))
+        return set(self._load_module("", self.module, wanted))
+
+    def _is_skipped(self, name: str) -> bool:
+        return name.startswith(self.skip_prefixes) or any(part in name for part in self.skip_substrs)
 
     def _merge(self, mapper: WeightsMapper) -> tuple[WeightsMapper, tuple[str, ...]]:
         suffixes = (*self.ignore_unexpected_suffixes, ".bias")
@@ -71,7 +84,7 @@ class AutoWeightsLoader:
             mapper = mapper | config.get_cache_scale_mapper()
             mapper = mapper | config.get_checkpoint_weight_mapper()
             suffixes += tuple(config.ignored_suffixes)
-        return mapper | ROTARY_DROPPER, suffixes
+        return (mapper | ROTARY_DROPPER if self.drops_rotary else mapper), suffixes
 
     def quant_config(self) -> QuantConfig | None:
         """The quantization config of the first of the module and its direct children that has the attribute.

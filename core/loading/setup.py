@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core.engines import get_engine
+from core.engines import DEFAULT_ENGINE, ENGINES, get_engine
 from core.engines.vllm.engine import Vllm
 from core.engines.vllm.predict import Setup
+from core.engines.vllm.releases import NEWEST
 from core.errors import UsageError
+from core.quantization.declaration import Declaration
+from core.quantization.older import as_read_by
 
 if TYPE_CHECKING:
     from core.inspection import Inspection
@@ -21,8 +24,17 @@ def setup_for(inspection: Inspection) -> Setup | None:
     """
     engine = get_engine(str(inspection.settings.engine.value))
     if not isinstance(engine, Vllm) or not engine.verifiable:
+        known = [each.title for each in ENGINES.values() if each.verifiable]
         raise UsageError(
-            f"the loader that KVScope runs is vLLM 0.33.0's, not {engine.title}'s",
-            remedy="Verify with `--engine vllm-0.33.0`",
+            f"the loader that KVScope runs is that of {', '.join(known)}, not {engine.title}'s",
+            remedy=f"Verify with `--engine {DEFAULT_ENGINE}`",
         )
-    return engine.setup(inspection.declaration, inspection.settings, inspection.tensors, inspection.wish)
+    declared = declaration_for(engine, inspection.declaration)
+    return engine.setup(declared, inspection.settings, inspection.tensors, inspection.wish)
+
+
+def declaration_for(engine: Vllm, declaration: Declaration) -> Declaration:
+    """The declaration as that version reads it; it was made as the newest does."""
+    if engine.release is NEWEST:
+        return declaration
+    return as_read_by(declaration, engine.release.number, engine.release.backends)

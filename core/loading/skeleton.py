@@ -17,6 +17,7 @@ from core.architectures.loops import LoopLoader
 from core.architectures.modules import AutoLoader, FusedLinearLoader, ModuleNode, OwnLoader
 from core.backends.base import Backend
 from core.checkpoint.columns import collector_paused
+from core.engines.vllm.releases import NEWEST, Release
 from core.loading.attention import Attention, MLAAttention
 from core.loading.auto_loader import AutoWeightsLoader, Weights
 from core.loading.kv_cache import kv_cache_method
@@ -37,9 +38,10 @@ _EXPERTS = ("MoERunner", "RoutedExperts", "GptOssRoutedExperts")
 class AutoLoadedModule(nn.Module):
     """A model, or a part of one, that loads itself through :class:`AutoWeightsLoader` with its own rules."""
 
-    def __init__(self, loader: AutoLoader) -> None:
+    def __init__(self, loader: AutoLoader, release: Release = NEWEST) -> None:
         super().__init__()
         self.loader = loader
+        self.release = release
 
     @property
     def mapper(self) -> WeightsMapper:
@@ -51,6 +53,9 @@ class AutoLoadedModule(nn.Module):
             self,
             ignore_unexpected_prefixes=self.loader.ignore_prefixes,
             ignore_unexpected_suffixes=self.loader.ignore_suffixes,
+            skip_prefixes=self.loader.skip_prefixes,
+            skip_substrs=(*self.loader.skip_containing, *self.release.skip_containing),
+            drops_rotary=not self.release.skip_containing,
         )
         return auto.load_weights(weights, mapper=self.mapper)
 
@@ -113,13 +118,13 @@ class Skeleton:
         if self._whole and node.cls in _EXPERTS:
             return _named(node.cls, ExpertWeights)(self._home)
         match node.loader:
-            case AutoLoader():
-                return _named(node.cls, AutoLoadedModule)(node.loader)
+            case AutoLoader(before=None):
+                return _named(node.cls, AutoLoadedModule)(node.loader, self._setup.release)
             case OwnLoader():
                 return _named(node.cls, OwnLoadedModule)(node.loader, self._draft_layers)
             case FusedLinearLoader():
                 return _named(node.cls, FusedLinear)()
-            case LoopLoader():
+            case LoopLoader() | AutoLoader():
                 raise NotImplementedError(f"{node.cls} loads in a loop of an older release, which is predicted only")
             case None:
                 return _named(node.cls, nn.Module)()

@@ -59,10 +59,6 @@ class _WithRules(Backend):
         return self._base.kv_method(kind, path, declared)
 
 
-LOADER = "vllm-0.33.0"
-"""The release whose loader :mod:`core.loading` runs."""
-
-
 class Vllm:
     """vLLM in one version: settles the assumptions, refuses what the engine refuses, predicts the load.
 
@@ -78,8 +74,9 @@ class Vllm:
         self.title = f"vLLM {self.version}"
         self.source = release.source
         self.how_checked = release.how_checked
-        self.verifiable = self.id == LOADER
         self.stands_in = "" if self.version == release.version else _stands_in(release, self.version)
+        # core.loading runs the unified loader of the versions that were run themselves.
+        self.verifiable = release.first >= UNIFIED and not self.stands_in
         if self.stands_in:
             self.title += f" (as {release.version})"
             self.how_checked = f"{self.stands_in}; that one was {release.how_checked}"

@@ -18,6 +18,7 @@ from core.engines.vllm.engine import Vllm
 from core.engines.vllm.predict import Setup
 from core.loading.attention import Attention
 from core.loading.kv_cache import BaseKVCacheMethod
+from core.loading.setup import declaration_for
 from core.loading.skeleton import attention_layers, build_skeleton
 from core.quantization import read_declaration
 
@@ -34,14 +35,21 @@ class Configs:
         return self.files.get(name)
 
 
-def set_up(files: Mapping[str, Mapping[str, Any]], kv_cache_dtype: str, names: Iterable[str] = ()) -> Setup:
-    """What vLLM 0.33.0 would build from these config files."""
-    engine = get_engine("vllm-0.33.0")
+def set_up(
+    files: Mapping[str, Mapping[str, Any]],
+    kv_cache_dtype: str,
+    names: Iterable[str] = (),
+    *,
+    engine_id: str = "vllm-0.33.0",
+) -> Setup:
+    """What the engine would build from these config files."""
+    engine = get_engine(engine_id)
     assert isinstance(engine, Vllm)
     names = tuple(names)
     declaration = read_declaration(Configs(files), tensor_names=names)
     wish = Wish(kv_cache_dtype=kv_cache_dtype, dtype="bfloat16")  # the golden runs' dtype, whatever configs say
-    setup = engine.setup(declaration, engine.settle(declaration, wish), [Fed(name, (), ()) for name in names], wish)
+    read = declaration_for(engine, declaration)
+    setup = engine.setup(read, engine.settle(declaration, wish), [Fed(name, (), ()) for name in names], wish)
     assert setup is not None
     return setup
 
@@ -116,16 +124,28 @@ def _layer_differences(final: Mapping[str, Any], layer: Attention) -> list[str]:
     return found
 
 
-def run_cases(shared: Path, *, device: str = "cpu") -> tuple[int, dict[str, list[str]]]:
-    """Every golden case that the engine built: how many there are, and what differs in which."""
+def run_cases(shared: Path, *, device: str = "cpu", engine_id: str = "vllm-0.33.0") -> tuple[int, dict[str, list[str]]]:
+    """Every golden case that the engine built, of a model that can be built here: how many there are, and what differs
+    in which. Cases of other versions have the ids of 0.33.0's, whose file holds configs and tensors.
+    """
     data = json.loads((shared / "golden" / "vllm-0.33.0" / "cases.json").read_text(encoding="utf-8"))
-    built = {name: case for name, case in data["cases"].items() if "attention" in case["outcome"]}
-    wrong = {}
-    for name, case in built.items():
-        setup = set_up({"config.json": data["configs"][case["config"]]}, case["kv_cache_dtype"], case["tensors"])
-        if found := differences(case["outcome"], run(setup, _stream(case["tensors"]), device=device)):
+    own = json.loads((shared / "golden" / engine_id / "cases.json").read_text(encoding="utf-8"))["cases"]
+    wrong: dict[str, list[str]] = {}
+    done = 0
+    for name, case in data["cases"].items():
+        outcome = own.get(name, {}).get("outcome", {})
+        if "attention" not in outcome:
+            continue
+        config = data["configs"][case["config"]]
+        setup = set_up({"config.json": config}, case["kv_cache_dtype"], case["tensors"], engine_id=engine_id)
+        try:
+            ran = run(setup, _stream(case["tensors"]), device=device)
+        except NotImplementedError:  # a loop of an older release, which is predicted only
+            continue
+        if found := differences(outcome, ran):
             wrong[name] = found
-    return len(built), wrong
+        done += 1
+    return done, wrong
 
 
 def _stream(tensors: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.loading.__main__ import main
-from tests.core.loading.writing import LLAMA, MODELOPT, kv, write_checkpoint
+from tests.core.loading.writing import LLAMA, MODELOPT, NOVEL, kv, write_checkpoint
 from tests.places import REPOSITORY, SAMPLES
 
 
@@ -36,7 +36,7 @@ def test_the_text_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_what_cannot_be_verified_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = {**LLAMA, "architectures": ["NovelForCausalLM"]}
-    assert main([str(write_checkpoint(tmp_path / "a", kv(0.25, 0.5), config=config))]) == 1
+    assert main([str(write_checkpoint(tmp_path / "a", NOVEL, config=config))]) == 1
     assert "Not verified" in capsys.readouterr().out
 
 

@@ -24,7 +24,7 @@ from core.loading.run import LoaderRun
 from core.loading.verification import Verification
 from core.loading.verify import scale_rows, verify
 from core.progress import Progress
-from tests.core.loading.writing import LLAMA, MODELOPT, compressed_tensors, kv, write_checkpoint
+from tests.core.loading.writing import LLAMA, MODELOPT, NOVEL, compressed_tensors, kv, write_checkpoint
 from tests.places import checkpoint_folders
 
 LAYER_1 = "model.layers.1.self_attn.attn"
@@ -190,7 +190,7 @@ def test_a_model_the_engine_refuses_is_not_built(tmp_path: Path) -> None:
 
 def test_an_unknown_architecture_is_not_verified(tmp_path: Path) -> None:
     config = {**LLAMA, "architectures": ["NovelForCausalLM"]}
-    found = verify(inspect(write_checkpoint(tmp_path / "a", kv(0.25, 0.5), config=config)))
+    found = verify(inspect(write_checkpoint(tmp_path / "a", NOVEL, config=config)))
     assert (found.outcome, found.agreed, found.disagreements) == ("unknown", False, ())
     assert "NovelForCausalLM" in found.reason
     assert found.text == f"Not verified: {found.reason}."
@@ -232,6 +232,30 @@ def test_an_engine_without_a_loader_here_is_a_usage_error(
     monkeypatch.setattr(set_up, "get_engine", other)
     with pytest.raises(UsageError, match=r"Engine 1\.0.*--engine vllm-0\.33\.0"):
         verify(modelopt)
+
+
+@pytest.mark.parametrize("engine", ["vllm-0.27.1", "vllm-0.25.0"])
+def test_older_versions_whose_loader_is_the_unified_one(tmp_path: Path, engine: str) -> None:
+    tensors = {**kv(0.25, 0.5), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}
+    found = verify(inspect(write_checkpoint(tmp_path / "a", tensors, quantization=MODELOPT), engine=engine))
+    assert (found.agreed, found.engine) == (True, f"vLLM {engine.removeprefix('vllm-')}")
+    assert _held(found, LAYER_1, "_k_scale") == (0.125,)
+
+
+def test_a_loop_of_an_older_version_is_predicted_only() -> None:
+    folder = checkpoint_folders()["modelopt/deepseekv3-30layers-fp8-kvfp8"]
+    found = verify(inspect(folder, engine="vllm-0.27.1"))
+    assert (found.outcome, found.agreed) == ("unknown", False)
+    assert found.text == ("Not verified: DeepseekV2Model loads in a loop of an older release, which is predicted only.")
+
+
+@pytest.mark.parametrize("engine", ["vllm-0.23.0", "vllm-0.30.0", "sglang-0.5.23", "tensorrt-llm"])
+def test_engines_whose_loader_is_not_here(modelopt: Inspection, engine: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        verify(reinspect(modelopt, engine=engine))
+    assert str(caught.value).startswith(
+        "the loader that KVScope runs is that of vLLM 0.33.0, vLLM 0.27.1, vLLM 0.25.0, not "
+    )
 
 
 # --------------------------------------------------------------------------------------------------- agreement can fail

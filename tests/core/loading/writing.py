@@ -22,6 +22,9 @@ LLAMA: dict[str, Any] = {
     "vocab_size": 128,
     "torch_dtype": "bfloat16",
 }
+NOVEL = {"stack.a.mixing.k_scale": 0.25, "stack.a.mixing.v_scale": 0.5}
+"""Names from which nobody can tell where the attention layers are."""
+
 FP8 = {"quant_method": "fp8", "activation_scheme": "static"}
 MODELOPT = {"quant_method": "modelopt", "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}}
 
