@@ -18,6 +18,8 @@ from core.progress import Progress
 _CLONE_CHUNK = 1 << 30
 _KERNEL_CHUNK = 64 << 20
 _BUFFER = 1 << 20
+_FLUSH_EVERY = 256 << 20
+"""Bytes that may wait for the disk: more, and the last flush of a shard would be long, and could not be cancelled."""
 _CANNOT = {None, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ENOTTY, errno.ETXTBSY}
 """What a kernel answers that does not copy or clone between these two files; None where there is no such call."""
 
@@ -36,6 +38,7 @@ class Copier:
     by_kernel: bool = True
     cloned: int = 0
     copied: int = 0
+    _waiting: int = 0
 
     def write_shard(self, source: Path, target: Path, layout: ShardLayout) -> None:
         """Write a laid-out shard to a new file and flush it to the disk.
@@ -127,6 +130,10 @@ class Copier:
                 self._write(target, view[:done], at)
             begin, at = begin + done, at + done
             self.copied += done
+            self._waiting += done
+            if self._waiting >= _FLUSH_EVERY:
+                self.system.flush(target)
+                self._waiting = 0
             self.progress.advance(done)
 
     def _write(self, target: FileIO, view: memoryview, at: int) -> None:

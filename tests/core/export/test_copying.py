@@ -123,3 +123,18 @@ def test_copying_stops_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(CancelledError, match="Copying was cancelled"):
         Copier(system=system, progress=progress).copy_file(tmp_path / "source", tmp_path / "target", size=10_000)
     assert (tmp_path / "target").stat().st_size == 4096
+
+
+def test_long_copies_are_flushed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "_KERNEL_CHUNK", 1000)
+    monkeypatch.setattr(copying, "_FLUSH_EVERY", 3000)
+    flushed: list[int] = []
+
+    class Watched(System):
+        def flush(self, file: FileIO) -> None:
+            super().flush(file)
+            flushed.append(os.fstat(file.fileno()).st_size)
+
+    (tmp_path / "source").write_bytes(bytes(10_000))
+    Copier(system=Watched()).copy_file(tmp_path / "source", tmp_path / "target", size=10_000)
+    assert flushed == [3000, 6000, 9000, 10_000]
