@@ -22,7 +22,7 @@ LLAMA: dict[str, Any] = {
     "vocab_size": 128,
     "torch_dtype": "bfloat16",
 }
-NOVEL = {"stack.a.mixing.k_scale": 0.25, "stack.a.mixing.v_scale": 0.5}
+NOVEL = {"stack.a.mixing": 0.25}
 """Names from which nobody can tell where the attention layers are."""
 
 FP8 = {"quant_method": "fp8", "activation_scheme": "static"}
