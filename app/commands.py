@@ -197,6 +197,20 @@ class Commands(QObject):
     def compare(self) -> None:
         self._window.workspace.show_tab("compare")
 
+    def copy_command(self) -> None:
+        session = self._window.session
+        if session.path is None:
+            return
+        from app.shell import check_command
+
+        QGuiApplication.clipboard().setText(check_command(session.path, session.choices))
+        self._window.say(self.tr("Command copied"))
+
+    def settings(self) -> None:
+        from app.preferences import Preferences
+
+        Preferences(self._window).open()
+
     def copy_report(self) -> None:
         inspection = self._window.session.inspection
         if inspection is not None:
@@ -213,8 +227,8 @@ class Commands(QObject):
         chosen, _ = QFileDialog.getSaveFileName(
             self._window,
             self.tr("Save the report"),
-            str(Path(self._last_folder()) / f"{name}-kvscope.json"),
-            self.tr("JSON (*.json);;Text (*.txt);;HTML (*.html)"),
+            str(Path(self._last_folder()) / f"{name}-kvscope.html"),
+            self.tr("HTML (*.html);;JSON (*.json);;Text (*.txt)"),
         )
         if not chosen:
             return

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QCoreApplication, QEvent, QObject, Qt, Signal
-from PySide6.QtGui import QAction, QIcon, QKeyEvent, QKeySequence
+import platform
+from importlib import metadata
+
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, Qt, Signal, qVersion
+from PySide6.QtGui import QAction, QGuiApplication, QIcon, QKeyEvent, QKeySequence
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -225,10 +228,15 @@ class About(QDialog):
         )
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.rejected.connect(self.reject)
+        self.copy_button = buttons.addButton(self.tr("Copy for a report"), QDialogButtonBox.ButtonRole.ActionRole)
+        self.copy_button.clicked.connect(self._on_copy_clicked)
+        self.versions = Passage(versions(), fixed=True)
+        self.versions.setAccessibleName(self.tr("Versions"))
         text = QVBoxLayout()
         text.setSpacing(6)
         text.addWidget(name)
         text.addWidget(words)
+        text.addWidget(self.versions)
         line = QHBoxLayout()
         line.setSpacing(16)
         line.addWidget(picture, 0, Qt.AlignmentFlag.AlignTop)
@@ -238,3 +246,19 @@ class About(QDialog):
         rows.setSpacing(14)
         rows.addLayout(line)
         rows.addWidget(buttons)
+
+    def _on_copy_clicked(self) -> None:
+        QGuiApplication.clipboard().setText(versions())
+
+
+def versions() -> str:
+    """What a report of a fault should name: this program, what it stands on, the system. Imports none of it."""
+    lines = [f"KVScope {__version__}", f"Python {platform.python_version()}", f"Qt {qVersion()}"]
+    for package in ("PySide6-Essentials", "numpy", "safetensors", "torch", "pyqtgraph"):
+        try:
+            lines.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            lines.append(f"{package} -")
+    lines.append(f"{platform.system()} {platform.release()} {platform.machine()}")
+    lines.append(f"{QGuiApplication.platformName()}, {QGuiApplication.font().family()}")
+    return "\n".join(lines)

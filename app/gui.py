@@ -108,6 +108,7 @@ def dress(application: QApplication) -> None:
     from PySide6.QtGui import QIcon
 
     from app.garbage import GuiThreadCollector
+    from app.language import speak
     from app.settings import APPLICATION, ORGANIZATION, Settings
     from app.theme.theme import MODES, theme
     from core import __version__
@@ -122,5 +123,7 @@ def dress(application: QApplication) -> None:
     application.setApplicationVersion(__version__)
     application.setDesktopFileName("kvscope")
     application.setWindowIcon(QIcon(str(resource("icons", "kvscope.svg"))))
-    wanted = Settings().text("theme", "system")
+    settings = Settings()
+    speak(application, settings.text("language"))
+    wanted = settings.text("theme", "system")
     theme().set_mode(next((mode for mode in MODES if mode == wanted), "system"))

@@ -16,6 +16,7 @@ from core.errors import CancelledError, KVScopeError
 if TYPE_CHECKING:
     from app.compared import Compared
     from app.digest import Digest
+    from core.diagnosis import Thresholds
     from core.engines import Wish
     from core.inspection import Inspection
     from core.loading.verification import Verification
@@ -36,6 +37,8 @@ class Choices:
     kv_cache_dtype: str | None = None
     dtype: str | None = None
     rules: WeightsMapper | None = None
+    rules_file: str | None = None
+    """Where the rules were read from, for the command line that repeats the choices."""
 
     def with_engine(self, engine: str) -> Choices:
         """The same for another engine; what that one does not know follows the checkpoint again."""
@@ -84,6 +87,7 @@ class Session(QObject):
         self._verification: Verification | None = None
         self._compared: Compared | None = None
         self._other: str | None = None
+        self._thresholds: Thresholds | None = None
 
     @property
     def jobs(self) -> AnyJobs:
@@ -136,7 +140,9 @@ class Session(QObject):
         self._digest = None
         self.opening_started.emit(path)
         self.choices_changed.emit()
-        self._run(self.tr("Opening {path}").format(path=path), _opener(path, self._choices), self._on_failed)
+        self._run(
+            self.tr("Opening {path}").format(path=path), _opener(path, self._choices, self._thresholds), self._on_failed
+        )
 
     def reload(self) -> None:
         """Read the checkpoint again from disk, with the same choices."""
@@ -157,9 +163,18 @@ class Session(QObject):
                 self.choices_changed.emit()
                 self.choice_failed.emit(error)
 
-            self._run(self.tr("Predicting"), _chooser(self._digest.inspection, choices), failed)
+            self._run(self.tr("Predicting"), _chooser(self._digest.inspection, choices, self._thresholds), failed)
         elif self._path is not None:
             self.open(self._path, choices)
+
+    def set_thresholds(self, thresholds: Thresholds | None) -> None:
+        """Judge by other limits, None for the core's own; what is open is judged anew."""
+        if thresholds == self._thresholds:
+            return
+        self._thresholds = thresholds
+        if self._digest is not None:
+            work = _chooser(self._digest.inspection, self._choices, thresholds)
+            self._run(self.tr("Judging anew"), work, self.choice_failed.emit)
 
     def reset_choices(self) -> None:
         """Follow the checkpoint in everything."""
@@ -236,7 +251,7 @@ def cancelled(error: KVScopeError) -> bool:
     return isinstance(error, CancelledError)
 
 
-def _opener(path: str, choices: Choices) -> Callable[[Progress], Digest]:
+def _opener(path: str, choices: Choices, thresholds: Thresholds | None) -> Callable[[Progress], Digest]:
     def work(progress: Progress) -> Digest:
         from app.digest import digest
         from core.inspection import inspect
@@ -251,6 +266,7 @@ def _opener(path: str, choices: Choices) -> Callable[[Progress], Digest]:
                 kv_cache_dtype=wish.kv_cache_dtype,
                 dtype=wish.dtype,
                 rules=wish.rules,
+                thresholds=thresholds,
                 progress=progress,
             )
         )
@@ -258,12 +274,13 @@ def _opener(path: str, choices: Choices) -> Callable[[Progress], Digest]:
     return work
 
 
-def _chooser(inspection: Inspection, choices: Choices) -> Callable[[Progress], Digest]:
+def _chooser(inspection: Inspection, choices: Choices, thresholds: Thresholds | None) -> Callable[[Progress], Digest]:
     def work(progress: Progress) -> Digest:
         from app.digest import digest
         from core.inspection import reinspect
 
         progress.start("predicting")
-        return digest(reinspect(inspection, engine=choices.engine or DEFAULT_ENGINE, wish=choices.wish()))
+        engine = choices.engine or DEFAULT_ENGINE
+        return digest(reinspect(inspection, engine=engine, wish=choices.wish(), thresholds=thresholds))
 
     return work

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QByteArray, QSettings
+
+if TYPE_CHECKING:
+    from core.diagnosis import Thresholds
 
 ORGANIZATION = "kvscope"
 APPLICATION = "kvscope"
@@ -47,6 +51,30 @@ class Settings:
         """Remember what is open."""
         self._set("open/paths", [_absolute(path) for path in paths])
         self._set("open/front", "" if front is None else _absolute(front))
+
+    def thresholds(self) -> Thresholds | None:
+        """The limits of the rules where the user set some; None while all are the core's own."""
+        from core.diagnosis import Thresholds
+
+        known = {row.name: row.value for row in Thresholds().table()}
+        found: dict[str, Any] = {}
+        for name, own in known.items():
+            try:
+                value = float(self.text(f"thresholds/{name}"))
+            except ValueError:
+                continue
+            if value > 0 and value != own:
+                found[name] = int(value) if isinstance(own, int) else value
+        return Thresholds(**found) if found else None
+
+    def set_thresholds(self, thresholds: Thresholds) -> None:
+        """Remember limits; those that are the core's own follow it."""
+        own = {row.name: row.value for row in type(thresholds)().table()}
+        for row in thresholds.table():
+            if row.value == own[row.name]:
+                self._store.remove(f"thresholds/{row.name}")
+            else:
+                self._set(f"thresholds/{row.name}", repr(row.value))
 
     def text(self, key: str, default: str = "") -> str:
         value = self._store.value(key, default)

@@ -14,7 +14,7 @@ def quoted_command(*words: str) -> str:
     return shlex.join(("kvscope", *words))
 
 
-def check_command(path: str, choices: Choices, *, rules_file: str | None = None) -> str:
+def check_command(path: str, choices: Choices) -> str:
     """The ``kvscope check`` that predicts what the window shows: the path and every choice that was made."""
     words = ["check", path]
     for option, value in (
@@ -23,7 +23,7 @@ def check_command(path: str, choices: Choices, *, rules_file: str | None = None)
         ("--architecture", choices.architecture),
         ("--kv-cache-dtype", choices.kv_cache_dtype),
         ("--dtype", choices.dtype),
-        ("--rules", rules_file),
+        ("--rules", choices.rules_file),
     ):
         if value is not None:
             words += [option, value]

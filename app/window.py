@@ -123,6 +123,7 @@ class Window(QMainWindow):
         if choices is None:
             choices = self._choices_for(path)
         document = self.documents.for_path(path)
+        document.session.set_thresholds(self.settings.thresholds())
         self.documents.workspace_of(document).select_when_open(select)
         document.session.open(path, choices)
 
@@ -135,9 +136,16 @@ class Window(QMainWindow):
             self.get_ready()
             return
         documents = {path: self.documents.wait(path, choices or self._choices_for(path)) for path in paths}
+        self.judge_by_settings()
         first = documents[front]
         self.documents.workspace_of(first).select_when_open(select)
         self.documents.bring(first)
+
+    def judge_by_settings(self) -> None:
+        """Judge every checkpoint by the limits in the settings."""
+        thresholds = self.settings.thresholds()
+        for document in self.documents.all():
+            document.session.set_thresholds(thresholds)
 
     def get_ready(self) -> None:
         """Import, in a job, what opening a checkpoint needs: numpy alone takes longer than a frame may."""

@@ -1,0 +1,148 @@
+"""The settings dialog, what it keeps, and what can be copied into a report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QLocale
+from PySide6.QtGui import QGuiApplication
+
+from app.dialogs import About
+from app.language import chosen
+from app.preferences import Preferences
+from app.session import Choices
+from app.settings import Settings
+from app.shell import check_command
+from app.theme.theme import theme
+from app.window import Window
+from core.diagnosis import Thresholds
+from tests.app.conftest import Open
+
+QWEN = "modelopt/qwen3-36layers-fp8-kvfp8"
+Idle = Callable[[], None]
+
+
+def preferences(window: Window) -> Preferences:
+    window.actions_table["settings"].trigger()
+    dialog = window.findChildren(Preferences)[-1]
+    assert dialog.isVisible()
+    return dialog
+
+
+def codes(window: Window) -> set[str]:
+    assert window.session.inspection is not None
+    return {finding.code for finding in window.session.inspection.findings}
+
+
+def test_settings_take_effect_and_are_kept(window: Window, opened: Open, idle: Idle, samples: Path) -> None:
+    opened(QWEN)
+    assert "large" not in codes(window)
+    dialog = preferences(window)
+    dialog.theme.setCurrentIndex(dialog.theme.findData("dark"))
+    dialog.language.setCurrentIndex(dialog.language.findData("zh_CN"))
+    dialog.engine.setCurrentIndex(dialog.engine.findData("sglang-0.5.23"))
+    dialog.restore.setChecked(False)
+    dialog.limits["notable"].setText("0.001")
+    dialog.limits["large"].setText("0.002")
+    dialog._on_accepted()
+    idle()
+    assert theme().colours.dark
+    settings = Settings()
+    assert (settings.text("theme"), settings.text("language")) == ("dark", "zh_CN")
+    assert settings.text("restore") == "no"
+    assert settings.thresholds() == Thresholds(notable=0.001, large=0.002)
+    assert "large" in codes(window)
+    window.actions_table["close"].trigger()
+    window.open_path(str(samples / QWEN))
+    idle()
+    assert window.session.choices.engine in ("sglang-0.5.23", None)
+    again = preferences(window)
+    assert again.limits["notable"].text() == "0.001"
+    again.defaults_button.click()
+    again._on_accepted()
+    idle()
+    assert Settings().thresholds() is None
+    assert "large" not in codes(window)
+
+
+def test_a_new_checkpoint_begins_with_the_engine_of_the_settings(window: Window, idle: Idle, samples: Path) -> None:
+    window.settings.set_text("engine", "sglang-0.5.23")
+    window.open_path(str(samples / QWEN))
+    idle()
+    assert window.session.choices.engine == "sglang-0.5.23"
+    window.settings.set_text("engine", "no-such-engine")
+    window.actions_table["close"].trigger()
+    window.session.choose(Choices())
+    window.open_path(str(samples / QWEN))
+    idle()
+    assert window.session.choices.engine is None
+
+
+def test_a_damaged_setting_is_the_default(window: Window) -> None:
+    window.settings.set_text("thresholds/notable", "much")
+    window.settings.set_text("thresholds/large", "-1")
+    assert window.settings.thresholds() is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "system", "language"),
+    [
+        ("", "zh_CN", "zh_CN"),
+        ("", "zh_TW", "en"),
+        ("", "de_DE", "en"),
+        ("en", "zh_CN", "en"),
+        ("zh_CN", "de_DE", "zh_CN"),
+        ("tlh", "en_US", "en"),
+    ],
+)
+def test_the_language_is_the_chosen_one_else_the_systems(wanted: str, system: str, language: str) -> None:
+    assert chosen(wanted, QLocale(system)).code == language
+
+
+def test_the_command_repeats_what_the_window_shows(window: Window, opened: Open, idle: Idle, tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.symlink_to((Path(__file__).parents[2] / "resources" / "samples" / QWEN).resolve())
+    opened(str(folder))
+    window.workspace.header.kv_cache_dtype.pick("fp8")
+    idle()
+    window.actions_table["copy_command"].trigger()
+    command = QGuiApplication.clipboard().text()
+    assert command == f"kvscope check '{folder}' --kv-cache-dtype fp8"
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", *command.split("'")[0].split()[1:], str(folder), "--kv-cache-dtype", "fp8"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert window.session.inspection is not None
+    assert window.session.inspection.verdict.text in " ".join(done.stdout.split())
+
+
+def test_every_choice_is_in_the_command() -> None:
+    choices = Choices(
+        engine="sglang-0.5.23",
+        method="fp8",
+        architecture="A",
+        kv_cache_dtype="fp8",
+        dtype="float16",
+        rules_file="r.toml",
+    )
+    assert check_command("/m", choices) == (
+        "kvscope check /m --engine sglang-0.5.23 --method fp8 --architecture A --kv-cache-dtype fp8 --dtype float16 "
+        "--rules r.toml"
+    )
+
+
+def test_about_names_the_versions_and_copies_them(window: Window) -> None:
+    window.actions_table["about"].trigger()
+    dialog = window.findChild(About)
+    assert dialog is not None
+    dialog.copy_button.click()
+    lines = QGuiApplication.clipboard().text().splitlines()
+    assert [line.split()[0] for line in lines[:5]] == ["KVScope", "Python", "Qt", "PySide6-Essentials", "numpy"]
+    assert all(len(line.split()) >= 2 for line in lines)
+    dialog.close()
