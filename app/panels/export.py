@@ -360,12 +360,12 @@ class ExportPanel(QWidget):
 
 
 def _record(edit: TensorEdit) -> Record:
-    stored = " ".join(
+    stored = " · ".join(
         part
         for part in (
             spread(edit.values) if edit.values else "",
             edit.new_dtype or "",
-            text.shape(edit.new_shape) if edit.new_shape is not None else "",
+            _shape(edit.new_shape) if edit.new_shape is not None else "",
         )
         if part
     )
@@ -377,3 +377,7 @@ def _record(edit: TensorEdit) -> Record:
         tip=edit.reason,
         id=edit.key,
     )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return text.shape(shape) if len(shape) != 1 else f"[{shape[0]}]"

@@ -25,7 +25,7 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
 )
 """What an export can do about a finding (:attr:`core.diagnosis.finding.Finding.remedy`); "" means nothing."""
 
-BY_ITSELF = frozenset({"rename", "repair-index"})
+BY_ITSELF = frozenset({"rename"})
 """The remedies that every export for an engine applies unasked; the others are repairs, each chosen by a person."""
 
 APPLIED_BY_EXPORT = frozenset(REMEDIES)

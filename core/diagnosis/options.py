@@ -35,7 +35,7 @@ DROP = Option("drop", "leave them out")
 _BY_REMEDY: Mapping[str, tuple[Option, ...]] = MappingProxyType(
     {
         "rename": (Option("", "names that the engine takes; every export for an engine does so by itself"),),
-        "repair-index": (Option("", "the index is written anew; every export does so by itself"),),
+        "repair-index": (Option("", "write the index anew, as the files are"),),
         "drop": (Option("", "leave them out"),),
         "set-scale": (MEDIAN, OTHER, NUMBER, FACTOR, PATH, DROP),
         "reshape": (Option("", "one number for each layer: the largest, which clips nothing"),),

@@ -80,6 +80,19 @@ class ConfigDraft:
             reasons.append(reason)
         return True
 
+    def remove(self, file: str, path: Sequence[str], reason: str) -> bool:
+        """Take one value out; whether it was there."""
+        if not self._has(file, path):
+            return False
+        before = self.value(file, path)
+        self.set(file, path, None, reason)
+        place: Any = self._changed[file]
+        for part in path[:-1]:
+            place = place[part]
+        place.pop(path[-1])
+        self._changes[file][tuple(path)] = FieldChange(".".join(path), before, None)
+        return True
+
     def _has(self, file: str, path: Sequence[str]) -> bool:
         parent = self.value(file, path[:-1])
         return isinstance(parent, Mapping) and path[-1] in parent

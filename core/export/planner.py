@@ -77,7 +77,7 @@ def plan_export(
         unreachable=naming.unreachable,
         predicted=after.deliveries,
         verdict_predicted=after.verdict,
-        findings_predicted=after.findings,
+        findings_predicted=tuple(found for found in after.findings if found.code not in work.settled),
         fixes=tuple(work.applied),
         notes=(*_notes(work.inspection, naming, edits, after, title), *_warnings(work), *notes),
     )

@@ -60,7 +60,8 @@ def prepare_export(
     else:
         for file in plan.files:
             if file.role == "index" and jobs:
-                text = (plan.root / file.name).read_text(encoding="utf-8")
+                mended = texts.get(file.name)  # a repair of the index itself comes first
+                text = mended.decode() if mended else (plan.root / file.name).read_text(encoding="utf-8")
                 texts[file.name] = rebuild_index(text, index_changes(plan, jobs), name=file.name).encode()
     try:
         placement = place(plan, out, options, jobs=jobs, texts=texts, system=system)

@@ -21,6 +21,7 @@ from core.export.fixes import Choice, Fix, choose, options_for, refuse_code
 from core.export.mending import divide, exchange, invert, reduce, scale_by, set_values
 from core.export.names import parts_of
 from core.export.plan import AppliedFix
+from core.export.reindexing import agree, take_in
 from core.export.rows import Row, rows_of
 from core.inspection import Inspection, imagine
 from core.side_files import ScaleSource, open_scale_source
@@ -53,6 +54,8 @@ class Repaired:
     applied: list[AppliedFix] = field(default_factory=list)
     filled: bool = False
     """Whether scales were added where the source has none at all."""
+    settled: set[str] = field(default_factory=set)
+    """Codes of findings about files that are mended: they are judged by the source's files until these are written."""
 
     @property
     def tensors(self) -> list[Row]:
@@ -115,8 +118,12 @@ def _apply(work: Repaired, fix: Fix) -> None:
     choice = choose(fix, options_for(fix, findings))
     remedy = finding.remedy if finding is not None else _WISHED[fix.code]
     title = finding.title if finding is not None else _TITLES[fix.code]
-    if remedy in ("rename", "repair-index"):
-        work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason="Every export does so by itself."))
+    if remedy == "rename":
+        reason = "Every export for an engine does so by itself."
+        work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason))
+        return
+    if remedy == "repair-index":
+        _reindex(work, fix, title)
         return
     if remedy == "declare":
         scales = [row.scale for row in work.tensors if row.scale is not None]
@@ -130,6 +137,19 @@ def _apply(work: Repaired, fix: Fix) -> None:
         raise UsageError(f"{fix} finds nothing to change", remedy="Leave it out")
     reason = f"{title}: {_words(choice)}."
     work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason, keys=_touched(work.rows, fix.code)))
+
+
+def _reindex(work: Repaired, fix: Fix, title: str) -> None:
+    checkpoint = work.inspection.checkpoint
+    reason = f"{title}: it is written anew, as the files are."
+    if fix.code == "unindexed-scales":
+        reason = f"{title}: it is entered there."
+        work.rows = [*work.rows, *take_in(work.configs, checkpoint, fix.code, reason)]
+    else:
+        agree(work.configs, checkpoint, reason)
+    work.settled.add(fix.code)
+    keys = _touched(work.rows, fix.code)
+    work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason, keys=keys))
 
 
 _TITLES = {
@@ -203,6 +223,7 @@ def _dropped(work: Repaired, code: str, keys: frozenset[str], title: str) -> lis
 
 def _once(work: Repaired, code: str, reason: str) -> list[Row]:
     """Every key that stands in several shards, in the last of them alone."""
+    work.settled.add(code)
     catalog = work.inspection.checkpoint.catalog
     gone = {(key, shard) for key, shards in catalog.duplicates for shard in shards[:-1]}
     known = {(row.fed.key, row.file) for row in work.rows}

@@ -67,7 +67,7 @@ def test_every_choice_of_every_finding(code: str, tmp_path: Path, side_file: Pat
         (applied,) = plan.fixes
         assert (applied.code, applied.value) == (fix.code, fix.value)
         assert applied.reason.endswith(".")
-        if found.remedy in BY_ITSELF or code == "duplicate-key":
+        if found.remedy in BY_ITSELF:
             continue
         touched = {edit.key or edit.new_key for edit in plan.edits if code in edit.fixes}
         assert touched == set(applied.keys)
@@ -253,6 +253,37 @@ def test_a_key_in_two_shards_stays_in_the_last(tmp_path: Path) -> None:
     names = set(inspection.checkpoint.catalog.names)
     assert set(result.after.checkpoint.catalog.names) == names
     assert result.after.checkpoint.index is None or result.after.checkpoint.index.agrees
+
+
+def test_the_index_is_written_anew_where_it_disagrees(tmp_path: Path) -> None:
+    inspection = EXAMPLES["index-disagrees"](tmp_path / "made")
+    plan = mended(inspection, "index-disagrees")
+    assert plan.changes == ()
+    (config,) = plan.config_edits
+    assert config.file == "model.safetensors.index.json"
+    result = write_export(plan, tmp_path / "out")
+    assert result.after.checkpoint.index is not None
+    assert result.after.checkpoint.index.agrees
+    assert "index-disagrees" not in {found.code for found in result.after.findings}
+    renamed = write_export(plan_export(inspection, names="modelopt", fixes=[Fix("index-disagrees")]), tmp_path / "both")
+    assert renamed.after.checkpoint.index is not None
+    assert renamed.after.checkpoint.index.agrees
+
+
+def test_an_overlay_that_the_index_left_out_is_entered(tmp_path: Path) -> None:
+    inspection = EXAMPLES["unindexed-scales"](tmp_path / "made")
+    assert inspection.verdict.outcome == "degraded"
+    plan = mended(inspection, "unindexed-scales")
+    assert "unindexed-scales" not in {found.code for found in plan.findings_predicted}
+    assert plan.verdict_predicted.text.startswith("All 4 k and v scales reach")
+    result = write_export(plan, tmp_path / "out")
+    assert result.verdict_after == plan.verdict_predicted
+    assert {scale.file for scale in result.after.scales} == {"model-kvscales.safetensors"}
+    renamed = write_export(
+        plan_export(inspection, names="modelopt", fixes=[Fix("unindexed-scales")]), tmp_path / "both"
+    )
+    assert renamed.verdict_after.outcome == result.verdict_after.outcome
+    assert {scale.convention for scale in renamed.after.scales} == {"modelopt"}
 
 
 def test_repairs_follow_each_other(tmp_path: Path) -> None:
