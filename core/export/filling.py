@@ -13,7 +13,7 @@ from core.engines.outcome import AttentionLayer
 from core.errors import UsageError
 from core.export.fixes import Choice
 from core.export.mending import Values
-from core.export.rows import Row, added_row, place_of
+from core.export.rows import Places, Row, added_row
 from core.inspection import Inspection
 from core.naming.scales import KVScale, Role
 from core.side_files import ScaleSource
@@ -31,10 +31,11 @@ def fill(
     """
     facts = Facts(inspection.case, Thresholds())
     values = Values(inspection, rows, choice, source)
+    places = Places(inspection, rows)
     added = []
     for layer in _receivers(facts, inspection):
         for role in _missing(facts, layer, code):
-            module, file = _place(inspection, rows, layer)
+            module, file = _place(inspection, places, layer)
             wanted = _wanted(module, file, role, layer)
             new, why = values.for_scale(wanted)
             shape = _shape(layer, role, new)
@@ -75,12 +76,13 @@ def take_from(inspection: Inspection, rows: Sequence[Row], source: ScaleSource, 
         changed.append(row.holding(new, scale.shape, code, reason))
         for owner in facts.owners(scale):
             have |= {(owner.path, role) for role in (_ROLES if scale.role == "kv" else (scale.role,))}
+    places = Places(inspection, rows)
     lacking = []
     for layer in layers:
         for role in _ROLES:
             if (layer.path, role) in have or f"{role}_scale" not in layer.parameters:
                 continue
-            module, file = _place(inspection, rows, layer)
+            module, file = _place(inspection, places, layer)
             entry = source.find(role, layer.layer, module)
             if entry is None:
                 if role not in facts.roles_at.get(layer.path, frozenset()):
@@ -129,8 +131,8 @@ def _missing(facts: Facts, layer: AttentionLayer, code: str) -> Sequence[Role]:
     return lacking if not have & {"k", "v"} else []
 
 
-def _place(inspection: Inspection, rows: Sequence[Row], layer: AttentionLayer) -> tuple[str, str]:
-    found = place_of(inspection, rows, layer)
+def _place(inspection: Inspection, places: Places, layer: AttentionLayer) -> tuple[str, str]:
+    found = places.of(layer)
     if found is None:
         raise UsageError(
             f"what the checkpoint calls {layer.path} is not known, so no scale can be added",

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from core.checkpoint import Checkpoint
 from core.checkpoint.dtypes import decode, encode
 from core.diagnosis.facts import anchor
 from core.engines import Fed
@@ -96,46 +95,52 @@ def added_row(
     return Row(source=None, fed=fed, file=file, fixes=(code,), reasons=(reason,))
 
 
-def place_of(inspection: Inspection, rows: Sequence[Row], layer: AttentionLayer) -> tuple[str, str] | None:
-    """What the checkpoint calls the attention module of an engine's layer, and the shard that a scale of it belongs in.
+class Places:
+    """What the checkpoint calls the attention modules of the engine's layers, and in which shards they are."""
 
-    Scales of the same layer tell, then those of other layers, then the names of the weights; None where nothing does.
-    """
-    checkpoint = inspection.checkpoint
-    weights = checkpoint.catalog.rows_ending(_PROJECTIONS)
-    module = _from_scales(checkpoint, rows, layer, sure=not weights) or _from_weights(checkpoint, weights, layer)
-    if module is None and not weights:
-        module = anchor(layer.path)  # a checkpoint of scales alone: the engine's own name is the best guess
-    if module is None:
-        return None
-    for row in rows:
-        if row.scale is not None and row.scale.module == module and row.file:
-            return module, row.file
-    near = _shard_of(checkpoint, module)
-    files = [row.file for row in rows if row.file] or [shard.name for shard in checkpoint.shards]
-    return module, near or files[0]
+    def __init__(self, inspection: Inspection, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._shards = [shard.name for shard in inspection.checkpoint.shards]
+        catalog = inspection.checkpoint.catalog
+        weights = ((catalog.names[row].rsplit(".", 2)[0], row) for row in catalog.rows_ending(_PROJECTIONS))
+        self._modules = {module: catalog.shard(row) for module, row in weights}
+        """Attention modules by their weights, with the shard that holds the last of these."""
 
+    def of(self, layer: AttentionLayer) -> tuple[str, str] | None:
+        """The module of a layer, and the shard that a scale of it belongs in.
 
-def _from_scales(checkpoint: Checkpoint, rows: Sequence[Row], layer: AttentionLayer, *, sure: bool) -> str | None:
-    """By analogy; where the checkpoint has weights (not ``sure``), only a module that has some."""
-    best: tuple[int, str] | None = None
-    for row in rows:
-        scale = row.scale
-        if scale is None or scale.layer is None or layer.layer is None:
-            continue
-        module = re.sub(rf"(?:(?<=\.)|^){scale.layer}(?=\.)", str(layer.layer), scale.module, count=1)
-        alike = _shared(module, anchor(layer.path))
-        if not sure and scale.layer != layer.layer and _shard_of(checkpoint, module) is None:
-            continue
-        if best is None or alike > best[0]:
-            best = alike, module
-    return best[1] if best is not None else None
+        Scales of the same layer tell, then those of other layers, then the names of the weights; None where nothing
+        does.
+        """
+        module = self._from_scales(layer) or self._from_weights(layer)
+        if module is None and not self._modules:
+            module = anchor(layer.path)  # a checkpoint of scales alone: the engine's own name is the best guess
+        if module is None:
+            return None
+        for row in self._rows:
+            if row.scale is not None and row.scale.module == module and row.file:
+                return module, row.file
+        files = [row.file for row in self._rows if row.file] or self._shards
+        return module, self._modules.get(module) or files[0]
 
+    def _from_scales(self, layer: AttentionLayer) -> str | None:
+        """By analogy; where the checkpoint has weights, only a module that has some."""
+        best: tuple[int, str] | None = None
+        for row in self._rows:
+            scale = row.scale
+            if scale is None or scale.layer is None or layer.layer is None:
+                continue
+            module = re.sub(rf"(?:(?<=\.)|^){scale.layer}(?=\.)", str(layer.layer), scale.module, count=1)
+            alike = _shared(module, anchor(layer.path))
+            if self._modules and scale.layer != layer.layer and module not in self._modules:
+                continue
+            if best is None or alike > best[0]:
+                best = alike, module
+        return best[1] if best is not None else None
 
-def _from_weights(checkpoint: Checkpoint, weights: Sequence[int], layer: AttentionLayer) -> str | None:
-    modules = {checkpoint.catalog.names[row].rsplit(".", 2)[0] for row in weights}
-    mine = [module for module in modules if layer_number(module) == layer.layer]
-    return max(sorted(mine), key=lambda module: _shared(module, anchor(layer.path)), default=None)
+    def _from_weights(self, layer: AttentionLayer) -> str | None:
+        mine = [module for module in self._modules if layer_number(module) == layer.layer]
+        return max(sorted(mine), key=lambda module: _shared(module, anchor(layer.path)), default=None)
 
 
 def _shared(one: str, other: str) -> int:
@@ -147,14 +152,6 @@ def _shared(one: str, other: str) -> int:
             break
         ends += 1
     return 100 * ends + len(set(left) & set(right))
-
-
-def _shard_of(checkpoint: Checkpoint, module: str) -> str | None:
-    catalog = checkpoint.catalog
-    for ending in _PROJECTIONS:
-        for row in catalog.rows_of(module + ending):
-            return catalog.shard(row)
-    return None
 
 
 def _fed(scale: KVScale, key: str, values: tuple[float, ...], shape: tuple[int, ...], dtype: str) -> Fed:
