@@ -338,7 +338,7 @@ def _map(options: argparse.Namespace) -> int:
             )
         )
     else:
-        print("\n".join(mapping_text(renamings, engine)))
+        print("\n".join(mapping_text(renamings, engine, wish.method)))
     return EXIT_FINE
 
 

@@ -9,17 +9,17 @@ from core.naming.mapper import Step
 
 
 def ends_alike(left: Delivery, right: Delivery) -> bool:
-    """Whether a tensor arrives in both engines, or in neither by the same outcome."""
+    """Whether a tensor arrives in both engines, or in neither by the same outcome; parameters may have other names."""
     return left.outcome == right.outcome
 
 
 def keys_apart(left: Inspection, right: Inspection) -> tuple[str, ...]:
-    """The keys of one checkpoint that end differently under two engines: by outcome, or by the parameter they reach."""
+    """The keys of one checkpoint that end differently under two engines."""
     others = {delivery.key: delivery for delivery in right.deliveries.deliveries}
     return tuple(
         mine.key
         for mine in left.deliveries.deliveries
-        if (other := others.get(mine.key)) is None or (mine.outcome, mine.target) != (other.outcome, other.target)
+        if (other := others.get(mine.key)) is None or not ends_alike(mine, other)
     )
 
 

@@ -25,9 +25,10 @@ from core.engines.vllm.remap import cache_scale, remap_rules
 from core.engines.vllm.walk import Walk
 from core.inspection import Inspection, predict_tensors
 from core.naming.citation import cite
-from core.naming.mapper import Rule, RuleKind, Step
+from core.naming.mapper import Renaming, Rule, RuleKind, Step
 from core.naming.near import NearMiss, near_misses, told
 
+_INSIDE = re.compile(r"\.(?:\w*self_attn|mixer|\w+_attn)\.(?:attn|mla_attn|attn_mqa)\.\w+_(?:scale|zero_point)$")
 _MOST_NEAR = 3
 _RANK = ("shadowed", "unasked", "guarded", "elsewhere", "anchored")
 
@@ -69,6 +70,25 @@ def cite_in(engine: EngineProfile, rule: Rule, *, by: str) -> str:
     if isinstance(engine, Sglang):
         return cite(rule, by=by, release=engine.id, title=engine.title)
     return rule.source
+
+
+def near_renaming(engine: EngineProfile, renaming: Renaming, method: str | None) -> NearMiss | None:
+    """The rule that came nearest to a mapped name which does not end inside an attention layer; None where none did."""
+    if renaming.result is None or _INSIDE.search(renaming.result):
+        return None
+    if isinstance(engine, Vllm):
+        backend = engine.release.backends.get(method or "")
+        rules = backend.get_cache_scale_mapper().rules if backend is not None else ()
+        if not rules:
+            rules = remap_rules(mla=False)
+    else:
+        rules = helper_rules() if isinstance(engine, Sglang) else ()
+    found = [
+        replace(near, source=cite_in(engine, near.rule, by=near.by))
+        for near in near_misses(renaming.name, rules, renaming.steps, by=engine.title)
+        if near.kind == "anchored"
+    ]
+    return max(found, key=lambda near: near.likeness, default=None)
 
 
 class Tracer:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from core.diagnosis.wording import are, plural
 from core.engines.outcome import AttentionLayer
 from core.headline import headline
 from core.installation import installed_note
 from core.matrix import Column, LayerRow, alike, layer_rows
+from core.side_by_side import keys_apart, why_they_differ
 
 _ROLES = ("k", "v")
 
@@ -24,8 +27,33 @@ def matrix_text(columns: Sequence[Column]) -> str:
     ]
     if (note := installed_note(columns)) is not None:
         lines += ["", f"The installed vLLM: {note.text}", *(f"  {text}" for text in (*note.concerning, *note.others))]
+    lines += _parting(columns)
     table = _layers(columns)
     return "\n".join([headline(columns), "", *lines, *(["", *table] if table else ())])
+
+
+def _parting(columns: Sequence[Column]) -> list[str]:
+    """Two engines alone: on how many keys they part, and where, shown on the first."""
+    if len(columns) != 2:
+        return []
+    left, right = columns
+    if left.inspection is None or right.inspection is None:
+        return []
+    apart = keys_apart(left.inspection, right.inspection)
+    if not apart:
+        return ["", "Every key ends alike in both."]
+    pair = [
+        next(delivery for delivery in inspection.deliveries.deliveries if delivery.key == apart[0])
+        for inspection in (left.inspection, right.inspection)
+    ]
+    told = why_they_differ(*pair, left_engine=left.title, right_engine=right.title)
+    total = len(left.inspection.deliveries.deliveries)
+    lines = ["", f"{len(apart):,} of {plural(total, 'key')} {are(len(apart), 'ends')} differently, as {apart[0]}:"]
+    for line in told.splitlines():
+        lines += textwrap.wrap(
+            line, 118, initial_indent="  ", subsequent_indent="     ", break_long_words=False, break_on_hyphens=False
+        )
+    return lines
 
 
 def matrix_as_data(columns: Sequence[Column]) -> dict[str, Any]:

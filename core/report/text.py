@@ -13,7 +13,7 @@ from core.explanation import explain
 from core.inspection import Inspection
 from core.naming.mapper import Renaming
 from core.settings import Choice
-from core.trace import cite_in
+from core.trace import cite_in, near_renaming
 
 _MARKS = {"ok": "OK", "degraded": "DEGRADED", "fails": "FAILS", "unknown": "UNKNOWN"}
 _SEVERITIES = {"error": "ERROR  ", "warning": "WARNING", "info": "info   "}
@@ -147,8 +147,10 @@ def _finding(finding: Finding) -> list[str]:
     return lines
 
 
-def mapping_text(renamings: Sequence[Renaming], engine: EngineProfile) -> Iterable[str]:
-    """``kvscope map`` as text: every name with its rules, and where each stands in the engine's sources."""
+def mapping_text(renamings: Sequence[Renaming], engine: EngineProfile, method: str | None = None) -> Iterable[str]:
+    """``kvscope map`` as text: every name with its rules, and where each stands in the engine's sources; the rule that
+    came nearest where a name would need one part changed.
+    """
     for renaming in renamings:
         yield f"{renaming.name} -> {renaming.result if renaming.result is not None else '(dropped)'}"
         for step in renaming.steps:
@@ -157,6 +159,8 @@ def mapping_text(renamings: Sequence[Renaming], engine: EngineProfile) -> Iterab
             yield f"    {by}{step.rule}" + (f"  ({source})" if source else "")
         if not renaming.steps:
             yield "    no rule matches"
+        if (near := near_renaming(engine, renaming, method)) is not None:
+            yield f"    nearly: {near.why}  ({near.source})"
 
 
 def plural(count: int, noun: str) -> str:

@@ -149,3 +149,15 @@ def test_a_cancelled_matrix_stops(samples: Path) -> None:
     progress.cancel()
     with pytest.raises(CancelledError, match="was cancelled"):
         matrix(inspect(samples / QWEN), progress=progress)
+
+
+def test_two_engines_alone_are_told_where_they_part(samples: Path) -> None:
+    text = matrix_text(matrix(inspect(samples / DEEPSEEK), ["vllm-0.33.0", "vllm-0.23.0"]))
+    assert "60 of 60 keys end differently, as model.layers.0.self_attn.k_proj.k_scale:" in text
+    assert "  vLLM 0.33.0: DeepseekV3ForCausalLM's regex rule" in text
+    assert "  vLLM 0.23.0: DeepseekV2Model's regex rule" in text
+    assert "Every key ends alike in both." in matrix_text(
+        matrix(inspect(samples / QWEN), ["vllm-0.33.0", "vllm-0.27.1"])
+    )
+    unknown = matrix(inspect(samples / QWEN, kv_cache_dtype="int8_per_token_head"), ["vllm-0.33.0", "sglang-0.5.23"])
+    assert "differently" not in matrix_text(unknown)

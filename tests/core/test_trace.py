@@ -127,3 +127,31 @@ def test_mapped_names_are_told_with_their_sources() -> None:
     assert lines[1].startswith("    DeepseekV2ForCausalLM: substr: k_proj -> attn_mqa  (SGLang 0.5.23, models/deepseek")
     assert ".py:" in lines[1]
     assert lines[-1] == "    no rule matches"
+
+
+@pytest.mark.parametrize(
+    ("engine", "method", "name", "nearly"),
+    [
+        (
+            "vllm-0.33.0",
+            "modelopt",
+            "model.layers.0.attention.k_proj.k_scale",
+            r"\.self_attn\.[kv]_proj\.([kv])_scale$ wants self_attn where {name} has attention  (vLLM 0.33.0, ",
+        ),
+        ("vllm-0.33.0", "quark", "model.layers.0.self_attn.wk.output_scale", ".k_proj.output_scale wants k_proj where"),
+        ("vllm-0.22.1", "modelopt", "model.layers.0.attn.k_proj.k_scale", "wants self_attn where {name} has attn"),
+        ("sglang-0.5.23", "quark", "model.layers.0.self_attn.wk.output_scale", "wants k_proj where {name} has wk"),
+        ("vllm-0.33.0", "modelopt", "model.layers.0.self_attn.k_proj.k_scale", ""),
+        ("vllm-0.33.0", "modelopt", "model.layers.0.self_attn.attn.k_scale", ""),
+        ("vllm-0.33.0", "modelopt", "model.norm.weight", ""),
+        ("tensorrt-llm", "modelopt", "model.layers.0.attention.k_proj.k_scale", ""),
+    ],
+)
+def test_mapped_names_that_end_nowhere_are_told_what_came_near(
+    engine: str, method: str, name: str, nearly: str
+) -> None:
+    profile = get_engine(engine)
+    lines = list(mapping_text(profile.map_names([name], method=method, architecture=None), profile, method))
+    told = [line for line in lines if line.startswith("    nearly: ")]
+    assert len(told) == bool(nearly)
+    assert all(nearly.format(name=name) in line and ".py:" in line for line in told)
