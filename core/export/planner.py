@@ -79,7 +79,7 @@ def plan_export(
         verdict_predicted=after.verdict,
         findings_predicted=tuple(found for found in after.findings if found.code not in work.settled),
         fixes=tuple(work.applied),
-        notes=(*_notes(work.inspection, naming, edits, after, title), *_warnings(work), *notes),
+        notes=(*_notes(work.inspection, naming, edits, after, title), *_warnings(work, after, title), *notes),
     )
 
 
@@ -155,8 +155,15 @@ def _notes(
         )
 
 
-def _warnings(work: Repaired) -> Iterable[str]:
-    """What repairs cannot mend although nothing stops the engine any more."""
+def _warnings(work: Repaired, after: Inspection, title: str) -> Iterable[str]:
+    """What names and repairs cannot mend, or bring about."""
+    before = work.inspection.deliveries
+    failing = [layer.path for layer in after.deliveries.attention if layer.error is not None]
+    if failing and before.load.outcome == "loads" and not any(layer.error for layer in before.attention):
+        yield (
+            f"{title} passes these scales over as they are; under names that it takes, it stops at {failing[0]}: mend "
+            "their values as well, or keep the names (--names as-is)."
+        )
     dropped = [row.source.scale for row in work.rows if row.dropped and row.source is not None]
     if any(scale is not None and scale.kind != "scale" and any(scale.values) for scale in dropped):
         yield "The scales were calibrated together with the offsets left out: large values may be clipped."

@@ -12,6 +12,7 @@ import pytest
 from core.errors import ExportError
 from core.export import plan_export, write_export
 from core.export.config_files import ConfigDraft
+from core.export.fixes import Fix
 from core.export.names import CONVENTIONS
 from core.export.report import plan_as_data, plan_text
 from core.inspection import Inspection, inspect
@@ -168,6 +169,20 @@ def test_each_engine_is_a_target(samples: Path) -> None:
         plan = plan_export(inspection, engine=engine)
         assert (plan.engine, plan.names, plan.asked) == (engine, names, False)
         assert plan.predicted.load.outcome == "loads"
+
+
+def test_garbage_that_would_arrive_is_warned_of() -> None:
+    """SGLang passes over the names of Whisper's scales; under names that land, the uninitialised ones stop it."""
+    inspection = inspect(CHECKPOINTS / "llmcompressor/whisper-kvonly", engine="sglang-0.5.23", kv_cache_dtype="fp8")
+    plan = plan_export(inspection)
+    assert (plan.verdict_before.outcome, plan.verdict_predicted.outcome) == ("degraded", "fails")
+    assert plan.notes[-1] == (
+        "SGLang 0.5.23 passes these scales over as they are; under names that it takes, it stops at "
+        "decoder.layers.0.encoder_attn.attn: mend their values as well, or keep the names (--names as-is)."
+    )
+    mended = plan_export(inspection, fixes=[Fix("uninitialised", "median")])
+    assert mended.verdict_predicted.outcome != "fails"
+    assert not any("passes these scales over" in note for note in mended.notes)
 
 
 # ---------------------------------------------------------------------------------------------------- config files
