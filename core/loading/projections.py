@@ -25,6 +25,7 @@ LARGEST = 1 << 31
 
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+_ROWS = 2048
 _BLOCK = 128  # rows and columns that share one weight_scale_inv, as in DeepSeek's checkpoints
 
 
@@ -84,7 +85,7 @@ class Projections:
             if whole.shape[0] != sum(rows):
                 raise UnreadableWeightError(f"{prefix}.{fused} has {whole.shape[0]} rows, and not {sum(rows)}")
             states = self._states(prefix, whole.shape[1], random)
-            query, key, value = torch.split(states @ whole.T, rows, dim=1)
+            query, key, value = torch.split(_product(states, whole), rows, dim=1)
         else:
             weight = self._weight(f"{prefix}.k_proj")
             states = self._states(prefix, weight.shape[1], random)
@@ -114,7 +115,7 @@ class Projections:
 
     def _states(self, prefix: str, width: int, random: np.random.Generator) -> torch.Tensor:
         """Drawn hidden states as the layer's input norm would leave them, [tokens, width]."""
-        states = torch.from_numpy(random.standard_normal((TOKENS, width))).to(torch.float32)
+        states = torch.from_numpy(random.standard_normal((TOKENS, width)))
         norm = f"{prefix.rpartition('.')[0]}.input_layernorm.weight"
         return states * self._norm_weight(norm) if self._has(norm) else states
 
@@ -122,8 +123,8 @@ class Projections:
         if weight.shape[0] != rows:
             raise UnreadableWeightError(f"{name} has {weight.shape[0]} rows, and not {rows}")
         bias = f"{name}.bias"
-        out = states @ weight.T
-        return out + self._read(bias).to(torch.float32) if self._has(bias) else out
+        out = _product(states, weight)
+        return out + self._read(bias).to(torch.float64) if self._has(bias) else out
 
     def _placed(self, norm: str, heads: torch.Tensor) -> torch.Tensor:
         """Normalized, where the model normalizes its heads, and rotated to their positions."""
@@ -138,7 +139,7 @@ class Projections:
         return scaled * found if found.numel() == values.shape[-1] else scaled
 
     def _norm_weight(self, name: str) -> torch.Tensor:
-        weight = self._read(name).to(torch.float32)
+        weight = self._read(name).to(torch.float64)
         # These store how far their norms are from 1.
         offset = str(self._text.get("model_type", "")).startswith(("gemma", "qwen3_next", "qwen3_5"))
         return weight + 1.0 if offset else weight
@@ -152,7 +153,7 @@ class Projections:
         turned = int(heads.shape[-1] * (share if isinstance(share, int | float) else 1.0)) // 2 * 2
         half = turned // 2
         speeds = base ** (-torch.arange(half, dtype=torch.float64) / max(half, 1))
-        angles = (torch.arange(len(heads), dtype=torch.float64)[:, None] * speeds)[:, None].to(torch.float32)
+        angles = (torch.arange(len(heads), dtype=torch.float64)[:, None] * speeds)[:, None]
         first, second, rest = heads[..., :half], heads[..., half:turned], heads[..., turned:]
         sine, cosine = angles.sin(), angles.cos()
         return torch.cat((first * cosine - second * sine, second * cosine + first * sine, rest), dim=-1)
@@ -196,6 +197,13 @@ class Projections:
             if self._has(f"{name}.{leaf}"):
                 return weight.to(torch.float32) * _spread(self._read(f"{name}.{leaf}"), weight.shape, name)
         raise UnreadableWeightError(f"{name}.weight is float8 without a scale")
+
+
+def _product(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``states`` [tokens, width] by a weight [rows, width], in float64: float32 sums depend on the number of threads.
+    Some rows at a time, so that large weights are not held twice.
+    """
+    return torch.cat([states @ part.to(torch.float64).T for part in torch.split(weight, _ROWS)], dim=1)
 
 
 def _spread(scale: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
