@@ -212,14 +212,15 @@ class Stopwatch:
     def __enter__(self) -> Self:
         if self._device.type == "cuda":
             self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
-            self._events[0].record()
+            self._stream = torch.cuda.current_stream(self._device)
+            self._events[0].record(self._stream)
         else:
             self._begun = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._device.type == "cuda":
-            self._events[1].record()
+            self._events[1].record(self._stream)
             self._events[1].synchronize()
             self.seconds = self._events[0].elapsed_time(self._events[1]) / 1000
         else:
