@@ -20,10 +20,12 @@ from core.trace import Trace, Tracer
 SCHEMA = "kvscope.report/1"
 
 
-def report(inspection: Inspection) -> dict[str, Any]:
-    """The report as plain data, ready for :func:`json_text`; numbers that JSON has no words for are strings."""
+def report(inspection: Inspection, *, explained: bool = True) -> dict[str, Any]:
+    """The report as plain data, ready for :func:`json_text`; numbers that JSON has no words for are strings. Explaining
+    a loss asks the export and every other engine; ``explained`` false leaves that out.
+    """
     tracer = Tracer(inspection)
-    story = explain(inspection)
+    story = explain(inspection) if explained else None
     return {
         "schema": SCHEMA,
         "checkpoint": _checkpoint(inspection),

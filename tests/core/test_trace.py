@@ -97,7 +97,7 @@ def test_no_rule_is_near_where_the_shape_is_to_blame(shared: Path) -> None:
 
 
 def test_every_near_miss_and_step_of_every_checkpoint_names_its_source(checkpoint_folder: Path) -> None:
-    for engine in ("vllm-0.33.0", "vllm-0.22.1", "sglang-0.5.23"):
+    for engine in ("vllm-0.33.0", "sglang-0.5.23"):
         inspection = inspect(checkpoint_folder, engine=engine)
         tracer = Tracer(inspection)
         for delivery in inspection.deliveries.deliveries[:8]:

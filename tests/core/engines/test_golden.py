@@ -45,7 +45,7 @@ def test_cases(tmp_path: Path, record: Callable[[str, int, int], None]) -> None:
             continue
         total += 1
         folder = write_case(tmp_path / name, data["configs"][case["config"]], case["tensors"])
-        found = report(inspect(folder, kv_cache_dtype=case["kv_cache_dtype"], dtype="bfloat16"))
+        found = report(inspect(folder, kv_cache_dtype=case["kv_cache_dtype"], dtype="bfloat16"), explained=False)
         if why := disagreement(case["outcome"], found):
             misses.append(f"{name}: {why}")
     record("vllm-0.33.0 cases", total - len(misses), total)
@@ -63,7 +63,7 @@ def test_deliveries(tool: str, kv_cache_dtype: str, shared: Path, record: Callab
             continue
         total += 1
         found = inspect(shared / "checkpoints" / tool / name, kv_cache_dtype=kv_cache_dtype, dtype="bfloat16")
-        if why := disagreement(outcome, report(found)):
+        if why := disagreement(outcome, report(found, explained=False)):
             misses.append(f"{name}: {why}")
     record(f"vllm-0.33.0 deliveries, {tool}, cache {kv_cache_dtype}", total - len(misses), total)
     assert total > 20
@@ -76,7 +76,7 @@ def test_a_wrong_prediction_is_seen(tmp_path: Path) -> None:
     name = next(key for key, case in data["cases"].items() if case["outcome"].get("writes"))
     case = data["cases"][name]
     folder = write_case(tmp_path / "case", data["configs"][case["config"]], case["tensors"])
-    good = report(inspect(folder, kv_cache_dtype=case["kv_cache_dtype"], dtype="bfloat16"))
+    good = report(inspect(folder, kv_cache_dtype=case["kv_cache_dtype"], dtype="bfloat16"), explained=False)
     assert disagreement(case["outcome"], good) == ""
     lost = {**good, "scales": good["scales"][1:]}
     assert "writes" in disagreement(case["outcome"], lost)
