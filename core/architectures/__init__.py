@@ -5,10 +5,13 @@ models of ``configs.json``:
 
 ``vllm-<version>.json`` (schema ``kvscope.modules/2``)
     ``architectures``: name -> ``root`` (a module class) and ``surveyed`` (see :func:`how_surveyed`).
-    ``not_surveyed``: name -> why the model could not be built; nothing is known of it.
+    ``not_surveyed``: name -> why the model could not be built; nothing is known of it. In vLLM 0.33.0 there is none:
+    what could not be built there stands in ``static_by_hand.json`` (schema ``kvscope.static-modules/1``), modules as
+    the sources nest them, and is merged in as "static".
     ``language_models``: ``model_type`` -> architecture, where a text config names none.
     ``modules``: module class -> ``children`` (name -> class) or ``each`` (layer kind -> class, "*" for all kinds, with
-    ``count``: "layer_kinds", the config fields that hold the number, or the number); ``parameters`` (names);
+    ``count``: "layer_kinds", the config fields that hold the number, the number, or for draft models "drafts" and
+    "draft_layers", whose numbers go on after the last layer); ``parameters`` (names);
     ``attention`` ("Attention" or "MLAAttention": it has a KV cache), ``quantized`` false where it gets no quant config;
     ``chosen_by_config`` (the language model that a text config names stands here, this one if it names none);
     ``quant_config`` (true: the attribute holds the config, false: the attribute is None, absent: no attribute);
@@ -29,6 +32,7 @@ models of ``configs.json``:
 
 from __future__ import annotations
 
+from core.architectures.derived import Derived, derive_model
 from core.architectures.loops import LoopLoader
 from core.architectures.modules import (
     AutoLoader,
@@ -44,12 +48,14 @@ from core.architectures.modules import (
 
 __all__ = [
     "AutoLoader",
+    "Derived",
     "FusedLinearLoader",
     "Loader",
     "LoopLoader",
     "ModuleNode",
     "OwnLoader",
     "build_model",
+    "derive_model",
     "how_surveyed",
     "known_architectures",
     "why_not_surveyed",

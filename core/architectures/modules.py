@@ -138,7 +138,8 @@ def known_architectures(engine: str = "vllm-0.33.0") -> tuple[str, ...]:
 def how_surveyed(architecture: str, engine: str = "vllm-0.33.0") -> str:
     """Where the module tree of that architecture comes from: "executed" (the engine really built the model),
     "executed: the engine's implementation for CPUs" (it has another one for GPUs), "alias of X" (the engine registers
-    the same class under both names), or "" for one that is not known.
+    the same class under both names), "static: ..." (it was read from the sources, which no run confirms, and why), or
+    "" for one that is not known.
     """
     return str(_survey(engine)["architectures"].get(architecture, {}).get("surveyed", ""))
 
@@ -331,7 +332,8 @@ class _Builder:
             return loop
         entry = _own_loaders()["loaders"].get(of)
         if entry is None:
-            return OwnLoader(source=f"{of}.load_weights, not surveyed by hand")
+            # Taken for the common form; whoever loads its attention so is called static, not executed.
+            return OwnLoader(source=f"{of}.load_weights, not followed", remap="first", absent="skip")
         entry = {**entry, **entry.get("by_method", {}).get(self._method, {})}
         own_rules = self._rules(loader.get("mapper", {}), cls) if entry.get("maps") else ()
         mapper = WeightsMapper((*_regexes(entry), *own_rules))

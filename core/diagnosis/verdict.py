@@ -22,8 +22,16 @@ def judge(case: Case, findings: Sequence[Finding]) -> Verdict:
 
     "ok": every attention layer that needs scales receives its own k and v, and nothing doubts their values; or there
     are none and none are declared. "degraded": it loads, but layers run at 1.0 or on doubtful values. "fails": the
-    engine raises or refuses. "unknown": something that decides is not known.
+    engine raises or refuses. "unknown": something that decides is not known. Where no run of the engine confirms the
+    model's modules, the sentence says so.
     """
+    verdict = _judge(case, findings)
+    if case.deliveries.confirmed or verdict.outcome == "unknown":
+        return verdict
+    return Verdict(verdict.outcome, f"{verdict.text} Not confirmed by execution.")
+
+
+def _judge(case: Case, findings: Sequence[Finding]) -> Verdict:
     facts = Facts(case, Thresholds())
     load = case.deliveries.load
     match load.outcome:

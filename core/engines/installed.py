@@ -109,6 +109,14 @@ class Installed(Vllm):
             return None
         return alias_of(architecture, self.probed.reading, self._known, known_architectures(self.base.id))
 
+    def registers(self, architecture: str) -> bool:
+        reading = self.probed.reading
+        return (
+            architecture in reading.architectures
+            or architecture in reading.unread_architectures
+            or super().registers(architecture)
+        )
+
     def settle(self, declaration: Declaration, wish: Wish) -> Settings:
         return replace(super().settle(declaration, wish), engine=Choice(self.id, "chosen", self.how_checked))
 

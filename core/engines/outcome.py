@@ -67,12 +67,17 @@ class AttentionLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliveries:
-    """The prediction for one checkpoint under one engine: the load, every tensor, every attention layer."""
+    """The prediction for one checkpoint under one engine: the load, every tensor, every attention layer.
+
+    ``confirmed`` is False where the model's modules are known from sources or from tensor names alone: no run of the
+    engine has confirmed them. A note then says so.
+    """
 
     load: LoadResult
     deliveries: tuple[Delivery, ...]
     attention: tuple[AttentionLayer, ...]
     notes: tuple[str, ...] = ()
+    confirmed: bool = True
 
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from core.architectures import ModuleNode, build_model, known_architectures
+from core.architectures import ModuleNode, build_model, derive_model, known_architectures
 from core.architectures.layers import layer_kinds
 from core.backends import Backend
 from core.backends.base import AttentionKind
@@ -18,6 +18,7 @@ from core.engines.profile import Fed, Wish
 from core.engines.vllm.predict import Setup, predict
 from core.engines.vllm.releases import NEWEST, RELEASES, Release, version_of
 from core.engines.vllm.remap import cache_scale, remapped
+from core.engines.vllm.unregistered import doubt, is_registered, refused_as_encoder_decoder
 from core.engines.vllm.walk import ROTARY_DROPPER, Walk
 from core.errors import UsageError
 from core.naming.conventions import layer_number
@@ -155,9 +156,12 @@ class Vllm:
     # ----------------------------------------------------------------------------------------------------- prediction
     def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
         deliveries = self._deliver(self._read(declaration), settings, tensors, wish)
-        if not self.stands_in:
-            return deliveries
-        return replace(deliveries, notes=(*deliveries.notes, self.stands_in))
+        name, unsure = settings.architecture.value, ""
+        if name is not None and deliveries.load.outcome not in ("unknown", "refused"):
+            keys = [fed.key for fed in tensors]
+            unsure = doubt(name, declaration.hf_config, self.release, keys, self.registers(name))
+        notes = (*deliveries.notes, *(note for note in (self.stands_in, unsure) if note))
+        return replace(deliveries, notes=notes, confirmed=not unsure)
 
     def _deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
         setup = self.setup(declaration, settings, tensors, wish)
@@ -174,6 +178,12 @@ class Vllm:
             return Deliveries(
                 load=load, deliveries=_none(tensors, "the engine refuses to build the model"), attention=()
             )
+        name = settings.architecture.value
+        if name is not None and not self.registers(name):
+            load_refused = refused_as_encoder_decoder(name, declaration.hf_config, self.release)
+            if load_refused is not None:
+                nothing = _none(tensors, "the engine refuses to build the model")
+                return Deliveries(load=load_refused, deliveries=nothing, attention=())
         if setup is None:
             return self._unknown(settings, tensors)
         return predict(setup, tensors)
@@ -210,7 +220,17 @@ class Vllm:
         layers = None
         if not layer_kinds(declaration.hf_config):
             layers = 1 + max((number for fed in tensors if (number := layer_number(fed.key)) is not None), default=-1)
-        return self.build(architecture, declaration.hf_config, method=method, layers=layers)
+        root = self.build(architecture, declaration.hf_config, method=method, layers=layers)
+        if root is None and not self.registers(architecture):
+            derived = derive_model(architecture, declaration.hf_config, [fed.key for fed in tensors])
+            root = derived.root if derived is not None else None
+        return root
+
+    def registers(self, architecture: str) -> bool:
+        """Whether this version, or the newest, has a model of that name; any other runs through its Transformers
+        backend, if at all.
+        """
+        return is_registered(architecture, self.release)
 
     def build(
         self, architecture: str, config: Mapping[str, Any], *, method: str | None, layers: int | None

@@ -43,7 +43,7 @@ AUTO: Mapping[str, tuple[str, list[str]]] = {
     "modelopt/llama-w8a8mixed-kvfp8": CLEAN,
     "modelopt/qwen3moe-fp8-kvfp8": CLEAN,
     "modelopt/qwen3next-fp8-kvfp8": CLEAN,
-    "modelopt/t5-fp8-kvfp8": ("unknown", []),
+    "modelopt/t5-fp8-kvfp8": ("fails", ["load-refused"]),
     "modelopt/trtllm-llama-fp8-kvfp8-outlier": ("fails", ["load-refused", "exactly-one", "large"]),
     "quark/deepseekv3-fp8-kvfp8": ("fails", ["load-raises", "cache-not-quantized"]),
     "quark/llama-fp8-alloutputs": ("fails", ["load-raises", "cache-not-quantized"]),

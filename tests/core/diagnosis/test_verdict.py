@@ -171,11 +171,12 @@ def test_values_that_nobody_uses_are_not_doubted(tmp_path: Path) -> None:
     )
 
 
-def test_an_unknown_architecture_is_no_guess(tmp_path: Path) -> None:
+def test_an_unknown_architecture_says_that_it_was_derived(tmp_path: Path) -> None:
     config = llama(MODELOPT) | {"architectures": ["BrandNewForCausalLM"], "model_type": "brand_new"}
-    verdict = look(tmp_path, config, GOOD).verdict
-    assert verdict.outcome == "unknown"
-    assert "BrandNewForCausalLM" in verdict.text
+    found = look(tmp_path, config, GOOD)
+    assert found.verdict.outcome == "ok"
+    assert found.verdict.text.endswith(" Not confirmed by execution.")
+    assert "BrandNewForCausalLM" in found.deliveries.notes[0]
 
 
 def test_two_broken_shards(tmp_path: Path) -> None:

@@ -197,7 +197,8 @@ def test_a_method_that_nobody_knows_is_mapped_and_no_more() -> None:
             "not_reached",
         )
         assert first.steps[0].rule.kind is RuleKind.SUBSTR
-        assert second.name == BOTH[1]
+        inside = {"LlamaForCausalLM": "v_proj", "NobodyKnows": "qkv_proj"}[config["architectures"][0]]
+        assert second.name == f"model.layers.0.self_attn.{inside}.output_scale"
 
 
 def test_a_method_that_another_release_knows() -> None:
@@ -530,12 +531,12 @@ def test_the_loader_runs_for_the_version_that_it_is(samples: Path) -> None:
     setup = setup_for(inspect(folder, engine="installed"))
     assert setup is not None
     assert len(setup.layers) == 36
-    save(engine_of("0.27.1"))
+    save(engine_of("0.23.0"))
     with pytest.raises(UsageError) as raised:
         setup_for(inspect(folder, engine="installed"))
     assert str(raised.value) == (
-        "the loader that KVScope runs is vLLM 0.33.0's, not vLLM 0.27.1 (installed)'s. Verify with "
-        "`--engine vllm-0.33.0`"
+        "the loader that KVScope runs is that of vLLM 0.33.0, vLLM 0.27.1, vLLM 0.25.0, not vLLM 0.23.0 (installed)'s. "
+        "Verify with `--engine vllm-0.33.0`"
     )
 
 

@@ -156,7 +156,7 @@ def test_rules_from_outside_are_merged_after_the_methods_own() -> None:
 
 
 def test_unknown_is_an_answer() -> None:
-    result = deliver({**LLAMA, "architectures": ["BrandNewForCausalLM"]}, "modelopt", {k(0): (0.5,)})
+    result = deliver({**LLAMA, "architectures": ["BrandNewForCausalLM"]}, "modelopt", {"k_scale": (0.5,)})
     assert result.load.outcome == "unknown"
     assert result.load.reason == "the module tree of BrandNewForCausalLM is not known for vLLM 0.33.0"
     assert result.deliveries[0].outcome == "not_reached"

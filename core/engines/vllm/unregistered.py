@@ -1,0 +1,48 @@
+"""Models that vLLM does not register: what is said of them, and which its Transformers backend cannot run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from core.architectures import derive_model, how_surveyed, why_not_surveyed
+from core.engines.outcome import LoadResult
+from core.engines.vllm.releases import NEWEST, Release
+
+
+def is_registered(architecture: str, release: Release) -> bool:
+    """Whether that release, or the newest, has a model of that name."""
+    engines = (release.id, NEWEST.id)
+    return any(how_surveyed(architecture, each) or why_not_surveyed(architecture, each) for each in engines)
+
+
+def refused_as_encoder_decoder(architecture: str, config: Mapping[str, Any], release: Release) -> LoadResult | None:
+    """The refusal of an encoder-decoder model (T5, BART, Pegasus, M2M100, LongT5 were tried), or None for any other."""
+    if config.get("is_encoder_decoder") is not True:
+        return None
+    reason = (
+        f"vLLM {release.version} registers no {architecture}, and its Transformers backend runs no encoder-decoders"
+    )
+    error = (
+        "ValidationError: 1 validation error for ModelConfig Value error, "
+        f"Model architectures [{architecture!r}] are not supported for now."
+    )
+    if release is NEWEST:
+        error = f"ValueError: Argument position_ids not found in the forward method of {architecture}'s layers"
+    return LoadResult("refused", error, "config.json: architectures", reason)
+
+
+def doubt(architecture: str, config: Mapping[str, Any], release: Release, names: Iterable[str], known: bool) -> str:
+    """Why no run confirms the modules of that architecture; "" where one does. ``known``: the engine registers it."""
+    how, _, why = how_surveyed(architecture, release.id).partition(": ")
+    title = f"vLLM {release.version}"
+    if how == "static":
+        return f"not confirmed by execution: the modules of {architecture} are read from {title}'s sources ({why})"
+    derived = None if how or known else derive_model(architecture, config, names)
+    if derived is None:
+        return ""
+    return (
+        f"not confirmed by execution: {title} registers no {architecture}; its attention layers are derived from "
+        f"the tensors' names ({', '.join(derived.places)}), as its Transformers backend nests them; a model that "
+        "neither transformers nor the checkpoint's own code (auto_map) knows is refused"
+    )
