@@ -1,4 +1,4 @@
-"""The tensors of a whole checkpoint, as columns: a million of them cost no object each but their name."""
+"""The tensors of a whole checkpoint, as columns: a million of them cost no object each, not even for their name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from core.checkpoint.columns import DTYPE_NAMES, Codes, HeaderColumns, Int64s
 from core.checkpoint.lookup import Lookup
+from core.checkpoint.names import Names
 from core.checkpoint.spans import Words, ending_in, pieces_of
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Catalog:
     rank's file rightly holds its own part of the same key.
     """
 
-    names: list[str]
+    names: Names
     shard_numbers: Codes
     dtype_codes: Codes
     shape_codes: Codes
@@ -134,12 +135,11 @@ def build_catalog(shard_names: Sequence[str], blocks: Sequence[Block], *, ranks:
 
     ``ranks`` says that each shard is one rank's part of the model, so that a repeated key is no duplicate.
     """
-    names: list[str] = []
+    names = Names([block.columns.names for block in blocks])
     dtype_code_of = {name: code for code, name in enumerate(DTYPE_NAMES)}
     shape_code_of: dict[tuple[int, ...], int] = {}
     dtypes, shapes = [], []
     for block in blocks:
-        names += block.columns.names
         dtypes.append(_renumbered(block.columns.dtype_codes, block.columns.dtype_names, dtype_code_of))
         shapes.append(_renumbered(block.columns.shape_codes, block.columns.shape_table, shape_code_of))
     numbers = _joined([block.numbers for block in blocks], np.int32)

@@ -31,7 +31,7 @@ class HeaderColumns:
     from the start of the file.
     """
 
-    names: list[str]
+    names: Sequence[str]
     dtype_codes: Codes
     dtype_names: tuple[str, ...]
     shape_codes: Codes

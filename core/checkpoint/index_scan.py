@@ -19,6 +19,8 @@ from core.checkpoint.configs import parse_json_object
 from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.spans import FRONT, Text, Words, group
 
+_AT_A_TIME = 1 << 20  # bytes: what is computed of them stays in the processor's cache
+_WHITE = b" \t\r\n"
 _OPENING = re.compile(rb'"weight_map"[ \t\r\n]*:[ \t\r\n]*\{')
 _COLON, _SEPARATOR = re.compile(rb'"[ \t\r\n]*:[ \t\r\n]*"'), re.compile(rb'",[ \t\r\n]*"')
 
@@ -59,13 +61,44 @@ def scan_index(data: bytes) -> ScannedIndex | None:
     rest = _rest(data[:begin] + data[end:]) if end > begin else None
     if rest is None:
         return None
-    text = Text([memoryview(data)[begin:end]])
+    shard_numbers: dict[bytes, int] = {}
+    parts: list[_Part] = []
+    while begin < end:
+        cut = data.find(b'",', min(begin + _AT_A_TIME, end), end)  # no string holds a quotation mark here
+        until = cut + 1 if cut >= 0 else end
+        part = _part(memoryview(data)[begin:until], shard_numbers)
+        if part is None:
+            return None
+        parts.append(part)
+        begin = until
+    return ScannedIndex(
+        hashes=np.concatenate([part.hashes for part in parts]),
+        lengths=np.concatenate([part.lengths for part in parts]),
+        shards=np.concatenate([part.shards for part in parts]),
+        shard_names=tuple(name.decode("ascii") for name in shard_numbers),
+        rest=rest,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Part:
+    """Some of the entries."""
+
+    hashes: Words
+    lengths: Int64s
+    shards: Codes
+
+
+def _part(data: memoryview, shard_numbers: dict[bytes, int]) -> _Part | None:
+    """Entries that lie one behind the other; all but the first part begin with the comma behind the one before."""
+    text = Text([data])
     quotes = text.positions('"')
     if len(quotes) < 4 or len(quotes) % 4:
         return None
     marks = np.ascontiguousarray(quotes.reshape(-1, 4).T)
-    around = data[begin : begin + int(marks[0][0]) - FRONT] + data[begin + int(marks[3][-1]) + 1 - FRONT : end]
-    if around.strip(b" \t\r\n"):
+    before = bytes(data[: int(marks[0][0]) - FRONT])
+    behind = bytes(data[int(marks[3][-1]) + 1 - FRONT :])
+    if behind.strip(_WHITE) or before.strip(_WHITE) != (b"," if shard_numbers else b""):
         return None
     for starts, stops, form in ((marks[1], marks[2], _COLON), (marks[3][:-1], marks[0][1:], _SEPARATOR)):
         if not _alike(text, starts, stops + 1, form):
@@ -73,14 +106,14 @@ def scan_index(data: bytes) -> ScannedIndex | None:
     groups = group(text.hashes(marks[2] + 1, marks[3])[np.newaxis])
     if groups is None:
         return None
-    shards, examples = groups
+    group_of, examples = groups
     spans = zip((marks[2][examples] + 1).tolist(), marks[3][examples].tolist(), strict=True)
-    return ScannedIndex(
+    named = [text.joined[start:stop] for start, stop in spans]
+    numbers = np.array([shard_numbers.setdefault(name, len(shard_numbers)) for name in named], dtype=np.int32)
+    return _Part(
         hashes=text.hashes(marks[0] + 1, marks[1]),
         lengths=marks[1] - marks[0] - 1,
-        shards=shards.astype(np.int32),
-        shard_names=tuple(text.joined[start:stop].decode("ascii") for start, stop in spans),
-        rest=rest,
+        shards=numbers[group_of],
     )
 
 

@@ -20,7 +20,7 @@ class Lookup:
 
     __slots__ = ("_asked", "_first", "_names", "_repeated", "order", "sorted_hashes")
 
-    def __init__(self, names: list[str], hashes: Words) -> None:
+    def __init__(self, names: Sequence[str], hashes: Words) -> None:
         self._names = names
         self.order: Int64s = np.argsort(hashes)
         self.sorted_hashes = hashes[self.order]

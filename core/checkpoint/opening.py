@@ -14,7 +14,7 @@ from core.checkpoint.checkpoint import Checkpoint, Shard
 from core.checkpoint.columns import collector_paused
 from core.checkpoint.faults import BrokenFileError, Fault, shown, with_offset
 from core.checkpoint.files import open_regular
-from core.checkpoint.header import WORTH_SCANNING, parse_header, read_header_bytes
+from core.checkpoint.header import WORTH_SCANNING, parse_header, read_header_bytes, read_header_quickly
 from core.checkpoint.index import IndexReport, compare
 from core.checkpoint.layout import Layout, find_layout
 from core.checkpoint.pytorch import read_pickled
@@ -90,7 +90,8 @@ class _Reading:
     def __init__(self, layout: Layout, brought: Brought | None) -> None:
         self.layout = layout
         self._sizes: Mapping[str, int] = brought.sizes if brought is not None else {}
-        self._broken: Mapping[str, BrokenFileError] = brought.faults if brought is not None else {}
+        absent = BrokenFileError("is named by the index, but is not there", remedy="Download it into this folder.")
+        self._broken = {**(brought.faults if brought is not None else {}), **dict.fromkeys(layout.missing, absent)}
         self.shards: list[Shard] = []
         self.blocks: list[Block] = []
         self._waiting: list[tuple[int, bytes]] = []
@@ -99,29 +100,24 @@ class _Reading:
 
     def add(self, name: str) -> None:
         """Read the next shard."""
-        path, missing, broken = self.layout.root / name, name in self.layout.missing, self._broken.get(name)
-        told, name = self._sizes.get(name), shown(name)
-        number, header = len(self.shards), b""
-        fault, columns, size = None, None, 0
-        if missing:
-            fault = Fault(name, None, "is named by the index, but is not there", "Download it into this folder.")
-        elif broken is not None:
-            fault = broken.fault(name)
-        else:
-            try:
-                with open_regular(path) as (file, size):
-                    if told is not None:  # only its beginning lies here
-                        size = told  # noqa: PLW2901
-                    if self.layout.family == "pytorch":
-                        columns = read_pickled(path)
-                    else:
-                        header = read_header_bytes(file, size)
-            except BrokenFileError as error:
-                fault = error.fault(name)
-        header_size = 8 + len(header) if header else 0
-        tensors = len(columns.names) if columns else 0
+        number, path = len(self.shards), self.layout.root / name
+        broken, columns, size, header = self._broken.get(name), None, 0, b""
+        try:
+            if self.layout.family == "pytorch" and broken is None:
+                with open_regular(path) as (_, size):
+                    columns = read_pickled(path)
+            elif broken is None:
+                size, header = self._header(path, self._sizes.get(name))
+        except BrokenFileError as error:
+            broken = error
         shard = Shard(
-            name=name, path=path, size=size, header_size=header_size, tensors=tensors, metadata={}, fault=fault
+            name=shown(name),
+            path=path,
+            size=size,
+            header_size=8 + len(header) if header else 0,
+            tensors=len(columns.names) if columns else 0,
+            metadata={},
+            fault=broken.fault(shown(name)) if broken is not None else None,
         )
         self.shards.append(shard)
         if columns is not None:
@@ -131,6 +127,14 @@ class _Reading:
             self._bytes_waiting += len(header)
             if self._bytes_waiting >= _BATCH:
                 self.parse()
+
+    def _header(self, path: Path, told: int | None) -> tuple[int, bytes]:
+        """Size and header; ``told`` is the size at home of a file of which only the beginning lies here."""
+        quick = read_header_quickly(str(path)) if told is None else None
+        if quick is not None:
+            return quick
+        with open_regular(path) as (file, size):
+            return (size, read_header_bytes(file, size)) if told is None else (told, read_header_bytes(file, told))
 
     def parse(self) -> None:
         """Parse the headers that wait."""

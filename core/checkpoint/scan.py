@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from operator import eq
 
 import numpy as np
+import numpy.typing as npt
 
 from core.checkpoint.columns import DTYPE_NAMES, Codes, HeaderColumns, Int64s, byte_length, first_gap
 from core.checkpoint.dtypes import DTYPES
-from core.checkpoint.spans import FRONT, Text, Words, group, word
+from core.checkpoint.names import Names, Spelled
+from core.checkpoint.spans import FRONT, Text, Words, comma_before, group, hashes_of, word
 
 _METADATA = '{"__metadata__":'
 _LONGEST_NAME = 1024
@@ -45,6 +44,7 @@ _TYPE_WORDS = np.array([word((name + '","shape')[:8]) for name in DTYPE_NAMES])
 _TYPE_ORDER = np.argsort(_TYPE_WORDS)
 _SORTED_TYPE_WORDS = _TYPE_WORDS[_TYPE_ORDER]
 _LONG_TYPES = {code: word(name[3:]) for code, name in enumerate(DTYPE_NAMES) if len(name) > 7}
+_METADATA_HASH = hashes_of(["__metadata__"])[0]
 _LENGTHS = np.array([len(name) for name in DTYPE_NAMES])
 
 
@@ -106,13 +106,14 @@ def scan_headers(headers: Sequence[bytes], file_sizes: Sequence[int]) -> Scanned
         begins, ends, marks, np.array(file_sizes) - header_sizes
     ):
         return None
-    named = _named(text, string, marks)
-    if named is None:
+    sorting = _sorting(text, string, regions, marks)
+    if sorting is None:
         return None
-    names, hashes, order = named
+    hashes, order = sorting
+    name_begins, name_ends = marks.quotes[0][order] + 1, marks.quotes[1][order]
     shift = np.repeat(header_sizes, marks.counts)
     columns = HeaderColumns(
-        names=names,
+        names=Names([Spelled(string, name_begins, name_ends)]),
         dtype_codes=dtype_codes[order],
         dtype_names=DTYPE_NAMES,
         shape_codes=shape_codes[order],
@@ -126,7 +127,7 @@ def scan_headers(headers: Sequence[bytes], file_sizes: Sequence[int]) -> Scanned
         counts=marks.counts.astype(np.int32),
         metadata=regions.metadata,
         hashes=hashes[order],
-        tails=text.tails(marks.quotes[0] + 1, marks.quotes[1])[order],
+        tails=text.tails(name_begins, name_ends),
     )
 
 
@@ -227,11 +228,9 @@ def _is_framed(text: Text, marks: _Marks) -> bool:
 def _offsets(text: Text, marks: _Marks) -> tuple[Int64s, Int64s] | None:
     """The data offsets of every row."""
     begins, ends = marks.quotes[8] + 16, marks.closes - 2
-    widest = 19  # a comma and 18 digits
-    window = np.lib.stride_tricks.sliding_window_view(text.data, widest)[ends - widest]
-    weights = np.ldexp(np.float32(1), np.arange(widest)).astype(np.float32)
-    _, last_comma = np.frexp((window == ord(",")).astype(np.float32) @ weights)  # its highest bit is the last comma's
-    commas = ends - widest - 1 + last_comma
+    commas = comma_before(text, ends)
+    if commas is None:
+        return None
     first, second = text.numbers(begins, commas), text.numbers(commas + 1, ends)
     return None if first is None or second is None else (first, second)
 
@@ -287,24 +286,28 @@ def _fits(begins: Int64s, ends: Int64s, marks: _Marks, data_sizes: Int64s) -> bo
     return True
 
 
-def _named(text: Text, string: str, marks: _Marks) -> tuple[list[str], Words, Int64s] | None:
-    """The names, sorted inside each header; their hashes before sorting, and the rows in their sorted order."""
+def _sorting(text: Text, string: str, regions: _Regions, marks: _Marks) -> tuple[Words, Int64s] | None:
+    """The hashes of the names, and the rows in the order of their names inside each header."""
     begins, ends = marks.quotes[0] + 1, marks.quotes[1]
-    if int((ends - begins).max()) > _LONGEST_NAME:
+    longest = int((ends - begins).max())
+    if longest > _LONGEST_NAME:
         return None
     hashes = text.hashes(begins, ends)
     in_order = np.sort(hashes)
-    repeats = bool((in_order[1:] == in_order[:-1]).any())
-    if repeats and len(marks.counts) > 1:
-        return None  # perhaps two headers hold a name, which is no fault of either
-    unsorted = [string[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
-    order: list[int] = []
+    if (in_order[1:] == in_order[:-1]).any() or (hashes == _METADATA_HASH).any():
+        return None  # a name that stands twice, perhaps in two headers, or one that is no tensor's
+    spans = zip(regions.begins.tolist(), regions.ends.tolist(), strict=True)
+    plain = int(begins.max()) + longest < len(text.joined) and all(
+        begin == end or text.data[begin:end].min() >= ord('"') for begin, end in spans
+    )
+    # Where the mark that ends a name is less than every other character, what follows it decides nothing: the names
+    # can be sorted as pieces of one length. They mostly stand in sorted runs, which a stable sort of bytes merges.
+    keys = text.pieces(begins, longest + 1) if plain else _strings(string, begins, ends)
+    order = np.empty(len(begins), dtype=np.int64)
     for first, last in zip(marks.firsts.tolist(), marks.lasts.tolist(), strict=True):
-        order += sorted(range(first, last + 1), key=unsorted.__getitem__)
-        at = bisect_left(order, "__metadata__", first, last + 1, key=unsorted.__getitem__)
-        if at <= last and unsorted[order[at]] == "__metadata__":
-            return None
-    names = list(map(unsorted.__getitem__, order))
-    if repeats and any(map(eq, names, islice(names, 1, None))):
-        return None
-    return names, hashes, np.array(order)
+        order[first : last + 1] = np.argsort(keys[first : last + 1], kind="stable") + first
+    return hashes, order
+
+
+def _strings(string: str, begins: Int64s, ends: Int64s) -> npt.NDArray[np.object_]:
+    return np.array(Spelled(string, begins, ends).strings(), dtype=np.object_)

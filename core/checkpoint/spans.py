@@ -35,6 +35,7 @@ _MIX = np.uint64(secrets.randbits(64) | 1)
 _HALF = np.uint64(32)
 
 _ZEROS, _ABOVE_NINE, _TOP_BITS = (np.uint64(0x0101010101010101 * byte) for byte in (0x30, 0x76, 0x80))
+_COMMAS, _LOW_BITS = (np.uint64(0x0101010101010101 * byte) for byte in (ord(","), 0x7F))
 
 
 class Text:
@@ -68,6 +69,14 @@ class Text:
         """The last eight bytes of each piece, zeros before shorter ones."""
         kept: Words = _LAST[np.minimum(ends - begins, 8)]
         return self.words(ends - 8) & kept
+
+    def pieces(self, begins: Int64s, length: int) -> npt.NDArray[np.bytes_]:
+        """The ``length`` bytes from each position, none of which may reach over the end."""
+        windows: npt.NDArray[np.bytes_] = np.ndarray(
+            (len(self.joined) - length + 1,), f"S{length}", self.joined, 0, (1,)
+        )
+        found: npt.NDArray[np.bytes_] = windows[begins]
+        return found
 
     def hashes(self, begins: Int64s, ends: Int64s) -> Words:
         """A 64-bit hash of each piece: equal pieces have equal hashes, within this process.
@@ -119,6 +128,21 @@ class Text:
         return values.astype(np.int64)
 
 
+def comma_before(text: Text, ends: Int64s) -> Int64s | None:
+    """Where the last comma in the sixteen bytes before each end stands; None when some have none."""
+    near, far = _last_comma(text.words(ends - 8)), _last_comma(text.words(ends - 16))
+    found = np.where(near > 0, ends - 9 + near, ends - 17 + far)
+    return found if (np.maximum(near, far) > 0).all() else None
+
+
+def _last_comma(words: Words) -> Int64s:
+    """The number of the last byte that is a comma, from 1; 0 where none is."""
+    differing = words ^ _COMMAS
+    marked = ~(((differing & _LOW_BITS) + _LOW_BITS) | differing | _LOW_BITS)  # the top bit of each byte that is equal
+    found: Int64s = (np.frexp(marked.astype(np.float64))[1] >> 3).astype(np.int64)
+    return found
+
+
 def pieces_of(names: Sequence[str]) -> tuple[Text, Int64s, Int64s]:
     """A text of these names, and where each begins and ends."""
     encoded = [name.encode("utf-8", "surrogatepass") for name in names]
@@ -146,6 +170,19 @@ def group(keys: Words) -> tuple[Int64s, Int64s] | None:
 
     None in the rare case that two keys share a hash.
     """
+    changes = np.ones(
+        keys.shape[1], dtype=np.bool_
+    )  # equal ones often stand in a row: only the first of each is sorted
+    np.any(keys[:, 1:] != keys[:, :-1], axis=0, out=changes[1:])
+    heads = np.flatnonzero(changes)
+    grouped = _group(keys[:, heads])
+    if grouped is None:
+        return None
+    numbers, examples = grouped
+    return numbers[np.cumsum(changes) - 1], heads[examples]
+
+
+def _group(keys: Words) -> tuple[Int64s, Int64s] | None:
     mixed = np.zeros(keys.shape[1], dtype=np.uint64)
     for row, factor in zip(keys, _FACTORS, strict=False):
         mixed += row * factor
