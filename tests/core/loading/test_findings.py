@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from core.loading.verify import verify
 from core.naming.mapper import RuleKind, WeightsMapper, rules
 from tests.core.diagnosis.test_catalog import check_form
 from tests.core.loading.writing import MODELOPT, kv, write_checkpoint
+from tests.places import REPOSITORY
 
 
 @pytest.fixture
@@ -156,3 +158,20 @@ def test_the_command_lines_options(path: Path, capsys: pytest.CaptureFixture[str
     assert main(["verify", str(path), "--tensor-parallel", "2", "--forward"]) == 2
     assert "Leave out --forward or --tensor-parallel" in capsys.readouterr().err
     assert not math.isnan(data["layers"][0]["values"][0]["held"][0])
+
+
+def test_the_readme_names_the_fields_of_the_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("`verify --json` prints")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    main(["verify", str(path), "--json", "--forward"])
+    data = json.loads(capsys.readouterr().out)
+    assert len(named) > 10
+    assert named <= data.keys()
+    inside = re.findall(r"`(\w+)`", section.partition("| `forward`")[2].partition("\n")[0])
+    assert {name for name in inside if name in ("format", "tokens", "queries", "seed", "text", "layers")} == (
+        {"format", "tokens", "queries", "seed", "text", "layers"} & data["forward"].keys()
+    )
+    layer = data["forward"]["layers"][0]
+    assert {"errors", "losses", "data", "milliseconds", "worse", "note"} <= set(inside) & layer.keys()
