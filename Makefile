@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench screenshots clean
+.PHONY: help setup run test lint bench screenshots translations clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target what; do printf 'make %-12s %s\n' "$$target" "$$what"; done
@@ -31,6 +31,9 @@ bench: setup ## measure what the performance targets are about
 
 screenshots: setup ## draw the window's pictures again, under resources/screenshots
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python -m app.screenshots resources/screenshots
+
+translations: setup ## bring the catalogues of resources/translations up to date and compile them
+	@$(BIN)/python -m app.translations
 
 clean: ## remove caches and build outputs (.venv stays)
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench .screenshots

@@ -10,7 +10,7 @@ from PySide6.QtCore import QCoreApplication, QObject
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 from PySide6.QtWidgets import QMenu, QMenuBar
 
-from app.text import QT_TRANSLATE_NOOP
+from app.text import QT_TRANSLATE_NOOP, unmarked
 from app.theme.theme import theme
 
 
@@ -47,7 +47,7 @@ class Spec:
 
     def label(self) -> str:
         """The text without its mnemonic, translated."""
-        return QCoreApplication.translate("Actions", self.text).replace("&", "").rstrip("…")
+        return unmarked(QCoreApplication.translate("Actions", self.text)).rstrip("…")
 
 
 def _separator(menu: str) -> Spec:

@@ -25,6 +25,7 @@ from PySide6.QtWidgets import (
 from app.actions import MENUS, SUBMENUS, Actions
 from app.panels.parts import label
 from app.panels.reading import Passage
+from app.text import unmarked
 from app.theme.theme import fixed_font
 from core import __version__
 from resources import resource
@@ -174,7 +175,7 @@ class ShortcutHelp(QDialog):
             ]
             if not entries or menu in SUBMENUS:
                 continue
-            heading = label(QCoreApplication.translate("Actions", title).replace("&", ""), strong=True)
+            heading = label(unmarked(QCoreApplication.translate("Actions", title)), strong=True)
             heading.setContentsMargins(0, 8 if row else 0, 0, 2)
             grid.addWidget(heading, row, 0, 1, 2)
             row += 1

@@ -256,7 +256,7 @@ def _end(row: Row, layer: AttentionLayer) -> Beat:
 def _finding(finding: Finding) -> Beat:
     facts = ((translate("Story", "consequence"), finding.consequence), (translate("Story", "fix"), finding.fix))
     return Beat(
-        title=finding.title,
+        title=translate("Findings", finding.title),
         tone=_TONES[finding.severity],
         chip=finding.code,
         text=finding.evidence,

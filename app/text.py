@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from PySide6.QtCore import QCoreApplication, QLocale
@@ -16,6 +17,11 @@ def QT_TRANSLATE_NOOP(context: str, text: str) -> str:  # noqa: ARG001 - Qt's ow
 def translate(context: str, text: str) -> str:
     """The text in the user's language."""
     return QCoreApplication.translate(context, text)
+
+
+def unmarked(text: str) -> str:
+    """A menu's text without its mnemonic: "&Open" or, as in Chinese, "打开(&O)"."""
+    return re.sub(r"\(&\w\)", "", text).replace("&", "")
 
 
 def number(value: float, digits: int = 5) -> str:

@@ -11,6 +11,7 @@ from PySide6.QtGui import QAction, QColor, QPainter, QPaintEvent, QPen, QResizeE
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from app.panels.parts import Button, IconLabel, clear, label
+from app.text import translate, unmarked
 from app.theme.theme import colours, theme
 from resources import resource
 
@@ -29,7 +30,7 @@ def bundled_samples() -> tuple[Sample, ...]:
     listed = resource("samples", "samples.json")
     folder = listed.parent
     return tuple(
-        Sample(folder / entry["path"], entry["title"], entry["story"])
+        Sample(folder / entry["path"], translate("Samples", entry["title"]), translate("Samples", entry["story"]))
         for entry in json.loads(listed.read_text("utf-8"))
         if (folder / entry["path"]).exists()
     )
@@ -92,7 +93,7 @@ class DropZone(QFrame):
         buttons.setContentsMargins(0, 8, 0, 0)
         buttons.addStretch(1)
         for action, icon, primary in ((open_folder, "open-folder", True), (open_file, "open-file", False)):
-            button = Button(action.text().replace("&", ""), icon, primary=primary, tip=action.toolTip())
+            button = Button(unmarked(action.text()), icon, primary=primary, tip=action.toolTip())
             button.clicked.connect(action.trigger)
             buttons.addWidget(button)
         buttons.addStretch(1)

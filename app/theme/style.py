@@ -91,6 +91,8 @@ QTabBar::tab {
 QTabBar::tab:hover { color: $text; background: $hover; }
 QTabBar::tab:selected { color: $text; border-bottom-color: $accent; font-weight: 600; }
 QTabBar::tab:focus { color: $accent; }
+QTabBar::close-button { image: url($close); border-radius: 3px; margin: 3px; }
+QTabBar::close-button:hover { background: $hover; }
 QSplitter::handle { background: $border; }
 QSplitter::handle:horizontal { width: 1px; }
 QSplitter::handle:vertical { height: 1px; }
@@ -134,6 +136,7 @@ def style_sheet(colours: Colours) -> str:
     """The application's style sheet in one palette."""
     files = {
         "arrow": resource("icons", f"chevron-{colours.name}.svg").as_posix(),
+        "close": resource("icons", f"close-{colours.name}.svg").as_posix(),
         "check": resource("icons", f"check-{colours.name}.svg").as_posix(),
     }
     names = {name: getattr(colours, name) for name in colours.__slots__}
