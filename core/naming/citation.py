@@ -19,6 +19,7 @@ Lines = Mapping[str, int]
 """Text to line; "" is the definition's own line."""
 
 _OWN_MAPPER = re.compile(r"^(\w+)'s own mapper$")
+_MAPPER = ".hf_to_vllm_mapper"
 _NAME = re.compile(r"^[\w.]+$")
 
 
@@ -38,9 +39,17 @@ def cite(rule: Rule, *, by: str, release: str, title: str) -> str:
     for name in _definitions(rest, by):
         for file, defined in files.items():
             if name in defined and _is_named(file, rest):
-                lines = defined[name]
-                return f"{title}, {file}:{lines.get(rule.pattern, lines[''])}, {name}"
+                holder = _holder(name, rule.pattern, defined)
+                lines = defined[holder]
+                return f"{title}, {file}:{lines.get(rule.pattern, lines[''])}, {holder}"
     return _in_named_file(rule, rest, files, title) or rule.source
+
+
+def _holder(name: str, pattern: str, defined: Mapping[str, Lines]) -> str:
+    """The definition that spells the pattern out: a class's mapper is often another's of the same file."""
+    if pattern in defined[name] or not name.endswith(_MAPPER):
+        return name
+    return next((other for other, lines in defined.items() if other.endswith(_MAPPER) and pattern in lines), name)
 
 
 def _in_named_file(rule: Rule, rest: str, files: Mapping[str, Mapping[str, Lines]], title: str) -> str:
@@ -58,7 +67,7 @@ def _definitions(rest: str, by: str) -> Iterator[str]:
     """What the rule may be defined in, the likeliest first."""
     last = rest.rpartition(", ")[2]
     if (own := _OWN_MAPPER.match(last)) is not None:
-        yield f"{own[1]}.hf_to_vllm_mapper"
+        yield f"{own[1]}{_MAPPER}"
         yield f"{own[1]}.load_weights"
         return
     if _NAME.match(last) and not last.endswith(".py"):

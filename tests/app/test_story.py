@@ -32,7 +32,7 @@ def test_what_nearly_matched_stands_before_what_was_looked_for(digested: Digeste
         "In the checkpoint", "Rule renames", "Nearly matched", "No such parameter", "What vLLM 0.33.0 does"
     ]  # fmt: skip
     renames, near, target, does = story.beats[1:5]
-    assert renames.source == "vLLM 0.33.0, models/gemma3.py:368, Gemma3ForCausalLM.hf_to_vllm_mapper"
+    assert renames.source == "vLLM 0.33.0, models/gemma3.py:285, Gemma3Model.hf_to_vllm_mapper"
     assert (near.chip, near.tone) == ("shadowed", "warning")
     assert dict(near.facts)["rule"] == "suffix: .k_proj.output_scale -> .attn.k_scale"
     assert near.source.startswith("vLLM 0.33.0, layers/quantization/quark/quark.py:955")

@@ -84,7 +84,7 @@ def test_which_rule_shadows_which_on_a_quark_gemma_3(samples: Path) -> None:
     assert story.lines == (
         (
             "Gemma3ForCausalLM makes it …self_attn.qkv_proj.output_scale by the stacked rule .k_proj "
-            "(models/gemma3.py:368)."
+            "(models/gemma3.py:285)."
         ),
         "That ends the load: AttributeError: 'QKVParallelLinear' object has no attribute 'data'.",
         (

@@ -111,7 +111,7 @@ def test_every_near_miss_and_step_of_every_checkpoint_names_its_source(checkpoin
 
 def test_the_report_holds_the_trace(samples: Path) -> None:
     scale = report(inspect(samples / GEMMA))["scales"][0]
-    assert scale["steps"][0]["source"] == "vLLM 0.33.0, models/gemma3.py:368, Gemma3ForCausalLM.hf_to_vllm_mapper"
+    assert scale["steps"][0]["source"] == "vLLM 0.33.0, models/gemma3.py:285, Gemma3Model.hf_to_vllm_mapper"
     assert scale["near"][0]["rule"] == "suffix: .k_proj.output_scale -> .attn.k_scale"
     assert scale["parameter"] == "model.layers.0.self_attn.attn.k_scale"
     assert scale["layer_path"] == "model.layers.0.self_attn.attn"
