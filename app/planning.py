@@ -21,7 +21,8 @@ def add_planning_arguments(export: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CODE[=VALUE]",
-        help="a repair by a finding's code (kvscope check names the choices), or per-head, factor=N, swap, declare",
+        help="a repair by a finding's code (kvscope check names the choices), or per-head, factor=N, swap, declare, "
+        "leftovers",
     )
     export.add_argument(
         "--scales-from",

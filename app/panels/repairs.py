@@ -79,6 +79,7 @@ def _wish_titles() -> Mapping[str, str]:
         "per-head": words("Repairs", "One scale for each layer in place of one for each head"),
         "factor": words("Repairs", "Multiply every k and v scale"),
         "swap": words("Repairs", "Exchange k and v in every layer"),
+        "leftovers": words("Repairs", "Leave out what quantizers left behind"),
         "declare": words("Repairs", "Declare the quantized KV cache in config.json"),
     }
 

@@ -74,6 +74,7 @@ WISHES: Mapping[str, tuple[Option, ...]] = MappingProxyType(
         "factor": (Option("NUMBER", "every k and v scale times this number"),),
         "swap": (Option("", "exchange k and v in every layer"),),
         "declare": (Option("", "write what the scales need into config.json"),),
+        "leftovers": (Option("", "leave out what quantizers left behind: amaxes of weights and inputs"),),
     }
 )
 """Repairs that may be asked for without a finding."""

@@ -14,6 +14,7 @@ from core.export.declaring import follow_convention
 from core.export.edits import edits_of, first_sentence
 from core.export.files import SourceFile, list_files
 from core.export.fixes import Fix
+from core.export.leftovers import leftovers
 from core.export.names import AS_IS, spelling_of
 from core.export.naming import Naming, choose_names
 from core.export.plan import ExportPlan, TensorEdit
@@ -163,6 +164,11 @@ def _warnings(work: Repaired, after: Inspection, title: str) -> Iterable[str]:
         yield (
             f"{title} passes these scales over as they are; under names that it takes, it stops at {failing[0]}: mend "
             "their values as well, or keep the names (--names as-is)."
+        )
+    if not work.asked_for("leftovers") and (left := leftovers(work.inspection.checkpoint)):
+        yield (
+            f"{len(left)} tensors that quantizers left behind ({left[0].fed.key}) are no part of the model: {title} "
+            "may stop at them. --fix leftovers leaves them out."
         )
     dropped = [row.source.scale for row in work.rows if row.dropped and row.source is not None]
     if any(scale is not None and scale.kind != "scale" and any(scale.values) for scale in dropped):

@@ -18,6 +18,7 @@ from core.export.config_files import ConfigDraft
 from core.export.declaring import declare_cache, follow
 from core.export.filling import fill, take_from
 from core.export.fixes import Choice, Fix, choose, options_for, refuse_code
+from core.export.leftovers import leftovers
 from core.export.mending import divide, exchange, invert, reduce, scale_by, set_values
 from core.export.names import parts_of
 from core.export.plan import AppliedFix
@@ -41,7 +42,7 @@ _ORDER = (
     "duplicate",
     "drop",
 )
-_WISHED = {"per-head": "reshape", "factor": "factor", "swap": "swap", "declare": "declare"}
+_WISHED = {"per-head": "reshape", "factor": "factor", "swap": "swap", "declare": "declare", "leftovers": "drop"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,6 +57,10 @@ class Repaired:
     """Whether scales were added where the source has none at all."""
     settled: set[str] = field(default_factory=set)
     """Codes of findings about files that are mended: they are judged by the source's files until these are written."""
+
+    def asked_for(self, code: str) -> bool:
+        """Whether a repair was chosen."""
+        return any(fix.code == code for fix in self.applied)
 
     @property
     def tensors(self) -> list[Row]:
@@ -157,6 +162,7 @@ _TITLES = {
     "factor": "Another unit was wished for",
     "swap": "k and v were said to be swapped",
     "declare": "A declaration was wished for",
+    "leftovers": "What quantizers left behind",
 }
 
 
@@ -205,6 +211,8 @@ def _several(chosen: Callable[[Row], bool], keys: frozenset[str] | None) -> Call
 def _dropped(work: Repaired, code: str, keys: frozenset[str], title: str) -> list[Row]:
     """Left out; of several tensors for one parameter, or under one name, the last one read stays: engines use that."""
     reason = f"{title}: left out."
+    if code == "leftovers":
+        return [*work.rows, *(row.without(code, reason) for row in leftovers(work.inspection.checkpoint))]
     if code == "duplicate-key":
         return _once(work, code, f"{title}: the last shard's stays, which engines use.")
     stays: set[str] = set()

@@ -191,7 +191,7 @@ def shown(panel: ExportPanel) -> list[str]:
 def test_repairs_are_offered_with_their_reasons(mending: Window) -> None:
     panel = mending.workspace.export
     codes = [row.offer.code for row in panel.repairs.rows()]
-    assert codes == ["zero", "missing-scale", "per-head", "factor", "swap", "declare"]
+    assert codes == ["zero", "missing-scale", "per-head", "factor", "swap", "declare", "leftovers"]
     row = row_of(mending, "zero")
     assert row.box.text() == "Scales of exactly zero"
     assert row.reason.toPlainText() == "k: 1 of 3, 0.0."

@@ -131,6 +131,23 @@ def test_an_amax_under_a_name_of_its_own_becomes_a_scale_and_is_declared(tmp_pat
     assert all(row["fixes"] == ["amax-stored"] for row in record["tensors"])
 
 
+def test_what_quantizers_left_behind_can_be_left_out(tmp_path: Path) -> None:
+    """Fed whole to vLLM 0.33.0, this checkpoint stops at the first of them; without them it loads."""
+    inspection = inspect(CHECKPOINTS / "modelopt/llama-fp8-kvfp8-hfsave", kv_cache_dtype="fp8")
+    plan = mended(inspection, "amax-stored", "declare")
+    assert plan.notes[0] == (
+        "28 tensors that quantizers left behind (model.layers.0.mlp.down_proj.input_quantizer._amax) are no part of "
+        "the model: vLLM 0.33.0 may stop at them. --fix leftovers leaves them out."
+    )
+    plan = mended(inspection, "amax-stored", "declare", "leftovers")
+    assert not any("left behind" in note for note in plan.notes)
+    result = write_export(plan, tmp_path / "out")
+    assert result.verdict_after.outcome == "ok"
+    names = set(result.after.checkpoint.catalog.names)
+    assert not any("quantizer" in name for name in names)
+    assert len(names) == len(inspection.checkpoint.catalog) - 28
+
+
 def test_scales_are_not_dropped_where_a_declaration_would_do(tmp_path: Path) -> None:
     inspection = look(tmp_path, llama(None), GOOD, kv_cache_dtype="fp8")
     plan = plan_export(inspection)
@@ -308,7 +325,7 @@ def test_what_another_repair_mended_is_left_alone() -> None:
 
 def test_wrong_fixes_are_refused_with_the_choices(tmp_path: Path) -> None:
     zero = EXAMPLES["zero"](tmp_path)
-    wishes = "--fix per-head, --fix factor=NUMBER, --fix swap, --fix declare"
+    wishes = "--fix per-head, --fix factor=NUMBER, --fix swap, --fix declare, --fix leftovers"
     choices = "--fix zero=median|other|NUMBER|PATH|drop"
     assert refusal(zero, "zer=1") == (
         f"there is no finding or repair called 'zer' (did you mean 'zero'?). Choose among {choices}, {wishes}"
@@ -333,7 +350,7 @@ def test_wrong_fixes_are_refused_with_the_choices(tmp_path: Path) -> None:
     )
     with pytest.raises(KVScopeError, match=r"absent\.json: "):
         mended(zero, f"zero={tmp_path / 'absent.json'}")
-    assert set(WISHES) == {"per-head", "factor", "swap", "declare"}
+    assert set(WISHES) == {"per-head", "factor", "swap", "declare", "leftovers"}
 
 
 @pytest.mark.parametrize(
