@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.many import add_many_arguments, check_many, wants_many
 from app.planning import add_planning_arguments
-from app.writing import add_writing_arguments, shown_progress, write_options
+from app.writing import add_writing_arguments, prepare, settle_target, shown_progress, write
 from core import __version__
 from core.errors import KVScopeError, UsageError
 
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", parents=[common, engine], help="write a normalized copy")
     export.add_argument("path", metavar="PATH")
-    export.add_argument("out", metavar="OUT")
+    export.add_argument("out", metavar="OUT", nargs="?")
     add_planning_arguments(export)
     add_writing_arguments(export)
     export.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
@@ -356,17 +356,18 @@ def _names_from_stdin(*, as_json: bool) -> list[str]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from core.export import plan_export, prepare_export, write_export
+    from core.export import plan_export
     from core.export.fixes import parse_fixes
     from core.export.prepare import prepared_as_data, prepared_text
     from core.export.report import plan_as_data, plan_text, result_as_data, result_text
     from core.export.target import with_quantized_cache
     from core.report.contract import json_text
 
+    settle_target(options)
     fixes = parse_fixes(options.fix)
     inspection = with_quantized_cache(_inspect(options.path, options, options.target))
     plan = plan_export(inspection, names=options.names, fixes=fixes, scales_from=options.scales_from)
-    prepared = prepare_export(plan, Path(options.out), write_options(options))
+    prepared = prepare(plan, options)
     data = {**plan_as_data(plan), **prepared_as_data(prepared)}
     if not options.json:
         print(f"{plan_text(plan)}\n{prepared_text(prepared)}")
@@ -375,7 +376,7 @@ def _export(options: argparse.Namespace) -> int:
             print(json_text(data))
         return EXIT_FINE
     with shown_progress() as progress:
-        result = write_export(plan, Path(options.out), options=prepared.options, progress=progress)
+        result = write(plan, options, progress)
     print(json_text({**data, **result_as_data(result)}) if options.json else result_text(result))
     return _status(result.after)
 

@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from core.errors import UsageError
 from core.progress import Progress
 
 if TYPE_CHECKING:
-    from core.export import WriteOptions
+    from core.export import ExportPlan, ExportResult, Prepared, WriteOptions
 
 _EVERY = 0.1
 
@@ -36,12 +38,57 @@ def add_writing_arguments(export: argparse.ArgumentParser) -> None:
         help="how much of the result is compared with the source (default: all up to 16 GiB, then samples)",
     )
     export.add_argument(
+        "--in-place",
+        action="store_true",
+        help="change the checkpoint itself, without OUT: only headers that fit, with a journal",
+    )
+    export.add_argument(
         "--resume", action="store_true", help="take up an interrupted export, and leave one when interrupted"
     )
 
 
-def write_options(options: argparse.Namespace) -> WriteOptions:
-    """The options that were given."""
+def settle_target(options: argparse.Namespace) -> None:
+    """Check that OUT and ``--in-place`` go together; in place, put back what an interrupted export left.
+
+    Raises:
+        UsageError: they do not.
+        ExportError: nothing could be put back.
+    """
+    if not options.in_place:
+        if options.out is None:
+            raise UsageError("OUT is missing", remedy="Name the folder to write, or give --in-place")
+        return
+    if options.out is not None:
+        raise UsageError("--in-place takes no OUT", remedy="Leave one of them away")
+    if options.mode or options.verify or options.resume or options.overlay:
+        raise UsageError(
+            "--in-place copies nothing", remedy="Leave --link, --clone, --copy, --overlay, --verify and --resume away"
+        )
+    from core.export import recover
+
+    if recover(Path(options.path)):
+        sys.stderr.write("An export in place had not ended; what it had changed was put back.\n")
+
+
+def prepare(plan: ExportPlan, options: argparse.Namespace) -> Prepared:
+    """The export made ready; raises ExportError where it is refused."""
+    from core.export import prepare_export, prepare_in_place
+
+    if options.in_place:
+        return prepare_in_place(plan).prepared
+    return prepare_export(plan, Path(options.out), _write_options(options))
+
+
+def write(plan: ExportPlan, options: argparse.Namespace, progress: Progress) -> ExportResult:
+    """The export written; raises ExportError where it is refused or fails."""
+    from core.export import export_in_place, write_export
+
+    if options.in_place:
+        return export_in_place(plan, progress=progress)
+    return write_export(plan, Path(options.out), options=_write_options(options), progress=progress)
+
+
+def _write_options(options: argparse.Namespace) -> WriteOptions:
     from core.export import WriteOptions
 
     return WriteOptions(mode=options.mode, verify=options.verify, resume=options.resume, overlay=options.overlay)

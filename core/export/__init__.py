@@ -1,10 +1,13 @@
 """Export: a normalized copy of a checkpoint, planned first, then written, verified and judged anew."""
 
+from core.export.in_place import export_in_place, prepare_in_place
+from core.export.journal import recover
 from core.export.options import WriteOptions
 from core.export.plan import ConfigEdit, ExportPlan, FieldChange, TensorEdit, Unreachable
 from core.export.planner import plan_export
 from core.export.prepare import Prepared, prepare_export
-from core.export.write import ExportResult, write_export
+from core.export.result import ExportResult
+from core.export.write import write_export
 
 __all__ = [
     "ConfigEdit",
@@ -15,7 +18,10 @@ __all__ = [
     "TensorEdit",
     "Unreachable",
     "WriteOptions",
+    "export_in_place",
     "plan_export",
     "prepare_export",
+    "prepare_in_place",
+    "recover",
     "write_export",
 ]

@@ -16,6 +16,8 @@ FileRole = Literal["shard", "index", "other"]
 _DOWNLOAD_STATE = {".git", ".cache"}
 RECORD = "kvscope-export.json"
 """What an export says about itself; a new one takes up the source's."""
+JOURNAL = "kvscope-in-place.journal"
+"""What lies in a folder while an export changes it in place."""
 UNFINISHED = ".kvscope-unfinished"
 """How the name of a folder ends in which an export grows."""
 

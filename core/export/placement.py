@@ -49,7 +49,7 @@ class Placement:
     """
 
     files: tuple[FilePlacement, ...]
-    mode: Mode
+    mode: Mode | Literal["in-place"]
     mode_why: str
     verify: Level
     verify_why: str

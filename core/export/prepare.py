@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Prepared:
 
     plan: ExportPlan
     out: Path
-    options: WriteOptions
+    options: WriteOptions = field(default_factory=WriteOptions)
     jobs: Mapping[str, ShardJob]
     texts: Mapping[str, bytes]
     placement: Placement
@@ -68,7 +68,7 @@ def prepare_export(
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ExportError(f"cannot be looked at: {reason}", path=out, remedy="Check its permissions.") from error
-    digest = _digest(plan, placement, texts)
+    digest = digest_of(plan, placement, texts)
     refuse_full_disk(out, placement.room, digest=digest, resume=options.resume, system=system)
     refuse_changed_source(plan)
     return Prepared(
@@ -83,7 +83,8 @@ def prepare_export(
     )
 
 
-def _digest(plan: ExportPlan, placement: Placement, texts: Mapping[str, bytes]) -> str:
+def digest_of(plan: ExportPlan, placement: Placement, texts: Mapping[str, bytes]) -> str:
+    """What tells an export from any other: source, edits, texts and the way of writing."""
     value = {
         "kvscope": __version__,
         "engine": plan.engine,

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from core.errors import ExportError
-from core.export.files import RECORD, changed_file
+from core.export.files import JOURNAL, RECORD, changed_file
 from core.export.plan import ExportPlan
 from core.export.remainder import remainder_of
 from core.export.system import System
@@ -18,6 +18,12 @@ def refuse(plan: ExportPlan, out: Path, *, resume: bool = False) -> None:
     Raises:
         ExportError: the target lies within the source or around it, is not empty, or has no parent folder.
     """
+    if (plan.root / JOURNAL).exists():
+        raise ExportError(
+            "an export in place did not end here",
+            path=plan.root / JOURNAL,
+            remedy="Run kvscope export --in-place again, which puts everything back first.",
+        )
     _refuse_overlap(plan.root, out)
     if out.is_symlink() and not out.exists():
         raise ExportError("is a link to nothing", path=out, remedy="Choose another folder.")

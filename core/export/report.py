@@ -9,7 +9,7 @@ from core.diagnosis.options import fix_usage
 from core.diagnosis.wording import plural, spread
 from core.export.names import AS_IS
 from core.export.plan import ExportPlan, TensorEdit
-from core.export.write import ExportResult
+from core.export.result import ExportResult
 
 SCHEMA = "kvscope.export/1"
 _SHOWN = 4

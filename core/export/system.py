@@ -41,6 +41,10 @@ class System:
         """Make a new file, for writing and reading."""
         return FileIO(path, "x+")
 
+    def overwrite(self, path: Path) -> FileIO:
+        """Open a file for reading and for writing over what it holds."""
+        return FileIO(path, "r+")
+
     def append(self, path: Path) -> FileIO:
         """Open a file for reading, and for writing at its end; it is made when it is not there."""
         return FileIO(path, "a+")

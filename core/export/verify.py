@@ -97,7 +97,7 @@ class Verifier:
         """The SHA-256 of a file. Raises OSError."""
         digest = hashlib.sha256()
         with self._open(path) as file:
-            self._hash(file, digest, 0, file.seek(0, 2))
+            self._hash(file, digest, 0, file.seek(0, 2), told=True)
         return digest.hexdigest()
 
     def _match(
@@ -157,13 +157,13 @@ class Verifier:
         self._hash(new, digest, ended, new.seek(0, 2))
         return digest.hexdigest()
 
-    def _hash(self, file: FileIO, digest: hashlib._Hash, begin: int, end: int) -> None:
+    def _hash(self, file: FileIO, digest: hashlib._Hash, begin: int, end: int, *, told: bool = False) -> None:
         buffer = bytearray(min(_BUFFER, max(0, end - begin)))
         for at in range(begin, end, _BUFFER):
             view = memoryview(buffer)[: min(_BUFFER, end - at)]
             self._fill(file, view, at)
             digest.update(view)
-            self.progress.check()
+            self.progress.advance(len(view) if told else 0)
 
     def _fill(self, file: FileIO, view: memoryview, at: int) -> None:
         while view:

@@ -16,52 +16,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from core.checkpoint import open_checkpoint
-from core.diagnosis.finding import Verdict
 from core.errors import ExportError
 from core.export.copying import Copier
 from core.export.files import RECORD
+from core.export.judging import judge_result
 from core.export.options import WriteOptions
 from core.export.overlay import refuse_other_end
-from core.export.placement import FilePlacement, Placement, can_clone
+from core.export.placement import FilePlacement, can_clone
 from core.export.plan import ExportPlan
 from core.export.prepare import Prepared, prepare_export
 from core.export.record import export_record
 from core.export.refusals import finished, refuse, refuse_changed_source
 from core.export.remainder import PART, Finished, Remainder, remainder_of
+from core.export.result import ExportResult
 from core.export.system import System
 from core.export.verify import Checked, Verifier
-from core.inspection import Inspection, inspect_opened
+from core.inspection import Inspection
 from core.progress import Progress
 
-_REPORT = "This is a mistake of KVScope's; please report it with the plan of the export."
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportResult:
-    """A finished export: ``bytes_written`` in all files, of which ``linked``, ``cloned`` and ``copied`` bytes are
-    hard links, share blocks with the source, or were written; ``verified`` tensors; ``seconds`` of wall time.
-
-    ``after`` is the inspection of the written folder under the engine that the plan was made for. ``resumed`` names
-    the files that an interrupted export had finished, ``notes`` are sentences for people.
-    """
-
-    out: Path
-    bytes_written: int
-    linked: int = 0
-    cloned: int = 0
-    copied: int = 0
-    seconds: float
-    verified: int
-    after: Inspection
-    placement: Placement
-    resumed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def verdict_after(self) -> Verdict:
-        return self.after.verdict
 
 
 def write_export(
@@ -94,7 +67,7 @@ def write_export(
         work.write()
         work.verify()
         refuse_changed_source(plan)
-        after = _judge(plan, remainder.files, progress)
+        after = judge_result(plan, remainder.files, progress)
         if prepared.overlay is not None:
             refuse_other_end(plan, out, after.deliveries)
         record = export_record(prepared, remainder.files, after, remainder.finished)
@@ -330,7 +303,7 @@ def _reason(error: OSError) -> str:
 
 def _found_finished(prepared: Prepared, remainder: Remainder, progress: Progress, started: float) -> ExportResult:
     """The export that is asked for is there: an earlier run died after its last rename, if at all."""
-    after = _judge(prepared.plan, prepared.out, progress)
+    after = judge_result(prepared.plan, prepared.out, progress)
     notes = [
         "The export was finished already; nothing was written.",
         *_settle_success(remainder, prepared.out.resolve()),
@@ -345,24 +318,6 @@ def _found_finished(prepared: Prepared, remainder: Remainder, progress: Progress
         resumed=tuple(file.name for file in prepared.placement.files),
         notes=tuple(notes),
     )
-
-
-def _judge(plan: ExportPlan, folder: Path, progress: Progress) -> Inspection:
-    """Open the written folder like any other checkpoint, and judge it under the settings that the plan was made for.
-
-    Raises:
-        ExportError: it has a fault that the source has not, or its index does not agree with its shards.
-    """
-    after = inspect_opened(
-        open_checkpoint(folder, progress=progress), engine=plan.engine, wish=plan.before.wish, progress=progress
-    )
-    faults = {str(fault) for fault in after.checkpoint.faults} - {str(fault) for fault in plan.source.faults}
-    if faults:
-        raise ExportError(f"the written checkpoint has a fault: {min(faults)}", path=folder, remedy=_REPORT)
-    index, old_index = after.checkpoint.index, plan.source.index
-    if index is not None and not index.agrees and (old_index is None or old_index.agrees):
-        raise ExportError("the written index does not agree with the shards", path=folder / index.file, remedy=_REPORT)
-    return after
 
 
 def _at(after: Inspection, out: Path) -> Inspection:

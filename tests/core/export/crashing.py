@@ -1,8 +1,8 @@
 """A process that forks exports to be killed: ``python -m tests.core.export.crashing SOURCE[=NAMES] ...``.
 
 Reads a JSON line for each export: the number of the source, ``out``, ``resume``, and ``seconds`` after which it is
-killed or the ``call`` at which it kills itself (before it, or ``later``). Answers with the status it ended with (-9
-when it was killed), its seconds and, where it ended by itself, the number of calls.
+killed or the ``call`` at which it kills itself (before it, or ``later``); ``in_place`` changes ``out`` itself. Answers
+with the status it ended with (-9 when it was killed), its seconds and, where it ended by itself, the number of calls.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import KVScopeError
-from core.export import ExportPlan, WriteOptions, write_export
+from core.export import ExportPlan, WriteOptions, export_in_place, write_export
 from tests.core.export.exporting import plan_of
 from tests.core.export.faults import Faulty
 
@@ -24,7 +24,10 @@ from tests.core.export.faults import Faulty
 def _export(plan: ExportPlan, order: dict[str, Any], pipe: int) -> int:
     system = Faulty(at=order.get("call", -1), kind="kill", after=order.get("later", False))
     try:
-        write_export(plan, Path(order["out"]), options=WriteOptions(resume=order["resume"]), system=system)
+        if order.get("in_place"):  # of a source that changes from run to run
+            export_in_place(plan_of(Path(order["out"]), names=plan.names), system=system)
+        else:
+            write_export(plan, Path(order["out"]), options=WriteOptions(resume=order["resume"]), system=system)
     except KVScopeError as error:
         os.write(pipe, str(error).encode())
         return 2

@@ -5,20 +5,17 @@ KVSCOPE_FULL=1 kills 200 over four checkpoints, otherwise a seeded 28 die.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
 from core.errors import ExportError
 from core.export import ExportPlan, WriteOptions, write_export
+from tests.core.export.crash_server import Crashing
 from tests.core.export.exporting import bytes_of, left_in, plan_of
 from tests.core.export.faults import nothing_half_done, removed, whole
 
@@ -29,31 +26,11 @@ CASES: list[tuple[str, str | None]] = [
     ("llmcompressor/llama-32layers-kv_attn_head", None),
     ("modelopt/qwen3-36layers-fp8-kvfp8", "portable"),
 ]
-REPOSITORY = Path(__file__).parents[3]
-
-
-class Crashing:
-    """The process that forks exports."""
-
-    def __init__(self, samples: Path) -> None:
-        sources = [f"{samples / sample}={names or ''}" for sample, names in CASES]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.core.export.crashing", *sources],
-            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def export(self, source: int, out: Path, *, resume: bool = False, **how: float | bool) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"source": source, "out": str(out), "resume": resume, **how}) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
 
 
 @pytest.fixture
 def crashing(samples: Path) -> Iterator[Crashing]:
-    crashing = Crashing(samples)
+    crashing = Crashing([(samples / sample, names) for sample, names in CASES])
     yield crashing
     crashing.process.communicate()
 

@@ -1,0 +1,198 @@
+"""An export that changes the checkpoint itself: headers that fit where the old ones stand, and small files.
+
+Only for who asks for it: a copy can be thrown away, this cannot. No byte of a tensor is touched; a journal puts
+everything back when the export does not come to its end, in the same run or by the next (:mod:`core.export.journal`).
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import ExportError
+from core.export.files import JOURNAL, RECORD
+from core.export.index import rebuild_index
+from core.export.journal import Journal, recover, replace_file, write_head
+from core.export.judging import judge_result
+from core.export.placement import FilePlacement, Placement
+from core.export.plan import ExportPlan
+from core.export.prepare import Prepared, digest_of
+from core.export.record import export_record
+from core.export.refusals import refuse_changed_source
+from core.export.remainder import Finished
+from core.export.result import ExportResult
+from core.export.safetensors_writer import ShardHeader, read_header
+from core.export.shards import ShardJob, index_changes, shard_jobs
+from core.export.system import System
+from core.progress import Progress
+
+_COPY = "Export to a new folder instead."
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """What would be written over: the shards' new heads, as long as the old ones, and the new small files."""
+
+    prepared: Prepared
+    heads: Mapping[str, bytes]
+
+
+def prepare_in_place(plan: ExportPlan, *, system: System | None = None) -> InPlace:
+    """Make an export in place ready, and refuse what cannot be: all that a dry run does.
+
+    Raises:
+        ExportError: a new header does not fit, data would change or move, a shard is shared with another folder, or
+            the source changed since the plan was made.
+    """
+    system = system or System()
+    refuse_changed_source(plan)
+    jobs = shard_jobs(plan)
+    heads = {}
+    for name, job in jobs.items():
+        path = plan.root / name
+        _refuse_shared(path, system)
+        heads[name] = _fitting(path, read_header(path), job)
+    texts = {edit.file: edit.text.encode() for edit in plan.config_edits}
+    for file in plan.files:
+        if file.role == "index" and jobs:
+            text = (plan.root / file.name).read_text(encoding="utf-8")
+            texts[file.name] = rebuild_index(text, index_changes(plan, jobs), name=file.name).encode()
+    files = tuple(
+        FilePlacement(
+            name=file.name,
+            how="rewrite" if file.name in heads else "text",
+            size=file.size if file.name in heads else len(texts[file.name]),
+            room=len(heads[file.name]) if file.name in heads else len(texts[file.name]),
+        )
+        for file in plan.files
+        if file.name in heads or file.name in texts
+    )
+    placement = Placement(
+        files=files,
+        mode="in-place",
+        mode_why="The checkpoint itself is changed: new headers where the old ones stand, and small files.",
+        verify="none",
+        verify_why="No byte of a tensor is written, and the changed checkpoint is opened and judged.",
+    )
+    prepared = Prepared(
+        plan=plan, out=plan.root, jobs=jobs, texts=texts, placement=placement, digest=digest_of(plan, placement, texts)
+    )
+    return InPlace(prepared, heads)
+
+
+def export_in_place(
+    plan: ExportPlan, *, progress: Progress | None = None, system: System | None = None
+) -> ExportResult:
+    """Change the checkpoint itself.
+
+    Raises:
+        ExportError: refused before anything was changed; or failed, and everything was put back.
+        CancelledError: the user asked to stop, and everything was put back.
+    """
+    started = time.monotonic()
+    progress, system = progress or Progress(), system or System()
+    work = prepare_in_place(plan, system=system)
+    prepared, root = work.prepared, plan.root
+    journal = _journal_of(plan, work)
+    progress.start("Rewriting headers", total=len(work.heads) + len(prepared.texts), unit="files")
+    with _put_back(journal, system):
+        journal.keep(system)
+        for name, head in work.heads.items():
+            write_head(root / name, head, system)
+            progress.advance()
+        for name, text in prepared.texts.items():
+            replace_file(root / name, text, system)
+            progress.advance()
+        after = judge_result(plan, root, progress)
+        record = export_record(prepared, root, after, _finished(work))
+        replace_file(root / RECORD, record, system)
+        progress.check()
+        journal.forget(system)
+    copied = sum(map(len, [*work.heads.values(), *prepared.texts.values(), record]))
+    return ExportResult(
+        out=root,
+        bytes_written=copied,
+        copied=copied,
+        seconds=time.monotonic() - started,
+        verified=0,
+        after=after,
+        placement=prepared.placement,
+    )
+
+
+def _fitting(path: Path, header: ShardHeader, job: ShardJob) -> bytes:
+    """The new head, padded to the old one's length."""
+    (piece,) = job.layout.pieces if len(job.layout.pieces) == 1 else (b"",)
+    stays = not isinstance(piece, bytes) and piece.begin == header.data_begin
+    if not stays:
+        raise ExportError("tensors' bytes would change or move, which in place cannot be", path=path, remedy=_COPY)
+    text = job.layout.head[8:].rstrip(b" ")
+    if len(text) > header.size:
+        raise ExportError(
+            f"the new header is {len(text) - header.size} bytes longer than the room of the old one",
+            path=path,
+            remedy=_COPY,
+        )
+    return struct.pack("<Q", header.size) + text.ljust(header.size, b" ")
+
+
+def _refuse_shared(path: Path, system: System) -> None:
+    if path.is_symlink():
+        raise ExportError("is a link, and what it leads to may be shared with others", path=path, remedy=_COPY)
+    try:
+        names = system.status(path).st_nlink
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ExportError(f"cannot be looked at: {reason}", path=path, remedy="Check its permissions.") from error
+    if names > 1:
+        raise ExportError("is shared with another folder by a hard link", path=path, remedy=_COPY)
+
+
+def _journal_of(plan: ExportPlan, work: InPlace) -> Journal:
+    if (plan.root / JOURNAL).exists():
+        raise ExportError(
+            "an export in place did not end here",
+            path=plan.root / JOURNAL,
+            remedy="Run kvscope export --in-place again, which puts everything back first.",
+        )
+    heads = {}
+    for name, head in work.heads.items():
+        with (plan.root / name).open("rb") as file:
+            heads[name] = file.read(len(head))
+    texts: dict[str, bytes | None] = {name: (plan.root / name).read_bytes() for name in work.prepared.texts}
+    record = plan.root / RECORD
+    texts[RECORD] = record.read_bytes() if record.exists() else None
+    sizes = {file.name: file.size for file in plan.files if file.name in heads}
+    return Journal(root=plan.root, heads=heads, texts=texts, sizes=sizes)
+
+
+@contextmanager
+def _put_back(journal: Journal, system: System) -> Iterator[None]:
+    """Put everything back when the export fails.
+
+    Raises:
+        ExportError: the disk refused; also where it refuses to take anything back, and the journal stays.
+    """
+    try:
+        yield
+    except BaseException as error:
+        recover(journal.root, system=system)
+        if isinstance(error, OSError):
+            reason = error.strerror or type(error).__name__
+            raise ExportError(
+                f"the checkpoint could not be changed ({reason}), and is as it was",
+                path=journal.root,
+                remedy="Check the disk and its permissions, or export to a new folder.",
+            ) from error
+        raise
+
+
+def _finished(work: InPlace) -> dict[str, Finished]:
+    return {
+        file.name: Finished(name=file.name, size=file.size, mtime_ns=0, copied=file.room)
+        for file in work.prepared.placement.files
+    }
