@@ -6,6 +6,7 @@ Gloo on the CPU, for any number of ranks; NCCL on CUDA, one GPU for each rank.
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -118,8 +119,8 @@ def run_ranks(inspection: Inspection, device: Device, ranks: int, *, fnuz: bool,
 
 
 def _context() -> BaseContext:
-    """How processes are made: from a server that has imported the worker once, where the system can fork."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    """How processes are made: from a server that has imported the worker once, where the system forks safely."""
+    if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_WORKER])
