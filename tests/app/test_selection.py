@@ -65,6 +65,8 @@ def test_every_view_sets_and_follows_the_one_selection(window: Window, opened: O
     assert story.row.layer == 3
 
     opened(LLAMA)
+    workspace = window.workspace  # each checkpoint has one of its own
+    selection = workspace.selection
     problem = next(
         row for row in range(workspace.problems.table.rowCount())
         if workspace.problems.table.findings()[row].code == "uninitialised"
