@@ -15,4 +15,7 @@ def observation_of(verification: Verification | None) -> Observation:
     """What a run of the loader, or its absence, makes of a prediction."""
     if verification is None or verification.outcome in ("unknown", "refused"):
         return "predicted"
-    return "observed" if verification.agreed else "contradicted"
+    if not verification.agreed:
+        return "contradicted"
+    # Modules that no run of the engine has confirmed: the loader agrees with them, and they may still be wrong.
+    return "observed" if verification.confirmed else "predicted"

@@ -44,6 +44,7 @@ def verification_summary(verification: Verification) -> dict[str, Any]:
             "key": verification.predicted_key,
         },
         "agreed": verification.agreed,
+        "confirmed": verification.confirmed,
         "layers_agreed": verification.layers_agreed,
         "layers_total": verification.layers_total,
         "values": len(verification.held),

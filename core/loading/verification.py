@@ -127,7 +127,8 @@ class Verification:
     ``peak_memory`` is the most that PyTorch took from the device at once, in bytes (on the rank that took most, without
     the device's own context); None on the CPU. ``tensor_parallel`` is the number of ranks, whose layers all stand in
     ``layers``; with several, ``ranks`` says where each of them ran. ``forward`` is what the scales cost the attention
-    output, where that was asked for.
+    output, where that was asked for. ``confirmed`` is the prediction's: False where no run of the engine has confirmed
+    the modules that were built here.
     """
 
     path: str
@@ -150,6 +151,7 @@ class Verification:
     tensor_parallel: int = 1
     ranks: tuple[str, ...] = ()
     forward: Forward | None = None
+    confirmed: bool = True
 
     @property
     def agreed(self) -> bool:
@@ -205,7 +207,8 @@ class Verification:
         weights = f"; {self.weights.equal:,} other tensors arrived bit for bit" if self.weights is not None else ""
         each = f" on each of {self.tensor_parallel} ranks" if self.tensor_parallel > 1 else ""
         layers = self.layers_total // self.tensor_parallel
+        doubt = "" if self.confirmed else " No run of the engine has confirmed the modules themselves."
         return (
             f"Observed on {self.where}: all {layers} attention layers{each} hold what was predicted "
-            f"({len(self.held):,} values, compared exactly){weights}."
+            f"({len(self.held):,} values, compared exactly){weights}.{doubt}"
         )

@@ -247,6 +247,7 @@ class _Verifying:
             predicted_key=predicted.load.key,
             reason=reason,
             tensor_parallel=self.ranks,
+            confirmed=self.inspection.deliveries.confirmed,
         )
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from app.observation import observation_of
 from core.backends import get_backend, kv_method
 from core.engines import EngineProfile
 from core.errors import CancelledError, DeviceError, UnreadableCheckpointError, UsageError
@@ -194,6 +195,16 @@ def test_an_unknown_architecture_is_not_verified(tmp_path: Path) -> None:
     assert (found.outcome, found.agreed, found.disagreements) == ("unknown", False, ())
     assert "NovelForCausalLM" in found.reason
     assert found.text == f"Not verified: {found.reason}."
+
+
+def test_modules_that_no_run_has_confirmed_are_named_as_such(modelopt: Inspection) -> None:
+    doubtful = replace(modelopt, deliveries=replace(modelopt.deliveries, confirmed=False))
+    found = verify(doubtful)
+    assert (found.agreed, found.confirmed) == (True, False)
+    assert found.text.endswith("compared exactly). No run of the engine has confirmed the modules themselves.")
+    assert verification_as_data(found)["confirmed"] is False
+    assert observation_of(found) == "predicted"
+    assert observation_of(verify(modelopt)) == "observed"
 
 
 class Elsewhere(kv_method.KVMethod):
