@@ -15,18 +15,17 @@ from pathlib import Path
 
 from core.errors import ExportError
 from core.export.files import JOURNAL, RECORD
-from core.export.index import rebuild_index
 from core.export.journal import Journal, recover, replace_file, write_head
 from core.export.judging import judge_result
 from core.export.placement import FilePlacement, Placement
 from core.export.plan import ExportPlan
-from core.export.prepare import Prepared, digest_of
+from core.export.prepare import Prepared, digest_of, new_texts
 from core.export.record import export_record
-from core.export.refusals import refuse_changed_source
+from core.export.refusals import refuse_changed_source, told_when_unreadable
 from core.export.remainder import Finished
 from core.export.result import ExportResult
 from core.export.safetensors_writer import ShardHeader, read_header
-from core.export.shards import ShardJob, index_changes, shard_jobs
+from core.export.shards import ShardJob, shard_jobs
 from core.export.system import System
 from core.progress import Progress
 
@@ -50,29 +49,20 @@ def prepare_in_place(plan: ExportPlan, *, system: System | None = None) -> InPla
     """
     system = system or System()
     refuse_changed_source(plan)
-    jobs = shard_jobs(plan)
     heads = {}
-    for name, job in jobs.items():
-        path = plan.root / name
-        _refuse_shared(path, system)
-        heads[name] = _fitting(path, read_header(path), job)
-    texts = {edit.file: edit.text.encode() for edit in plan.config_edits}
-    for file in plan.files:
-        if file.role == "index" and jobs:
-            text = (plan.root / file.name).read_text(encoding="utf-8")
-            texts[file.name] = rebuild_index(text, index_changes(plan, jobs), name=file.name).encode()
-    files = tuple(
-        FilePlacement(
-            name=file.name,
-            how="rewrite" if file.name in heads else "text",
-            size=file.size if file.name in heads else len(texts[file.name]),
-            room=len(heads[file.name]) if file.name in heads else len(texts[file.name]),
-        )
-        for file in plan.files
-        if file.name in heads or file.name in texts
-    )
+    with told_when_unreadable(plan.root):
+        jobs = shard_jobs(plan)
+        for name, job in jobs.items():
+            path = plan.root / name
+            _refuse_shared(path, system)
+            heads[name] = _fitting(path, read_header(path), job)
+        texts = new_texts(plan, jobs)
+    sizes = {file.name: file.size for file in plan.files}
+    files = [
+        FilePlacement(name=name, how="rewrite", size=sizes[name], room=len(head)) for name, head in heads.items()
+    ] + [FilePlacement(name=name, how="text", size=len(text), room=len(text)) for name, text in texts.items()]
     placement = Placement(
-        files=files,
+        files=tuple(files),
         mode="in-place",
         mode_why="The checkpoint itself is changed: new headers where the old ones stand, and small files.",
         verify="none",
@@ -143,12 +133,7 @@ def _fitting(path: Path, header: ShardHeader, job: ShardJob) -> bytes:
 def _refuse_shared(path: Path, system: System) -> None:
     if path.is_symlink():
         raise ExportError("is a link, and what it leads to may be shared with others", path=path, remedy=_COPY)
-    try:
-        names = system.status(path).st_nlink
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ExportError(f"cannot be looked at: {reason}", path=path, remedy="Check its permissions.") from error
-    if names > 1:
+    if system.status(path).st_nlink > 1:
         raise ExportError("is shared with another folder by a hard link", path=path, remedy=_COPY)
 
 
@@ -163,9 +148,8 @@ def _journal_of(plan: ExportPlan, work: InPlace) -> Journal:
     for name, head in work.heads.items():
         with (plan.root / name).open("rb") as file:
             heads[name] = file.read(len(head))
-    texts: dict[str, bytes | None] = {name: (plan.root / name).read_bytes() for name in work.prepared.texts}
-    record = plan.root / RECORD
-    texts[RECORD] = record.read_bytes() if record.exists() else None
+    paths = {name: plan.root / name for name in (*work.prepared.texts, RECORD)}
+    texts = {name: path.read_bytes() if path.exists() else None for name, path in paths.items()}
     sizes = {file.name: file.size for file in plan.files if file.name in heads}
     return Journal(root=plan.root, heads=heads, texts=texts, sizes=sizes)
 

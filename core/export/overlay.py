@@ -30,7 +30,7 @@ _REMEDY = "Export without --overlay."
 
 
 def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str | None, dict[str, bytes]]:
-    """The overlay's name, and overlay and index by file name; nothing where no tensor changes.
+    """The overlay's name; and overlay, index and changed configs by file name.
 
     Raises:
         ExportError: the engine is not known to honour an overlay, or would not make of this one what it would make of
@@ -40,8 +40,9 @@ def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str |
     title = get_engine(plan.engine).title
     if plan.engine not in HONOURED_BY:
         raise ExportError(f"{title} was not seen to honour an overlay", path=plan.root, remedy=_REMEDY)
+    texts = {edit.file: edit.text.encode() for edit in plan.config_edits}
     if not jobs:
-        return None, {}
+        return None, texts
     _refuse_what_stays(plan, title)
     tensors = [tensor for name, job in jobs.items() for tensor in _new_tensors(plan, name, job)]
     if sum(len(tensor.data or b"") for tensor in tensors) > _LARGEST:
@@ -51,8 +52,8 @@ def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str |
     layout = lay_out(empty, file_size=8, replaced={}, added=tensors)
     data = layout.head + b"".join(piece for piece in layout.pieces if isinstance(piece, bytes))
     name = _free_name(plan)
-    index_name, index = _index(plan, name, tensors)
-    return name, {name: data, index_name: index}
+    index_name, index = _index(plan, name, tensors, texts)
+    return name, {**texts, name: data, index_name: index}
 
 
 def _refuse_what_stays(plan: ExportPlan, title: str) -> None:
@@ -131,7 +132,7 @@ def _free_name(plan: ExportPlan) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _index(plan: ExportPlan, name: str, tensors: Sequence[NewTensor]) -> tuple[str, bytes]:
+def _index(plan: ExportPlan, name: str, tensors: Sequence[NewTensor], texts: Mapping[str, bytes]) -> tuple[str, bytes]:
     catalog = plan.source.catalog
     size = sum(len(tensor.data or b"") for tensor in tensors)
     total = int((catalog.ends - catalog.begins).sum()) + size
@@ -141,7 +142,7 @@ def _index(plan: ExportPlan, name: str, tensors: Sequence[NewTensor]) -> tuple[s
         listed = {key: catalog.shard(row) for row, key in enumerate(catalog.names)}
         text = json.dumps({"metadata": {"total_size": total}, "weight_map": listed | added}, indent=2) + "\n"
         return INDEX, text.encode()
-    text = (plan.root / Path(old)).read_text(encoding="utf-8")
+    text = texts[old].decode() if old in texts else (plan.root / old).read_text(encoding="utf-8")
     index = json.loads(text)
     index["weight_map"] |= added
     if isinstance(index.get("metadata"), dict) and "total_size" in index["metadata"]:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from core import __version__
-from core.errors import ExportError
 from core.export.index import rebuild_index
 from core.export.options import WriteOptions
 from core.export.overlay import overlay_texts
 from core.export.placement import Placement, place, placement_as_data, placement_text
 from core.export.plan import ExportPlan, TensorEdit
-from core.export.refusals import refuse, refuse_changed_source, refuse_full_disk
+from core.export.refusals import refuse, refuse_changed_source, refuse_full_disk, told_when_unreadable
 from core.export.shards import ShardJob, index_changes, shard_jobs
 from core.export.system import System
 
@@ -50,24 +49,15 @@ def prepare_export(
     """
     options, system = options or WriteOptions(), system or System()
     refuse(plan, out, resume=options.resume)
-    jobs = shard_jobs(plan)
-    texts = {edit.file: edit.text.encode() for edit in plan.config_edits}
     overlay = None
-    if options.overlay:
-        overlay, more = overlay_texts(plan, jobs)
-        texts |= more
-        jobs = {}
-    else:
-        for file in plan.files:
-            if file.role == "index" and jobs:
-                mended = texts.get(file.name)  # a repair of the index itself comes first
-                text = mended.decode() if mended else (plan.root / file.name).read_text(encoding="utf-8")
-                texts[file.name] = rebuild_index(text, index_changes(plan, jobs), name=file.name).encode()
-    try:
+    with told_when_unreadable(plan.root):
+        jobs = shard_jobs(plan)
+        if options.overlay:
+            overlay, texts = overlay_texts(plan, jobs)
+            jobs = {}
+        else:
+            texts = new_texts(plan, jobs)
         placement = place(plan, out, options, jobs=jobs, texts=texts, system=system)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ExportError(f"cannot be looked at: {reason}", path=out, remedy="Check its permissions.") from error
     digest = digest_of(plan, placement, texts)
     refuse_full_disk(out, placement.room, digest=digest, resume=options.resume, system=system)
     refuse_changed_source(plan)
@@ -81,6 +71,21 @@ def prepare_export(
         digest=digest,
         overlay=overlay,
     )
+
+
+def new_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> dict[str, bytes]:
+    """The small files that are written anew: changed configs, and the index where it or a tensor changed.
+
+    Raises:
+        ExportError: the index is none.
+    """
+    texts = {edit.file: edit.text.encode() for edit in plan.config_edits}
+    for file in plan.files:
+        if file.role == "index" and jobs:
+            mended = texts.get(file.name)  # a repair of the index itself comes first
+            text = mended.decode() if mended else (plan.root / file.name).read_text(encoding="utf-8")
+            texts[file.name] = rebuild_index(text, index_changes(plan, jobs), name=file.name).encode()
+    return texts
 
 
 def digest_of(plan: ExportPlan, placement: Placement, texts: Mapping[str, bytes]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import ExportError
@@ -42,6 +44,22 @@ def refuse(plan: ExportPlan, out: Path, *, resume: bool = False) -> None:
         reason = error.strerror or type(error).__name__
         raise ExportError(
             f"cannot be looked at: {reason}", path=out, remedy="Choose a folder that you may write to."
+        ) from error
+
+
+@contextmanager
+def told_when_unreadable(root: Path) -> Iterator[None]:
+    """Turn what the operating system refuses while a source is read into one sentence.
+
+    Raises:
+        ExportError: a file cannot be read; it is named.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ExportError(
+            f"cannot be read: {reason}", path=error.filename or root, remedy="Check the disk and its permissions."
         ) from error
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from app.cli import main
 from core.errors import CancelledError, ExportError
-from core.export import export_in_place, prepare_in_place, recover, write_export
+from core.export import ConfigEdit, export_in_place, prepare_in_place, recover, write_export
 from core.export.safetensors_writer import read_header
 from tests.core.export.crash_server import Crashing
 from tests.core.export.exporting import Interrupted, bytes_of, plan_of, tensors_of
@@ -69,6 +69,27 @@ def test_shards_and_their_index_change_together(sharded: Path, tmp_path: Path) -
     assert tensors_of(tmp_path / "copy" / "model-00001-of-00003.safetensors") == tensors_of(
         sharded / "model-00001-of-00003.safetensors"
     )
+
+
+def test_small_files_change_and_come(sharded: Path) -> None:
+    index = json.loads((sharded / "model.safetensors.index.json").read_text())
+    mended = json.dumps(index | {"metadata": {"mended": True}})
+    edits = tuple(
+        ConfigEdit(file=file, changes=(), text=text, diff="", reason="a test")
+        for file, text in (("model.safetensors.index.json", mended), ("new.json", "{}"))
+    )
+    before = bytes_of(sharded)
+    plan = replace(plan_of(sharded, names="portable"), config_edits=edits)
+    progress = Interrupted(phase="Rewriting headers", at=5)
+    progress.action = progress.cancel
+    with pytest.raises(CancelledError):
+        export_in_place(plan, progress=progress)
+    assert bytes_of(sharded) == before
+    export_in_place(replace(plan_of(sharded, names="portable"), config_edits=edits))
+    assert (sharded / "new.json").read_text() == "{}"
+    now = json.loads((sharded / "model.safetensors.index.json").read_text())
+    assert now["metadata"] == {"mended": True}
+    assert "model.layers.0.self_attn.k_scale" in now["weight_map"]
 
 
 def refused(folder: Path, message: str, names: str | None = None) -> None:
@@ -143,7 +164,7 @@ def test_every_system_call_may_fail(sharded: Path, tmp_path: Path) -> None:
             message = str(error)
         if message is not None:
             assert bytes_of(sharded) == before, (at, kind)
-            assert f"{sharded}: the checkpoint could not be changed (" in message or "cannot be looked at: " in message
+            assert f"{sharded}: the checkpoint could not be changed (" in message or "cannot be read: " in message
             ended["put back"] += 1
         else:
             assert left(sharded) == left_of(wanted), (at, kind)

@@ -73,6 +73,25 @@ def test_an_overlay_can_be_laid_over_an_overlay(plan: ExportPlan, tmp_path: Path
     assert result.after.checkpoint.index.agrees
 
 
+def test_configs_and_an_index_that_was_mended_come_along(plan: ExportPlan, tmp_path: Path) -> None:
+    write_export(plan, tmp_path / "out", options=replace(OVERLAY, mode="copy"))
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    edits = tuple(
+        ConfigEdit(file=file, changes=(), text=json.dumps(value), diff="", reason="a test")
+        for file, value in (("model.safetensors.index.json", index | {"metadata": {"mended": 1}}), ("new.json", {}))
+    )
+    extra = TensorEdit(
+        key="", file="model.safetensors", action="added", reason="a test", new_key="note.k", new_dtype="F32",
+        new_shape=(1,), values=(2.0,),
+    )  # fmt: skip
+    second = replace(plan_of(tmp_path / "out"), edits=(extra,), config_edits=edits)
+    write_export(second, tmp_path / "again", options=replace(OVERLAY, mode="copy"))
+    written = json.loads((tmp_path / "again" / "model.safetensors.index.json").read_text())
+    assert written["metadata"] == {"mended": 1}
+    assert "note.k" in written["weight_map"]
+    assert (tmp_path / "again" / "new.json").read_text() == "{}"
+
+
 def test_an_overlay_of_nothing_links_all_shards(tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = write_export(plan_of(LLAMA), out, options=replace(OVERLAY, mode="copy"))

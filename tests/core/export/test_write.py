@@ -375,6 +375,17 @@ def test_refuses_a_source_that_changed_since_it_was_opened(source: Path, tmp_pat
     assert left_in(tmp_path) == ["source"]
 
 
+def test_a_shard_that_cannot_be_read_any_more_is_named(source: Path, tmp_path: Path) -> None:
+    plan = plan_of(source)
+    (source / "model.safetensors").unlink()
+    with pytest.raises(ExportError) as error:
+        write_export(plan, tmp_path / "out")
+    assert str(error.value) == (
+        f"{source / 'model.safetensors'}: cannot be read: No such file or directory. Check the disk and its"
+        " permissions."
+    )
+
+
 def as_nobody(action: Callable[[], None]) -> None:
     """Run without the rights of root, whom no permission stops."""
     if os.geteuid() != 0:
