@@ -305,6 +305,8 @@ class GpuPanel(QWidget):
             "contradicted": (self.tr("CONTRADICTED"), "error"),
             "predicted": (self.tr("NOT RUN"), "neutral"),
         }
+        if done.agreed and not done.confirmed:
+            words["predicted"] = (self.tr("AGREES"), "info")
         self._chip.show_word(*words[self.observation()])
         self._text.setPlainText(done.text)
         self.steps.set_records(

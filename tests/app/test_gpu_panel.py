@@ -191,6 +191,17 @@ def test_ranks_are_processes_whose_layers_are_told_apart(window: Window, opened:
     assert panel.steps.record(0) is not None
 
 
+def test_modules_that_no_run_has_confirmed_stay_predicted(listed: Window, idle: Idle) -> None:
+    listed.workspace.gpu.run()
+    idle()
+    done = listed.session.verification
+    assert done is not None
+    listed.session.set_verification(replace(done, confirmed=False))
+    listed.workspace.gpu._show_result()
+    assert listed.workspace.gpu._chip.text() == "AGREES"
+    assert listed.workspace.banner.certainty.text() == "PREDICTED"
+
+
 def test_a_cancelled_run_can_be_repeated(listed: Window, idle: Idle) -> None:
     panel = listed.workspace.gpu
     panel.run()
