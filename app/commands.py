@@ -106,6 +106,7 @@ class Commands(QObject):
         if digest is None:
             return
         from app.story import row_as_dict
+        from app.table_text import tensor_as_dict
         from core.trace import Tracer
 
         chosen = self._window.workspace.selection.ids
@@ -115,11 +116,27 @@ class Commands(QObject):
             for row in digest.rows
             if row.id in chosen
         ]
+        rows += [tensor_as_dict(digest, name) for name in sorted(chosen - digest.by_id.keys())]
         found = rows[0] if len(rows) == 1 else rows
         QGuiApplication.clipboard().setText(json.dumps(found, indent=2, ensure_ascii=False))
         self._window.say(
             text.plural(len(rows), self.tr("{count} row copied as JSON"), self.tr("{count} rows copied as JSON"))
         )
+
+    def copy_text(self) -> None:
+        self._copy_table(separator="\t")
+
+    def copy_csv(self) -> None:
+        self._copy_table(separator=",")
+
+    def _copy_table(self, *, separator: str) -> None:
+        from app.table_text import table_text
+
+        workspace = self._window.workspace
+        copied = table_text(workspace.keys.table, workspace.selection.ids, separator, workspace.keys.columns_shown())
+        QGuiApplication.clipboard().setText(copied)
+        count = len(copied.splitlines()) - 1
+        self._window.say(text.plural(count, self.tr("{count} row copied"), self.tr("{count} rows copied")))
 
     def copy_why(self) -> None:
         self._window.workspace.why.refresh()
@@ -157,6 +174,9 @@ class Commands(QObject):
 
     def show_gpu(self) -> None:
         self._window.workspace.show_tab("gpu")
+
+    def show_config(self) -> None:
+        self._window.workspace.show_tab("config")
 
     def show_log(self) -> None:
         self._window.workspace.show_tab("log")

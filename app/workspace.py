@@ -26,8 +26,8 @@ from core.diagnosis import APPLIED_BY_EXPORT
 from core.engines import ENGINES
 from core.errors import KVScopeError
 
-TABS = ("problems", "engines", "backends", "plot", "compare", "export", "gpu", "log")
-_ROW_ACTIONS = ("copy_key", "copy_row", "copy_why", "next_problem", "verify", "export")
+TABS = ("problems", "engines", "backends", "plot", "compare", "export", "gpu", "config", "log")
+_ROW_ACTIONS = ("copy_key", "copy_row", "copy_text", "copy_csv", "copy_why", "next_problem", "verify", "export")
 
 
 class Workspace(QWidget):
@@ -163,6 +163,11 @@ class Workspace(QWidget):
         self.gpu = GpuPanel(session, selection)
         self._add_tab(self.gpu, self.tr("GPU"))
         yield
+        from app.panels.config import ConfigPanel
+
+        self.config = ConfigPanel()
+        self._add_tab(self.config, self.tr("Config"))
+        yield
         from app.panels.log import LogPanel
 
         self.log = LogPanel(log)
@@ -269,6 +274,7 @@ class Workspace(QWidget):
 
     def restore(self, settings: Settings) -> None:
         """Take the sizes of the last run."""
+        self.keys.hide_columns(settings.sizes("keys/hidden"))
         for name, splitter in (("body", self.body), ("halves", self.halves)):
             sizes = settings.sizes(f"window/{name}")
             if len(sizes) == splitter.count() and sum(sizes) > 0:
@@ -277,6 +283,7 @@ class Workspace(QWidget):
     def save(self, settings: Settings) -> None:
         """Keep the sizes for the next run."""
         if self._built and self._pages.currentWidget() is self._found:
+            settings.set_sizes("keys/hidden", self.keys.columns_hidden())
             settings.set_sizes("window/body", self.body.sizes())
             settings.set_sizes("window/halves", self.halves.sizes())
 
@@ -340,6 +347,7 @@ class Workspace(QWidget):
         self.compare.show_digest(digest)
         self.export.show_digest(digest)
         self.gpu.show_digest(digest)
+        self.config.show_digest(digest)
         self._show_verdict()
         self._title_tabs()
         self.digest_shown.emit(digest)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QObject, Qt, QTimer, Signal
-from PySide6.QtGui import QAction, QContextMenuEvent, QKeyEvent
+from collections.abc import Iterable
+
+from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QObject, QPoint, Qt, QTimer, Signal
+from PySide6.QtGui import QAction, QContextMenuEvent, QCursor, QKeyEvent
 from PySide6.QtWidgets import (
     QLineEdit,
     QMenu,
@@ -14,11 +16,11 @@ from PySide6.QtWidgets import (
 from app import text
 from app.digest import Digest
 from app.jobs import AnyJobs
-from app.models.keys import Column, KeyTable, ScaleSource, Source
+from app.models.keys import Column, KeyTable, ScaleSource, Source, header
 from app.models.query import FIELDS, parse
 from app.models.tensors import TensorSource
 from app.panels.layouts import grow, horizontal, stacked, vertical
-from app.panels.parts import Button, Head, Note, label
+from app.panels.parts import Button, Head, Note, label, tool_button
 from app.panels.tables import PADDING, Table
 from app.selection import Selection
 from app.theme.theme import theme
@@ -58,6 +60,8 @@ class KeysPanel(QWidget):
         self.view = Table(self.table, self.tr("Keys"), _SAMPLES, names=(Column.KEY, Column.TARGET), several=True)
         self.view.horizontalHeader().setSortIndicatorClearable(True)
         self.view.horizontalHeader().setSectionsMovable(True)
+        self.view.horizontalHeader().setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.view.horizontalHeader().customContextMenuRequested.connect(self._on_header_menu)
         self.view.setSortingEnabled(True)
         self.view.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
 
@@ -65,6 +69,7 @@ class KeysPanel(QWidget):
         self._clear = Button(self.tr("Clear filter"), "cancel", flat=True)
         self._clear.clicked.connect(self.clear_filter)
         self._head.add(self._clear)
+        self._head.add(tool_button("columns", self.tr("Choose columns"), self._on_columns_clicked))
         self._make_filter()
         self._note = Note("filter")
         body = QWidget()
@@ -102,6 +107,48 @@ class KeysPanel(QWidget):
         self._delay.setSingleShot(True)
         self._delay.setInterval(FILTER_DELAY_MS)
         self._delay.timeout.connect(self.apply_filter)
+
+    # --- columns
+
+    def columns_shown(self) -> list[int]:
+        """The columns that are shown, as they stand from left to right."""
+        heads = self.view.horizontalHeader()
+        ordered = [heads.logicalIndex(place) for place in range(heads.count())]
+        return [column for column in ordered if not heads.isSectionHidden(column)]
+
+    def columns_hidden(self) -> list[int]:
+        """The columns that are not shown."""
+        return sorted(set(Column) - set(self.columns_shown()))
+
+    def hide_columns(self, columns: Iterable[int]) -> None:
+        """Show all columns but these; the key's own stays."""
+        hidden = set(columns) - {Column.KEY}
+        for column in Column:
+            self.view.setColumnHidden(column, column in hidden)
+
+    def column_menu(self) -> QMenu:
+        """A switch for each column, ticked where it is shown."""
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        for column in Column:
+            action = menu.addAction(header(column))
+            action.setCheckable(True)
+            action.setChecked(not self.view.isColumnHidden(column))
+            action.setEnabled(column is not Column.KEY)
+            action.setData(int(column))
+            action.toggled.connect(self._on_column_toggled)
+        return menu
+
+    def _on_column_toggled(self, on: bool) -> None:
+        action = self.sender()
+        if isinstance(action, QAction):
+            self.view.setColumnHidden(action.data(), not on)
+
+    def _on_columns_clicked(self) -> None:
+        self.column_menu().popup(QCursor.pos())
+
+    def _on_header_menu(self, where: QPoint) -> None:
+        self.column_menu().popup(self.view.horizontalHeader().mapToGlobal(where))
 
     # --- content
 

@@ -143,6 +143,22 @@
       <translation>按报告的 JSON 格式复制选中的行</translation>
     </message>
     <message>
+      <source>Copy Rows as &amp;Text</source>
+      <translation>将行复制为文本(&amp;T)</translation>
+    </message>
+    <message>
+      <source>Copy the selected rows with their heads, columns apart by tabs</source>
+      <translation>复制选中的行及表头，列以制表符分隔</translation>
+    </message>
+    <message>
+      <source>Copy Rows as C&amp;SV</source>
+      <translation>将行复制为 CSV(&amp;S)</translation>
+    </message>
+    <message>
+      <source>Copy the selected rows as a table for a spreadsheet, numbers with every digit</source>
+      <translation>将选中的行复制为电子表格可用的表，数值保留全部位数</translation>
+    </message>
+    <message>
       <source>Copy &amp;Why</source>
       <translation>复制原因(&amp;W)</translation>
     </message>
@@ -237,6 +253,14 @@
     <message>
       <source>GP&amp;U</source>
       <translation>GPU(&amp;U)</translation>
+    </message>
+    <message>
+      <source>Con&amp;fig</source>
+      <translation>配置(&amp;F)</translation>
+    </message>
+    <message>
+      <source>The config files, with the fields that decided something</source>
+      <translation>配置文件，并标出起决定作用的字段</translation>
     </message>
     <message>
       <source>L&amp;og</source>
@@ -582,6 +606,14 @@
       <translation>已将 {count} 行复制为 JSON</translation>
     </message>
     <message>
+      <source>{count} row copied</source>
+      <translation>已复制 {count} 行</translation>
+    </message>
+    <message>
+      <source>{count} rows copied</source>
+      <translation>已复制 {count} 行</translation>
+    </message>
+    <message>
       <source>Story copied</source>
       <translation>经过已复制</translation>
     </message>
@@ -786,6 +818,33 @@
     <message>
       <source>{count} only in A</source>
       <translation>{count} 个仅在 A 中</translation>
+    </message>
+  </context>
+  <context>
+    <name>ConfigPanel</name>
+    <message>
+      <source>Config files and shards</source>
+      <translation>配置文件与分片</translation>
+    </message>
+    <message>
+      <source>Text of the file</source>
+      <translation>文件内容</translation>
+    </message>
+    <message>
+      <source>Fields that decided something</source>
+      <translation>起决定作用的字段</translation>
+    </message>
+    <message>
+      <source>{file}  ·  decided something</source>
+      <translation>{file}  ·  起决定作用</translation>
+    </message>
+    <message>
+      <source>metadata of {file}</source>
+      <translation>{file} 的元数据</translation>
+    </message>
+    <message>
+      <source>This checkpoint has neither a config file nor metadata.</source>
+      <translation>此检查点既没有配置文件，也没有元数据。</translation>
     </message>
   </context>
   <context>
@@ -1632,6 +1691,10 @@
       <translation>未运行</translation>
     </message>
     <message>
+      <source>AGREES</source>
+      <translation type="unfinished" />
+    </message>
+    <message>
       <source>The loader that KVScope runs is that of {default}, not of {engine}: choose it to verify.</source>
       <translation>KVScope 运行的是 {default} 的加载器，而不是 {engine} 的：请选择它来验证。</translation>
     </message>
@@ -1863,6 +1926,10 @@
     <message>
       <source>Clear filter</source>
       <translation>清除筛选</translation>
+    </message>
+    <message>
+      <source>Choose columns</source>
+      <translation>选择列</translation>
     </message>
     <message>
       <source>Filter: words, layer:3-7, role:k, status:dropped, value:&gt;0.5 …</source>
@@ -2756,6 +2823,10 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     <message>
       <source>GPU</source>
       <translation>GPU</translation>
+    </message>
+    <message>
+      <source>Config</source>
+      <translation>配置</translation>
     </message>
     <message>
       <source>Log</source>

@@ -1,0 +1,143 @@
+"""Rows as text and CSV, the choice of columns, and the config files with what decided marked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QGuiApplication
+from pytestqt.qtbot import QtBot
+
+from app.models.config_text import MOST_LINES, lines_of, marked, places_of
+from app.models.keys import Column
+from app.window import Window
+from tests.app.conftest import Open
+
+QWEN = "modelopt/qwen3-36layers-fp8-kvfp8"
+HEADS = "llmcompressor/llama-32layers-kv_attn_head"
+GEMMA = "quark/gemma3-26layers-fp8-kvfp8"
+Idle = Callable[[], None]
+
+
+def clipboard() -> str:
+    return QGuiApplication.clipboard().text()
+
+
+def test_rows_are_copied_as_text_and_csv(window: Window, opened: Open) -> None:
+    opened(HEADS)
+    keys = window.workspace.keys
+    window.workspace.selection.select([keys.table.id_at(row) or "" for row in (2, 0)])
+    window.actions_table["copy_text"].trigger()
+    lines = [line.split("\t") for line in clipboard().splitlines()]
+    assert lines[0][:3] == ["Status", "Layer", "Role"]
+    assert [line[1] for line in lines[1:]] == ["0", "1"]  # the table's order, not that of the selection
+    assert window.status.currentMessage() == "2 rows copied"
+    window.actions_table["copy_csv"].trigger()
+    rows = list(csv.DictReader(io.StringIO(clipboard())))
+    first = keys.table.row_at(0)
+    assert first is not None
+    assert tuple(float(value) for value in rows[0]["Value"].split()) == first.values
+    assert len(first.values) == 8
+
+
+def test_rows_that_are_no_scales_are_copied_too(window: Window, opened: Open, idle: Idle) -> None:
+    opened(QWEN)
+    window.workspace.keys.set_all_tensors(True)
+    idle()
+    window.workspace.selection.select(["model.norm.weight", "model.layers.0.self_attn.k_proj.k_scale"])
+    window.actions_table["copy_row"].trigger()
+    found = {row["key"]: row for row in json.loads(clipboard())}
+    assert found["model.norm.weight"]["dtype"] == "BF16"
+    assert found["model.layers.0.self_attn.k_proj.k_scale"]["values"]
+
+
+def test_columns_are_chosen_and_remembered(window: Window, opened: Open, qtbot: QtBot, samples: Path) -> None:
+    opened(QWEN)
+    keys = window.workspace.keys
+    menu = keys.column_menu()
+    entries = {action.text(): action for action in menu.actions()}
+    assert not entries["Checkpoint key"].isEnabled()
+    entries["Dtype"].trigger()
+    entries["Convention"].trigger()
+    menu.close()
+    assert Column.DTYPE not in keys.columns_shown()
+    window.workspace.selection.select([keys.table.id_at(0) or ""])
+    window.actions_table["copy_text"].trigger()
+    assert "Dtype" not in clipboard().splitlines()[0]
+    window.close()
+    later = Window()
+    qtbot.addWidget(later)
+    later.show()
+    later.open_path(str(samples / QWEN))
+    qtbot.waitUntil(lambda: not later.busy, timeout=60_000)
+    assert later.workspace.keys.columns_hidden() == [Column.DTYPE, Column.CONVENTION]
+    later.close()
+
+
+def test_config_files_with_what_decided_marked(window: Window, opened: Open, idle: Idle) -> None:
+    opened(GEMMA)
+    window.actions_table["show_config"].trigger()
+    idle()
+    panel = window.workspace.config
+    assert panel.files.item(0).text() == "config.json  ·  decided something"
+    shown = panel.marked_lines()
+    assert any(line.startswith('"quant_method": "quark"') and line.endswith("◀") for line in shown)
+    assert any('"dtype": "fp8_e4m3"' in line for line in shown)  # inside the field of the KV cache
+    assert not any("hidden_size" in line for line in shown)
+    fields = [panel.fields.item(row).text() for row in range(panel.fields.count())]
+    place = next(row for row, field in enumerate(fields) if "*k_proj.output_tensors" in field)
+    panel.fields.itemActivated.emit(panel.fields.item(place))
+    assert '"output_tensors"' in panel.text.textCursor().block().text()
+    assert panel.show_file("\0model.safetensors")
+    assert '"format": "pt"' in panel.text.toPlainText()
+    assert not panel.show_file("no such file")
+    window.actions_table["theme_dark"].trigger()
+    assert len(panel.text.extraSelections()) == 0  # metadata decides nothing
+    panel.files.setCurrentRow(0)
+    assert len(panel.text.extraSelections()) == len(panel.marked_lines())
+
+
+def test_a_broken_config_is_told_in_its_place(
+    window: Window, opened: Open, idle: Idle, samples: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(samples / QWEN, folder)
+    (folder / "generation_config.json").write_text("{ broken")
+    (folder / "large.json").write_text(json.dumps({"a": "x" * (5 << 20)}))
+    opened(str(folder))
+    window.workspace.show_tab("config")
+    idle()
+    panel = window.workspace.config
+    assert panel.show_file("generation_config.json")
+    assert "generation_config.json" in panel.text.toPlainText()
+    assert panel.show_file("large.json")
+    assert "too large to show here" in panel.text.toPlainText()
+
+
+def test_fields_are_found_whatever_their_keys_hold() -> None:
+    value = {"a.b": {"*k_proj": {"c": 1}}, "a": {"b": 2}, "list": [{"x": 1}, 2], "flat": [1, 2]}
+    assert places_of(value, "a.b.*k_proj.c") == ("a.b", "*k_proj", "c")
+    assert places_of(value, "a.b") == ("a.b",)
+    assert places_of(value, "list.0.x") == ("list", "0", "x")
+    assert places_of(value, "no.such") is None
+    lines = lines_of(value)
+    assert json.loads("\n".join(line.text for line in lines)) == value
+    found = marked(lines, [("a.b", "*k_proj")])
+    assert [lines[number].text.strip() for number in found] == ['"*k_proj": {', '"c": 1', "}"]
+    assert lines_of({str(number): 1 for number in range(MOST_LINES + 10)})[-1].text.startswith("… (+")
+    assert lines_of({}) == lines_of({})
+
+
+def test_header_menu_opens_over_the_heads(window: Window, opened: Open) -> None:
+    opened(QWEN)
+    header = window.workspace.keys.view.horizontalHeader()
+    header.customContextMenuRequested.emit(header.rect().center())
+    menus = [menu for menu in window.workspace.keys.findChildren(type(window.menus["recent"])) if menu.isVisible()]
+    assert len(menus) == 1
+    assert header.contextMenuPolicy() is Qt.ContextMenuPolicy.CustomContextMenu
+    menus[0].close()
