@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from core import __version__
+from core.diagnosis.options import fix_usage
 from core.engines import get_engine
 from core.engines.outcome import Delivery
 from core.explanation import explain
@@ -87,10 +88,13 @@ def _finding(inspection: Inspection, index: int) -> str:
     finding = inspection.findings[index]
     keys = "".join(f"<li><code>{escape(key)}</code></li>" for key in finding.keys[:20])
     more = f"<p>and {len(finding.keys) - 20} more</p>" if len(finding.keys) > 20 else ""
+    usage = fix_usage(finding)
+    asked = f" On export: <code>{escape(usage)}</code>" if usage else ""
     return (
         f"<section class='finding {finding.severity}'><h3><b class='word'>{finding.severity}</b> "
         f"{escape(finding.title)} <code>{escape(finding.code)}</code></h3>"
-        f"<p>{escape(finding.evidence)}</p><p>{escape(finding.consequence)}</p><p><b>Fix:</b> {escape(finding.fix)}</p>"
+        f"<p>{escape(finding.evidence)}</p><p>{escape(finding.consequence)}</p>"
+        f"<p><b>Fix:</b> {escape(finding.fix)}{asked}</p>"
         + (
             f"<details><summary>{plural(len(finding.keys), 'key')}</summary><ul>{keys}</ul>{more}</details>"
             if keys

@@ -26,8 +26,10 @@ def export(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[
     return status, captured.out, captured.err
 
 
-def test_check_names_the_repairs(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(made)]) == 1
+def test_check_names_the_repairs(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(made), "--html", str(tmp_path / "report.html")]) == 1
+    page = (tmp_path / "report.html").read_text()
+    assert "On export: <code>--fix zero=median|other|NUMBER|PATH|drop</code>" in page
     told = capsys.readouterr().out
     assert "          on export: --fix zero=median|other|NUMBER|PATH|drop\n" in told
     assert "          on export: --fix missing-scale=median|NUMBER|PATH\n" in told
