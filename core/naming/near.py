@@ -11,7 +11,7 @@ from typing import Literal
 from core.naming.mapper import ORDER, Rule, RuleKind, Step
 
 NearKind = Literal["shadowed", "guarded", "anchored", "elsewhere", "unasked"]
-_LOOKAROUND = re.compile(r"\(\?<?[=!][^)]*\)")
+_LOOKAROUND = re.compile(r"(?<!\\)\(\?<?[=!]")
 _LEAST_PARTS = 2
 
 
@@ -93,7 +93,20 @@ def _without_guards(rule: Rule, name: str) -> bool:
     """Whether only a look-around keeps a regular expression from matching."""
     if rule.kind not in (RuleKind.REGEX, RuleKind.RENAMING) or not _LOOKAROUND.search(rule.pattern):
         return False
-    return re.search(_LOOKAROUND.sub("", rule.pattern), name) is not None
+    return re.search(_bare(rule.pattern), name) is not None
+
+
+def _bare(pattern: str) -> str:
+    """A regular expression without its look-arounds, and the groups inside them."""
+    while (found := _LOOKAROUND.search(pattern)) is not None:
+        depth, end = 0, len(pattern)
+        for each in re.finditer(r"\\.|\[(?:\\.|[^]\\])+]|[()]", pattern[found.start() :]):
+            depth += {"(": 1, ")": -1}.get(each.group(), 0)
+            if depth == 0 and each.group() == ")":
+                end = found.start() + each.end()
+                break
+        pattern = pattern[: found.start()] + pattern[end:]
+    return pattern
 
 
 def _one_part_off(rule: Rule, names: Iterable[str | None]) -> tuple[str, str, str] | None:
@@ -117,7 +130,7 @@ def _parts(rule: Rule) -> list[str]:
         case RuleKind.SUFFIX:
             return [re.escape(part) for part in rule.pattern.strip(".").split(".")]
         case RuleKind.REGEX | RuleKind.RENAMING if rule.pattern.endswith("$"):
-            bare = _LOOKAROUND.sub("", rule.pattern).removesuffix("$").removeprefix(r"\.")
+            bare = _bare(rule.pattern).removesuffix("$").removeprefix(r"\.")
             return bare.split(r"\.") if _compiles(bare.split(r"\.")) else []
         case _:
             return []

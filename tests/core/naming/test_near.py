@@ -45,6 +45,17 @@ def test_a_rule_may_exclude_names_by_looking_around() -> None:
 
 
 @pytest.mark.parametrize(
+    "pattern",
+    [r"^(?!mtp\.)(?!.*(?:embed|lm_head\.)).+\.k_scale$", r"\.k(?<!(?:[)]\)|attn)\.k)_scale$", r"(?!(k|v)).attn"],
+)
+def test_a_guard_may_hold_groups(pattern: str) -> None:
+    guarded = Rule(RuleKind.REGEX, pattern, None)
+    for name in ("mtp.attn.k_scale", "attn.k_scale"):
+        assert {each.kind for each in near(name, guarded)} <= {"guarded"}
+    assert [each.kind for each in near("mtp.embed.attn.k_scale", guarded)] in (["guarded"], [])
+
+
+@pytest.mark.parametrize(
     ("name", "wanted"),
     [
         ("model.layers.0.attention.k_proj.k_scale", "wants self_attn where {name} has attention"),
