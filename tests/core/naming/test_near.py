@@ -46,7 +46,7 @@ def test_a_rule_may_exclude_names_by_looking_around() -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    [r"^(?!mtp\.)(?!.*(?:embed|lm_head\.)).+\.k_scale$", r"\.k(?<!(?:[)]\)|attn)\.k)_scale$", r"(?!(k|v)).attn"],
+    [r"^(?!mtp\.)(?!.*(?:embed|lm_head\.)).+\.k_scale$", r"\.k(?<!(?:[)]\)|at)\.k)_scale$", r"(?!(k|v)).attn"],
 )
 def test_a_guard_may_hold_groups(pattern: str) -> None:
     guarded = Rule(RuleKind.REGEX, pattern, None)
