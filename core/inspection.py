@@ -33,6 +33,8 @@ class Inspection:
     deliveries: Deliveries
     findings: tuple[Finding, ...]
     verdict: Verdict
+    thresholds: Thresholds | None = None
+    """The limits that the findings were made with, None for the usual ones."""
 
     @property
     def case(self) -> Case:
@@ -119,7 +121,7 @@ def imagine(inspection: Inspection, tensors: Iterable[Fed], *, declaration: Decl
         fed,
         str(inspection.settings.engine.value),
         inspection.wish,
-        None,
+        inspection.thresholds,
     )
 
 
@@ -153,6 +155,7 @@ def _judge(
         deliveries=deliveries,
         findings=findings,
         verdict=judge(case, findings),
+        thresholds=thresholds,
     )
 
 

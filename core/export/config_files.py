@@ -130,6 +130,8 @@ class ConfigDraft:
 def _diff(before: str, after: str, file: str) -> str:
     """A unified diff, by lines; text without line ends is first laid out."""
     if before.count("\n") < 2:
-        before, after = (json.dumps(json.loads(text), indent=2, ensure_ascii=False) for text in (before, after))
+        before, after = (
+            json.dumps(json.loads(text, strict=False), indent=2, ensure_ascii=False) for text in (before, after)
+        )
     lines = unified_diff(before.splitlines(), after.splitlines(), f"a/{file}", f"b/{file}", n=_CONTEXT, lineterm="")
     return "\n".join(lines)

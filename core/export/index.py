@@ -58,7 +58,7 @@ def rebuild_index(text: str, changes: IndexChanges, *, name: str) -> str:
 
 def in_style_of(text: str, value: Any) -> str:
     """``value`` as JSON with the indentation, escapes and last line end of ``text``, as far as those are regular."""
-    original, end = json.loads(text), text[len(text.rstrip()) :]
+    original, end = json.loads(text, strict=False), text[len(text.rstrip()) :]
     for indent, separators in _STYLES:
         for escaped in (False, True):
             if json.dumps(original, indent=indent, separators=separators, ensure_ascii=escaped) == text.rstrip():

@@ -48,7 +48,7 @@ def plan_export(
         UnreadableCheckpointError: the file that scales are to come from cannot be read.
     """
     if engine is not None and engine != inspection.settings.engine.value:
-        inspection = reinspect(inspection, engine=engine)
+        inspection = reinspect(inspection, engine=engine, thresholds=inspection.thresholds)
     if names not in {None, AS_IS}:
         spelling_of(str(names))
     checkpoint = inspection.checkpoint
@@ -57,7 +57,7 @@ def plan_export(
     work = repair(inspection, fixes, scales_from)
     if not inspection.scales and (judged := with_quantized_cache(work.inspection)) is not work.inspection:
         # Scales stand where none stood: they are judged under a cache that uses them, and so is what was there before.
-        inspection = reinspect(inspection, wish=judged.wish)
+        inspection = reinspect(inspection, wish=judged.wish, thresholds=inspection.thresholds)
         work = repair(inspection, fixes, scales_from)
     naming = choose_names(work.inspection, names)
     after = imagine(work.inspection, naming.tensors)

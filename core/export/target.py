@@ -22,4 +22,5 @@ def with_quantized_cache(inspection: Inspection) -> Inspection:
         return inspection
     if inspection.deliveries.load.outcome == "unknown":
         return inspection
-    return reinspect(inspection, wish=replace(inspection.wish, kv_cache_dtype=QUANTIZED_CACHE))
+    wish = replace(inspection.wish, kv_cache_dtype=QUANTIZED_CACHE)
+    return reinspect(inspection, wish=wish, thresholds=inspection.thresholds)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core.diagnosis import Thresholds
 from core.errors import ExportError
 from core.export import plan_export, write_export
 from core.export.config_files import ConfigDraft
@@ -17,7 +18,7 @@ from core.export.names import CONVENTIONS
 from core.export.report import plan_as_data, plan_text
 from core.inspection import Inspection, inspect
 from core.naming.scales import KVScale
-from tests.core.diagnosis.build import COMPRESSED, MODELOPT, Folder, Tensor, llama, look, scales
+from tests.core.diagnosis.build import COMPRESSED, MODELOPT, PER_HEAD, Folder, Tensor, llama, look, scales
 from tests.core.diagnosis.examples import GOOD, K0
 from tests.places import CHECKPOINTS, SAMPLES
 
@@ -212,6 +213,35 @@ def test_a_config_on_one_line_has_a_diff_that_can_be_read(tmp_path: Path) -> Non
     (edit,) = draft.edits()
     assert edit.text == json.dumps(llama(COMPRESSED) | {"vocab_size": 7})
     assert '-  "vocab_size": 128,' in edit.diff.splitlines()
+
+
+def test_a_second_config_follows_the_first(tmp_path: Path) -> None:
+    """AutoRound writes the quantization dict twice."""
+    tensors = {key: Tensor([0.03, 0.02], [2]) for key in GOOD}
+    files = {"quantization_config.json": PER_HEAD}
+    folder = Folder(tmp_path, llama(PER_HEAD), {"model.safetensors": tensors}, files=files)
+    plan = plan_export(inspect(folder.write()), fixes=[Fix("per-head")])
+    assert {edit.file: [change.after for change in edit.changes] for edit in plan.config_edits} == {
+        "config.json": ["tensor"],
+        "quantization_config.json": ["tensor"],
+    }
+
+
+def test_control_characters_in_a_config_do_not_matter(tmp_path: Path) -> None:
+    look(tmp_path, llama(COMPRESSED), GOOD)
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text.replace('"llama"', '"lla\tma"'))
+    draft = ConfigDraft(inspect(tmp_path).checkpoint)
+    draft.set("config.json", ("vocab_size",), 7, "Because.")
+    assert json.loads(draft.edits()[0].text)["model_type"] == "lla\tma"
+
+
+def test_the_users_limits_hold_for_the_result(tmp_path: Path) -> None:
+    inspection = look(tmp_path, llama(MODELOPT), GOOD, thresholds=Thresholds(notable=0.02))
+    plan = plan_export(inspection, fixes=[Fix("above-half", "0.015")])
+    assert {edit.values for edit in plan.edits if edit.values} == {(0.014999999664723873,)}
+    assert "above-half" not in {found.code for found in plan.findings_predicted}
+    assert "above-half" in {found.code for found in plan_export(inspection).findings_predicted}
 
 
 def test_configs_that_cannot_be_changed_say_so(tmp_path: Path) -> None:
