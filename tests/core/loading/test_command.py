@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from core.loading.__main__ import main
+from core.loading.command import main
 from tests.core.loading.writing import LLAMA, MODELOPT, NOVEL, kv, write_checkpoint
 from tests.places import REPOSITORY, SAMPLES
 
@@ -67,7 +68,7 @@ class Absent:
         if name.partition(".")[0] in {"PySide6", "shiboken6", "pyqtgraph", "safetensors", "msgspec", "pytest", "app"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
-from core.loading.__main__ import main
+from core.loading.command import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -80,3 +81,12 @@ def test_it_runs_where_only_torch_and_numpy_are(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout.splitlines()[-1])["agreed"] == 1
+
+
+def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
+    good = write_checkpoint(tmp_path / "good", kv(0.25, 0.5), quantization=MODELOPT)
+    script = f"{shlex.quote(sys.executable)} -m core.loading {' '.join([shlex.quote(str(good))] * 40)} | true"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout, done.stderr) == ("", "")
