@@ -411,6 +411,15 @@ SPECS: tuple[Spec, ...] = (
         QT_TRANSLATE_NOOP("Actions", "Find any command by typing a part of its name"),
     ),
     Spec(
+        "rules",
+        TOOLS,
+        QT_TRANSLATE_NOOP("Actions", "Renaming R&ules…"),
+        ("Ctrl+R",),
+        "write",
+        QT_TRANSLATE_NOOP("Actions", "Write an out-of-tree backend's rules and see at once what they make of the keys"),
+        Needs.CHECKPOINT,
+    ),
+    Spec(
         "settings",
         TOOLS,
         QT_TRANSLATE_NOOP("Actions", "&Settings…"),

@@ -226,6 +226,11 @@ class Commands(QObject):
         QGuiApplication.clipboard().setText(check_command(session.path, session.choices))
         self._window.say(self.tr("Command copied"))
 
+    def rules(self) -> None:
+        from app.rules_editor import RulesEditor
+
+        RulesEditor(self._window.session, self._window).show()
+
     def settings(self) -> None:
         from app.preferences import Preferences
 

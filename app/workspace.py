@@ -180,7 +180,7 @@ class Workspace(QWidget):
 
     def _complete(self) -> None:
         """All panels are there: connect them, and show what the session has found meanwhile."""
-        self.body.setSizes([200, 690, 380])
+        self.body.setSizes([216, 680, 384])
         self.halves.setSizes([360, 270])
         for splitter in (self.body, self.halves):
             splitter.setChildrenCollapsible(False)

@@ -40,6 +40,9 @@ class ConfigPanel(QWidget):
         self.fields = QListWidget()
         self.fields.setAccessibleName(self.tr("Fields that decided something"))
         self.fields.setWordWrap(True)
+        self.fields.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        for listed in (self.files, self.fields):
+            listed.setSpacing(2)
         self.fields.itemActivated.connect(self._on_field_chosen)
         self.fields.itemClicked.connect(self._on_field_chosen)
         self._parts = split(Qt.Orientation.Horizontal, (self.files, 220, 0), (self.text, 620, 3), (self.fields, 340, 2))

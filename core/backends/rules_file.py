@@ -41,12 +41,21 @@ def read_rules(path: Path | str) -> RulesFile:
     try:
         if path.stat().st_size > _LIMIT:
             raise KVScopeError("a file of rules is never larger than 1 MiB", path=path, remedy="Name the right file")
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise KVScopeError(
             f"cannot be read: {error.strerror}", path=path, remedy="Check the name and the permissions"
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise KVScopeError(f"is not TOML: {error}", path=path, remedy="Mend it at that place") from error
+    return parse_rules(text, path)
+
+
+def parse_rules(text: str, path: Path) -> RulesFile:
+    """The rules of such a text. Raises KVScopeError that names the file at ``path``, the rule and the remedy."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise KVScopeError(f"is not TOML: {error}", path=path, remedy="Mend it at that place") from error
     rows = data.get("rule", [])
     if not isinstance(rows, list) or not rows:

@@ -383,6 +383,14 @@
       <translation>输入名称的一部分来查找任意命令</translation>
     </message>
     <message>
+      <source>Renaming R&amp;ules…</source>
+      <translation>改名规则(&amp;U)…</translation>
+    </message>
+    <message>
+      <source>Write an out-of-tree backend's rules and see at once what they make of the keys</source>
+      <translation>编写树外后端的规则，并立即查看其对各键的作用</translation>
+    </message>
+    <message>
       <source>&amp;Settings…</source>
       <translation>设置(&amp;S)…</translation>
     </message>
@@ -1692,7 +1700,7 @@
     </message>
     <message>
       <source>AGREES</source>
-      <translation type="unfinished" />
+      <translation>一致</translation>
     </message>
     <message>
       <source>The loader that KVScope runs is that of {default}, not of {engine}: choose it to verify.</source>
@@ -2224,6 +2232,101 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     <message>
       <source>Scales (*.json *.safetensors);;All files (*)</source>
       <translation>缩放因子 (*.json *.safetensors);;所有文件 (*)</translation>
+    </message>
+  </context>
+  <context>
+    <name>RulesEditor</name>
+    <message>
+      <source>Renaming rules</source>
+      <translation>改名规则</translation>
+    </message>
+    <message>
+      <source>Rules as TOML</source>
+      <translation>TOML 格式的规则</translation>
+    </message>
+    <message>
+      <source>Status</source>
+      <translation>状态</translation>
+    </message>
+    <message>
+      <source>Checkpoint key</source>
+      <translation>检查点中的键</translation>
+    </message>
+    <message>
+      <source>→ Engine parameter</source>
+      <translation>→ 引擎参数</translation>
+    </message>
+    <message>
+      <source>What the rules make of the keys</source>
+      <translation>规则对各键的作用</translation>
+    </message>
+    <message>
+      <source>Open…</source>
+      <translation>打开…</translation>
+    </message>
+    <message>
+      <source>Save as…</source>
+      <translation>另存为…</translation>
+    </message>
+    <message>
+      <source>Use</source>
+      <translation>使用</translation>
+    </message>
+    <message>
+      <source>Predict with these rules, once saved</source>
+      <translation>保存后用这些规则预测</translation>
+    </message>
+    <message>
+      <source>Without rules</source>
+      <translation>不用规则</translation>
+    </message>
+    <message>
+      <source>Predict without rules again</source>
+      <translation>恢复为不用规则的预测</translation>
+    </message>
+    <message>
+      <source>Close</source>
+      <translation>关闭</translation>
+    </message>
+    <message>
+      <source>Trying the rules</source>
+      <translation>正在试用规则</translation>
+    </message>
+    <message>
+      <source>no tensor</source>
+      <translation>没有张量</translation>
+    </message>
+    <message>
+      <source>Mistaken</source>
+      <translation>有误</translation>
+    </message>
+    <message>
+      <source>{path} was not read: {error}</source>
+      <translation>未能读取 {path}:{error}</translation>
+    </message>
+    <message>
+      <source>Renaming rules: {name}</source>
+      <translation>改名规则：{name}</translation>
+    </message>
+    <message>
+      <source>{path} was not written: {error}</source>
+      <translation>未能写入 {path}:{error}</translation>
+    </message>
+    <message>
+      <source>Open rules</source>
+      <translation>打开规则</translation>
+    </message>
+    <message>
+      <source>Rules (*.toml)</source>
+      <translation>规则 (*.toml)</translation>
+    </message>
+    <message>
+      <source>Save rules</source>
+      <translation>保存规则</translation>
+    </message>
+    <message>
+      <source>trying the rules</source>
+      <translation>正在试用规则</translation>
     </message>
   </context>
   <context>
