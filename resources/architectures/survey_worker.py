@@ -57,7 +57,7 @@ def work(harness_path: str, configs: Mapping[str, Mapping[str, Any]], names: lis
         answers.write(json.dumps(facts) + "\n")
         answers.flush()
 
-    harness = _harness(harness_path)  # first: it also sets the environment that vLLM reads when it is imported
+    harness = load_harness(harness_path)  # first: it also sets the environment that vLLM reads when it is imported
     import vllm
     from vllm.model_executor.models.registry import _VLLM_MODELS
 
@@ -103,6 +103,17 @@ def draft(**fields: Any) -> Any:
     return made
 
 
+def speculate(vllm_config: Any) -> None:
+    """Tells a draft model that it is one."""
+    made = draft(
+        draft_model_config=vllm_config.model_config,
+        draft_parallel_config=vllm_config.parallel_config,
+        num_speculative_tokens=2,
+        method="eagle3",
+    )
+    object.__setattr__(vllm_config, "speculative_config", made)
+
+
 def build(harness: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
     """The real model of a config.json, and the vLLM config it was built with."""
     from vllm.config import ModelConfig, SpeculativeConfig, set_current_vllm_config
@@ -126,13 +137,7 @@ def build(harness: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
         if vllm_config.quant_config is not None:
             harness.stub_quant(vllm_config.quant_config)
         if config["architectures"][0] in _SPECULATIVE_DECODING_MODELS:
-            made = draft(
-                draft_model_config=vllm_config.model_config,
-                draft_parallel_config=vllm_config.parallel_config,
-                num_speculative_tokens=2,
-                method="eagle3",
-            )
-            object.__setattr__(vllm_config, "speculative_config", made)
+            speculate(vllm_config)
         with set_current_vllm_config(vllm_config):
             harness.init_dist()
             with set_default_torch_dtype(vllm_config.model_config.dtype):
@@ -284,7 +289,8 @@ def language_models() -> dict[str, str]:
     return {kind: name for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items() if name in _VLLM_MODELS}
 
 
-def _harness(path: str) -> Any:
+def load_harness(path: str) -> Any:
+    """The module in that file."""
     spec = importlib.util.spec_from_file_location("harness", path)
     if spec is None or spec.loader is None:
         raise SystemExit(f"{path} is no Python file")

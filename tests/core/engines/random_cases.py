@@ -4,11 +4,16 @@ nobody would on purpose, and as tools do by accident.
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from core.architectures import AutoLoader, ModuleNode, build_model, how_surveyed
+from core.naming.mapper import RuleKind
+from resources import resource
 from tests.golden_data import golden
 
 _STYLES: dict[str, tuple[str, ...]] = {
@@ -65,20 +70,79 @@ def random_cases(seed: int, count: int) -> Iterator[RandomCase]:
         yield RandomCase(
             name=f"{number:04}-{chosen}",
             config=config,
-            tensors=_tensors(chance, config),
+            tensors=_tensors(chance, _modules(config)),
             kv_cache_dtype=chance.choices(("fp8", "auto", "fp8_e4m3", "bfloat16", "fp8_e5m2"), (6, 4, 1, 1, 1))[0],
             dtype=chance.choices(("bfloat16", "float16"), (4, 1))[0],
         )
 
 
-def _tensors(chance: random.Random, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def surveyed_cases(seed: int, count: int) -> Iterator[RandomCase]:
+    """``count`` cases over every architecture that the survey built on a CPU, the same for the same seed.
+
+    The scales lie where that model's attention layers are, spelled as vLLM spells them or as a checkpoint may.
+    """
+    chance = random.Random(seed)  # noqa: S311  (the same cases for the same seed)
+    configs = {
+        name: config
+        for name, config in tiny_configs().items()
+        if how_surveyed(name).startswith("executed") and "draft_of" not in config and "gpu" not in config
+    }
+    methods = {
+        name.removeprefix("llama-"): config["quantization_config"]
+        for name, config in golden("vllm-0.33.0", "cases")["configs"].items()
+        if name.startswith("llama-") and "quantization_config" in config
+    }
+    names = sorted(configs)
+    for number in range(count):
+        chosen, method = chance.choice(names), chance.choice(sorted(methods))
+        config = {**configs[chosen], "quantization_config": methods[method]}
+        root = build_model(chosen, config, method=methods[method]["quant_method"])
+        paths = [path for path, _ in root.attention_layers()] if root is not None else []
+        shown = [chance.choice(_spellings(root, path)) for path in paths if root is not None]
+        yield RandomCase(
+            name=f"{number:04}-{chosen}-{method}",
+            config=config,
+            tensors=_tensors(chance, shown or ["model.layers.0.self_attn"]),
+            kv_cache_dtype=chance.choices(("fp8", "auto"), (3, 1))[0],
+            dtype="bfloat16",
+        )
+
+
+@cache
+def tiny_configs() -> dict[str, dict[str, Any]]:
+    """The configs that the survey built its models from."""
+    written: dict[str, dict[str, Any]] = json.loads(resource("architectures", "configs.json").read_text())["configs"]
+
+    def whole(name: str) -> dict[str, Any]:
+        entry = dict(written[name])
+        return {**(whole(entry.pop("like")) if "like" in entry else {}), **entry}
+
+    return {name: {**whole(name), "architectures": [name]} for name in written}
+
+
+def _spellings(root: ModuleNode, path: str) -> list[str]:
+    """The attention module of a layer, under the engine's name and under those that the model's own rules map to it."""
+    module = path.removesuffix(".mla_attn.mla_attn").removesuffix(".attn")
+    found = [module]
+    if isinstance(root.loader, AutoLoader):
+        for rule in root.loader.mapper.rules:
+            new = rule.replacement
+            if rule.kind is RuleKind.PREFIX and new and rule.pattern and module.startswith(new):
+                found.append(rule.pattern + module.removeprefix(new))
+    return found
+
+
+def _modules(config: dict[str, Any]) -> list[str]:
     module = _MODULES.get(config["architectures"][0], "model.layers.{i}.self_attn")
     text = config.get("text_config", config)
-    layers = text.get("num_hidden_layers") or text.get("n_layer") or 2
+    return [module.format(i=index) for index in range(text.get("num_hidden_layers") or text.get("n_layer") or 2)]
+
+
+def _tensors(chance: random.Random, modules: Sequence[str]) -> dict[str, dict[str, Any]]:
     main = chance.choice(_COMMON) if chance.random() < 0.7 else chance.choice(sorted(_STYLES))
     shape = chance.choices([row for row, _ in _SHAPES], [weight for _, weight in _SHAPES])[0]
     tensors: dict[str, dict[str, Any]] = {}
-    for index in range(layers):
+    for module in modules:
         if chance.random() < 0.15:
             continue
         style = main if chance.random() < 0.9 else chance.choice(sorted(_STYLES))
@@ -89,7 +153,7 @@ def _tensors(chance: random.Random, config: dict[str, Any]) -> dict[str, dict[st
             size = 1
             for length in own:
                 size *= length
-            tensors[template.format(m=module.format(i=index))] = {
+            tensors[template.format(m=module)] = {
                 "shape": list(own),
                 "dtype": "F32",
                 "values": [
@@ -98,7 +162,7 @@ def _tensors(chance: random.Random, config: dict[str, Any]) -> dict[str, dict[st
                 ],
             }
     if not tensors:
-        tensors[f"{module.format(i=0)}.k_scale"] = {"shape": [], "dtype": "F32", "values": [0.5]}
+        tensors[f"{modules[0]}.k_scale"] = {"shape": [], "dtype": "F32", "values": [0.5]}
     return tensors
 
 

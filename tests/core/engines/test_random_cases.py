@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,30 @@ import pytest
 from core.inspection import inspect
 from core.loading.verify import verify
 from core.report import report
-from tests.core.engines.random_cases import RandomCase, random_cases
+from tests.core.engines.random_cases import RandomCase, random_cases, surveyed_cases
 from tests.golden_data import NOT_THE_ENGINE, disagreement, write_case
 
 SEED = int(os.environ.get("KVSCOPE_RANDOM_SEED", "20261122"))
 COUNT = int(os.environ.get("KVSCOPE_RANDOM_CASES", "320"))
+FEWER = int(os.environ.get("KVSCOPE_RANDOM_CASES", "100"))
+SURVEYED = Path(__file__).with_name("surveyed_harness.py")
 PYTHON, HARNESS = os.environ.get("KVSCOPE_VLLM_PYTHON"), os.environ.get("KVSCOPE_VLLM_HARNESS")
+Cases = Callable[[int, int], Iterator[RandomCase]]
+KINDS: dict[Cases, str] = {
+    random_cases: "random cases",
+    surveyed_cases: "random cases over all surveyed architectures",
+}
 EXPERTS_FIRST = ("moe", "mixtral", "deepseek", "gpt_oss", "llama4")
 BATCH = 100
 
 
-def test_prediction_against_the_loader(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+@pytest.mark.parametrize(("cases", "count"), [(random_cases, COUNT), (surveyed_cases, FEWER)])
+def test_prediction_against_the_loader(
+    cases: Cases, count: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     misses = []
     outcomes: dict[str, int] = defaultdict(int)
-    for case in random_cases(SEED, COUNT):
+    for case in cases(SEED, count):
         folder = write_case(tmp_path / case.name, case.config, case.tensors)
         found = verify(inspect(folder, kv_cache_dtype=case.kv_cache_dtype, dtype=case.dtype))
         outcomes[found.outcome] += 1
@@ -42,26 +52,25 @@ def test_prediction_against_the_loader(tmp_path: Path, record_property: Callable
             misses.append(f"{case.name}: {found.text}")
     record_property(
         "agreement",
-        f"random cases, seed {SEED}, prediction and loader: {COUNT - len(misses)} of {COUNT} agree "
-        f"({', '.join(f'{count} {outcome}' for outcome, count in sorted(outcomes.items()))})",
+        f"{KINDS[cases]}, seed {SEED}, prediction and loader: {count - len(misses)} of {count} agree "
+        f"({', '.join(f'{number} {outcome}' for outcome, number in sorted(outcomes.items()))})",
     )
     assert misses == []
-    assert outcomes["loads"] > COUNT // 4
-    assert outcomes["raises"] > COUNT // 20
+    assert outcomes["loads"] > count // 4
+    assert outcomes["raises"] > count // 20
 
 
-@pytest.mark.skipif(not (PYTHON and HARNESS), reason="no vLLM named: KVSCOPE_VLLM_PYTHON and KVSCOPE_VLLM_HARNESS")
-def test_prediction_against_vllm(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def against_vllm(cases: Cases, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     groups: dict[tuple[str, str], list[RandomCase]] = defaultdict(list)
-    for case in random_cases(SEED, COUNT):
+    for case in cases(SEED, COUNT):
         write_case(tmp_path / case.name, case.config, case.tensors)
         groups[case.kv_cache_dtype, case.dtype].append(case)
     misses, total = [], 0
-    for (kv_cache_dtype, dtype), cases in groups.items():
+    for (kv_cache_dtype, dtype), alike in groups.items():
         # In one process vLLM builds models with experts only before all others.
-        cases.sort(key=lambda case: not any(word in case.name for word in EXPERTS_FIRST))
-        for start in range(0, len(cases), BATCH):
-            batch = cases[start : start + BATCH]
+        alike.sort(key=lambda case: not any(word in case.name for word in EXPERTS_FIRST))
+        for start in range(0, len(alike), BATCH):
+            batch = alike[start : start + BATCH]
             truths = _vllm([tmp_path / case.name for case in batch], kv_cache_dtype, dtype)
             for case in batch:
                 truth = truths[str(tmp_path / case.name)]
@@ -72,16 +81,20 @@ def test_prediction_against_vllm(tmp_path: Path, record_property: Callable[[str,
                 if why := disagreement(truth, report(found, explained=False)):
                     misses.append(f"{case.name}, cache {kv_cache_dtype}, {dtype}: {why}")
     record_property(
-        "agreement", f"random cases, seed {SEED}, prediction and vLLM: {total - len(misses)} of {total} agree"
+        "agreement", f"{KINDS[cases]}, seed {SEED}, prediction and vLLM: {total - len(misses)} of {total} agree"
     )
     assert misses == []
+
+
+if PYTHON and HARNESS:
+    test_prediction_against_vllm = pytest.mark.parametrize("cases", [random_cases, surveyed_cases])(against_vllm)
 
 
 def _vllm(folders: list[Path], kv_cache_dtype: str, dtype: str) -> dict[str, dict[str, Any]]:
     """What the real vLLM does with each folder, in the shape of the golden data."""
     run = subprocess.run(
         [
-            str(PYTHON), str(HARNESS), "model", *map(str, folders), "--only-scales", "--lenient-weights",
+            str(PYTHON), str(SURVEYED), str(HARNESS), "model", *map(str, folders), "--only-scales", "--lenient-weights",
             "--kv-cache-dtype", kv_cache_dtype, "--dtype", dtype,
         ],
         capture_output=True,
