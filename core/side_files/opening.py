@@ -12,8 +12,12 @@ from core.errors import UnreadableCheckpointError
 from core.naming.conventions import find_scales, is_nvfp4_global
 from core.naming.scales import KVScale
 from core.progress import Progress
+from core.quantization import read_declaration
+from core.quantization.config_files import ASCEND_DESCRIPTION
 from core.side_files.formats import FORMATS, FP8_LARGEST, NVFP4_OVER_FP8, SideFileError
 from core.side_files.source import ScaleSource, SourceScale
+
+_LARGEST_INTEGER = {"INT8": 127.0, "INT4": 7.0}
 
 
 def open_scale_source(path: Path | str, *, progress: Progress | None = None) -> ScaleSource:
@@ -47,6 +51,10 @@ def _from_json(path: Path, content: dict[str, Any], progress: Progress | None) -
         if not scales:
             raise _nothing(path, form.title)
         return ScaleSource(path=path, format=form.id, title=form.title, scales=tuple(scales), notes=tuple(notes))
+    if path.name.startswith(ASCEND_DESCRIPTION):
+        raise UnreadableCheckpointError(
+            "describes tensors and holds no scales", path=path, remedy="Give the checkpoint that it belongs to"
+        )
     known = "; ".join(f"{form.title} ({form.fields})" for form in FORMATS)
     raise UnreadableCheckpointError(
         "is no side file of KV-cache scales that is known here", path=path, remedy=f"Known are {known}"
@@ -55,12 +63,19 @@ def _from_json(path: Path, content: dict[str, Any], progress: Progress | None) -
 
 def _from_checkpoint(path: Path, progress: Progress | None) -> ScaleSource:
     checkpoint = open_checkpoint(path, progress=progress)
+    scheme = read_declaration(checkpoint).kv_scheme
+    declared = scheme.algorithm if scheme is not None else None
     notes: list[str] = []
     scales = []
     for scale in find_scales(checkpoint):
         values = _as_scale(scale)
         if values is None or scale.layer is None:
             continue
+        number = "INT8" if scale.convention.startswith("ascend") else declared or "FP8"
+        largest = _LARGEST_INTEGER.get(number)
+        if largest is not None and scale.quantity == "scale":
+            values = tuple(value * largest / FP8_LARGEST for value in values)
+            notes.append(f"It holds scales of an {number} cache (amax / {largest:g}), made FP8 scales (amax / 448).")
         scales.append(SourceScale(role=scale.role, layer=scale.layer, values=values, module=scale.module))
         if scale.quantity == "amax":
             notes.append("It holds amaxes, which were divided by 448.")

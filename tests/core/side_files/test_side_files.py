@@ -181,7 +181,7 @@ def test_every_real_side_file_is_read_or_refused(shared: Path) -> None:
         try:
             read[path.name, len(open_scale_source(path).layers)] = open_scale_source(path).format
         except KVScopeError as error:
-            told = ("known here", "no JSON object", "holds only an index")
+            told = ("known here", "no JSON object", "holds only an index", "describes tensors")
             assert any(words in str(error) for words in told), path  # noqa: PT017
     formats = sorted(read.values())
     assert formats == ["inc", *["lightllm"] * 10, *["scaling-factor"] * 6, "sglang-pools"]
@@ -246,6 +246,25 @@ def test_scales_from_an_overlay_and_from_another_checkpoint(tmp_path: Path) -> N
     assert plan.fixes[0].reason == "Scales of other (a checkpoint)."
     sharded = SAMPLES / "llmcompressor/llama-32layers-kv_attn_head" / "model.safetensors.index.json"
     assert open_scale_source(sharded).layers == tuple(range(32))
+
+
+def test_scales_of_other_number_formats_are_made_fp8_scales(shared: Path, tmp_path: Path) -> None:
+    int8 = open_scale_source(shared / "checkpoints/llmcompressor/llama-kv_int8_sym")
+    fp8 = open_scale_source(shared / "checkpoints/llmcompressor/llama-kvonly_tensor")
+    assert int8.notes == ("It holds scales of an INT8 cache (amax / 127), made FP8 scales (amax / 448).",)
+    for key, values in told(fp8).items():
+        assert told(int8)[key][0] == pytest.approx(values[0], rel=0.02)
+    nvfp4 = open_scale_source(shared / "checkpoints/quark/llama-fp8-kvnvfp4")
+    assert nvfp4.notes == ("It holds global scales of an NVFP4 cache (amax / 2688), which were multiplied by 6.",)
+    heads = {f"model.layers.0.self_attn.fa_{role}.scale": Tensor([0.5, 0.25], [2, 1]) for role in "kv"}
+    write_shard(tmp_path / "ascend.safetensors", heads)
+    assert told(open_scale_source(tmp_path / "ascend.safetensors"))[0, "k"] == (0.5 * 127 / 448, 0.25 * 127 / 448)
+    description = written(tmp_path / "quant_model_description.json", {"kv_cache_type": "C8"})
+    with pytest.raises(KVScopeError) as error:
+        open_scale_source(description)
+    assert str(error.value) == (
+        f"{description}: describes tensors and holds no scales. Give the checkpoint that it belongs to"
+    )
 
 
 def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
