@@ -4,10 +4,8 @@ are, and what its loaders do with names of three spellings.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from core.architectures import how_surveyed, known_architectures
 from core.engines import DEFAULT_ENGINE, Fed, Wish, get_engine
 from core.engines.outcome import Deliveries
 from core.quantization import read_declaration
-from resources import resource
+from tests.core.engines.random_cases import tiny_configs
 from tests.core.quantization.folder import Files
 from tests.golden_data import exception, golden
 
@@ -39,19 +37,6 @@ _LISTS = ("layer_types", "mlp_layer_types", "layers_block_type", "block_configs"
 _TOWERS = ("vision_config", "audio_config", "vit_config", "adapter_config", "encoder_config")
 
 Record = Callable[[str, object], None]
-
-
-@cache
-def tiny_configs() -> dict[str, dict[str, Any]]:
-    """The configs the survey built its models from."""
-    text = resource("architectures", "configs.json").read_text(encoding="utf-8")
-    written: dict[str, dict[str, Any]] = json.loads(text)["configs"]
-
-    def whole(name: str) -> dict[str, Any]:
-        entry = dict(written[name])
-        return {**(whole(entry.pop("like")) if "like" in entry else {}), **entry}
-
-    return {name: {**whole(name), "architectures": [name]} for name in written}
 
 
 def with_layers(config: Mapping[str, Any], count: int) -> dict[str, Any]:
