@@ -20,7 +20,11 @@ def judge_result(plan: ExportPlan, folder: Path, progress: Progress) -> Inspecti
         ExportError: it has a fault that the source has not, or its index does not agree with its shards.
     """
     after = inspect_opened(
-        open_checkpoint(folder, progress=progress), engine=plan.engine, wish=plan.before.wish, progress=progress
+        open_checkpoint(folder, progress=progress),
+        engine=plan.engine,
+        wish=plan.before.wish,
+        thresholds=plan.before.thresholds,
+        progress=progress,
     )
     faults = {str(fault) for fault in after.checkpoint.faults} - {str(fault) for fault in plan.source.faults}
     if faults:

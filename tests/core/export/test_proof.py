@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from core.diagnosis.thresholds import Thresholds
 from core.errors import ExportError
-from core.export import ExportPlan, WriteOptions, prepare_export, write_export
+from core.export import ExportPlan, WriteOptions, plan_export, prepare_export, write_export
 from core.export import placement as placing
 from core.export.options import Level, Mode
 from core.export.prepare import prepared_as_data, prepared_text
 from core.export.report import plan_as_data, result_text
+from core.inspection import inspect
 from tests.core.export.exporting import Interrupted, Stored, bytes_of, plan_of, shard_bytes, tensors_of
 
 SHARDED = "llmcompressor/llama-32layers-kv_attn_head"
@@ -206,3 +208,12 @@ def test_the_dry_run_is_the_plan_that_the_run_records(
     del written["kvscope-export.json"]
     assert {file["file"]: file["size"] for file in dry["writing"]["files"]} == written
     assert record["notes"] == dry["notes"]
+
+
+def test_a_result_is_judged_with_the_limits_that_the_plan_was_made_with(samples: Path, tmp_path: Path) -> None:
+    plan = plan_export(inspect(samples / QUARK, kv_cache_dtype="fp8", thresholds=Thresholds(large=1e-4)))
+    result = write_export(plan, tmp_path / "out")
+    assert {found.code for found in result.after.findings} == {found.code for found in plan.findings_predicted}
+    assert {found.code for found in result.after.findings} != {
+        found.code for found in inspect(tmp_path / "out", kv_cache_dtype="fp8").findings
+    }
