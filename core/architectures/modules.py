@@ -92,13 +92,33 @@ class ModuleNode:
     quantized: bool = True
     quant_config: bool | None = None
     loader: Loader | None = None
+    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    """What was found below this module: layers of one kind share it, and a prediction asks for it again and again."""
 
     def attention_layers(self, prefix: str = "") -> Iterator[tuple[str, ModuleNode]]:
         """Every attention layer with a KV cache below this module, with its path, in module order."""
-        if self.attention is not None:
-            yield prefix, self
-        for name, child in self.children.items():
-            yield from child.attention_layers(f"{prefix}.{name}" if prefix else name)
+        for path, node in self._attention_below():
+            yield f"{prefix}.{path}".strip("."), node
+
+    def parameter_names(self) -> frozenset[str]:
+        """The names of all parameters below this module, but for those that a KV-cache method adds."""
+        if "parameters" not in self._known:
+            below = (f"{path}.{name}" for path, child in self.children.items() for name in child.parameter_names())
+            self._known["parameters"] = self.parameters.union(below)
+        found: frozenset[str] = self._known["parameters"]
+        return found
+
+    def _attention_below(self) -> tuple[tuple[str, ModuleNode], ...]:
+        if "attention" not in self._known:
+            here = () if self.attention is None else (("", self),)
+            below = (
+                (f"{name}.{path}".rstrip("."), node)
+                for name, child in self.children.items()
+                for path, node in child._attention_below()  # noqa: SLF001 - its own kind
+            )
+            self._known["attention"] = (*here, *below)
+        found: tuple[tuple[str, ModuleNode], ...] = self._known["attention"]
+        return found
 
     def descend(self, path: str) -> ModuleNode | None:
         """The module at ``path``, or None."""
@@ -166,11 +186,24 @@ def build_model(
     known = _survey(engine)["architectures"].get(architecture)
     if known is None:
         return None
+    asked = engine, architecture, method, layers
+    recent = _recent.get(asked)
+    if recent is not None and recent[0] is config:
+        return recent[1]
     kinds = layer_kinds(config) or (FULL,) * (layers or 0)
     try:
-        return _Builder(engine, config, kinds, method).build(known["root"])
+        built = _Builder(engine, config, kinds, method).build(known["root"])
     except _UnknownLanguageModelError:
         return None
+    if len(_recent) >= _MOST_RECENT:
+        _recent.clear()
+    _recent[asked] = config, built
+    return built
+
+
+_MOST_RECENT = 64
+_recent: dict[tuple[str, str, str | None, int | None], tuple[Mapping[str, Any], ModuleNode]] = {}
+"""The models of a config, which is the same object for as long as one checkpoint is judged."""
 
 
 class _UnknownLanguageModelError(Exception):

@@ -54,7 +54,7 @@ class Index:
 
     Attributes:
         file: its name.
-        data: its text.
+        root: the folder it lies in, where it is read again if it disagrees with the shards.
         shard_names: the files that it names, each once.
         total_size: bytes of all tensors as declared.
         weight_map: the file of each key.
@@ -62,7 +62,7 @@ class Index:
     """
 
     file: str
-    data: bytes
+    root: Path
     shard_names: tuple[str, ...]
     total_size: int | None
     scanned: ScannedIndex | None = None
@@ -79,12 +79,12 @@ def read_index(root: Path, file: str) -> Index:
     data = read_whole(root / file, LARGEST_INDEX)
     scanned = scan_index(data)
     if scanned is None or not all(map(is_inside, scanned.shard_names)):
-        return _read_strictly(file, data)
+        return _read_strictly(root, file, data)
     total_size = _total_size(scanned.rest)
-    return Index(file=file, data=data, shard_names=scanned.shard_names, total_size=total_size, scanned=scanned)
+    return Index(file=file, root=root, shard_names=scanned.shard_names, total_size=total_size, scanned=scanned)
 
 
-def _read_strictly(file: str, data: bytes) -> Index:
+def _read_strictly(root: Path, file: str, data: bytes) -> Index:
     repeated: list[str] = []
 
     def note_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _read_strictly(file: str, data: bytes) -> Index:
         faults.append(Fault(file, None, problem, _REMEDY))
     return Index(
         file=file,
-        data=data,
+        root=root,
         shard_names=shard_names,
         total_size=_total_size(tree),
         weight_map=weight_map,
@@ -134,7 +134,11 @@ def compare(
     unindexed: list[str] = []
     if index.scanned is None or not index.scanned.agrees_with(catalog):
         if index.weight_map is None:
-            index = _read_strictly(index.file, index.data)
+            path = index.root / index.file
+            try:
+                index = _read_strictly(index.root, index.file, read_whole(path, LARGEST_INDEX))
+            except BrokenFileError as error:  # it was whole a moment ago
+                raise error.unreadable(path) from error
         weight_map = index.weight_map or {}
         for key, shard, row in zip(
             weight_map, weight_map.values(), catalog.lookup.first_of(list(weight_map)), strict=True

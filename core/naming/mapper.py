@@ -105,6 +105,10 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
+_MOST_MAPPERS, _MOST_NAMES = 256, 1 << 13
+_traced_by: dict[tuple[Rule, ...], dict[tuple[str, str], Renaming]] = {}
+
+
 @dataclass(frozen=True)
 class WeightsMapper:
     """An ordered set of renaming rules; immutable, merged with ``|``.
@@ -116,6 +120,8 @@ class WeightsMapper:
 
     rules: tuple[Rule, ...] = ()
     _by_kind: tuple[tuple[Rule, ...], ...] = field(init=False, repr=False, compare=False, default=())
+    _traced: dict[tuple[str, str], Renaming] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """What was made of names so far; mappers of equal rules share it: most of an engine's backends have equal ones."""
 
     def __post_init__(self) -> None:
         for rule in self.rules:
@@ -126,9 +132,20 @@ class WeightsMapper:
                     raise ValueError(f"rule {rule.pattern!r} is not a regular expression: {error}") from error
         by_kind = tuple(tuple(rule for rule in self.rules if rule.kind is kind) for kind in ORDER)
         object.__setattr__(self, "_by_kind", by_kind)
+        if len(_traced_by) >= _MOST_MAPPERS:
+            _traced_by.clear()
+        object.__setattr__(self, "_traced", _traced_by.setdefault(self.rules, {}))
 
     def trace(self, name: str, *, by: str = "") -> Renaming:
         """Apply every matching rule in order and keep each step."""
+        found = self._traced.get((name, by))
+        if found is None:
+            if len(self._traced) >= _MOST_NAMES:
+                self._traced.clear()
+            found = self._traced[name, by] = self._trace(name, by)
+        return found
+
+    def _trace(self, name: str, by: str) -> Renaming:
         steps: list[Step] = []
         shard: str | int | None = None
         current = name

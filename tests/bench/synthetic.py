@@ -40,6 +40,7 @@ SIZES = {
     size.name: size
     for size in (
         Size(name="A", shards=30, layers=80, parts=("weight", "weight_scale", "input_scale")),
+        Size(name="P", shards=8, layers=128),
         Size(name="B", shards=163, layers=61, dense_layers=3, experts=256),
         Size(
             name="C",
@@ -59,6 +60,13 @@ SIZES = {
         ),
     )
 }
+
+
+CURVE = tuple(
+    Size(name=f"{tensors}-tensors", shards=max(1, tensors // 5000), layers=tensors // 18)
+    for tensors in (1_000, 10_000, 100_000, 1_000_000)
+)
+"""Of one kind, from small to large: what a tensor costs should not depend on how many there are."""
 
 
 def _linear(size: Size, name: str, rows: int, columns: int) -> Iterator[Tensor]:

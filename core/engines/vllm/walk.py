@@ -250,7 +250,7 @@ class Walk:
             "ValueError",
             f"There is no module or parameter named {path!r} in {owner.cls}. "
             f"The available parameters belonging to {base} ({node.cls}) are: "
-            f"{set(self._named_parameters(node, f'{prefix}.{base}'.strip('.')))!r}",
+            f"{set(self._names_below(node, f'{prefix}.{base}'.strip('.')))!r}",
         )
 
     def _ignores(self, owner: ModuleNode, path: str) -> bool:
@@ -263,11 +263,14 @@ class Walk:
             return node.parameters
         return node.parameters | frozenset(self.scales.get(path, ()))
 
-    def _named_parameters(self, node: ModuleNode, path: str, below: str = "") -> list[str]:
-        names = [f"{below}{name}" for name in sorted(self._own_parameters(node, path))]
-        for name, child in node.children.items():
-            names += self._named_parameters(child, f"{path}.{name}" if path else name, f"{below}{name}.")
-        return names
+    def _names_below(self, node: ModuleNode, prefix: str) -> frozenset[str]:
+        """The names of all parameters below the module at ``prefix``, with those that the KV-cache method adds."""
+        scales = (
+            f"{path}.{name}".lstrip(".")
+            for path, _ in node.attention_layers()
+            for name in self.scales.get(f"{prefix}.{path}".strip("."), ())
+        )
+        return node.parameter_names().union(scales)
 
     def _fused(self, node: ModuleNode, prefix: str, name: str) -> str:
         """A fused projection's load_weights: a name that is none of its attributes is taken for the layer itself."""
@@ -284,7 +287,7 @@ class Walk:
 
     def _parameters_below(self, node: ModuleNode, prefix: str) -> frozenset[str]:
         if prefix not in self._parameters:
-            self._parameters[prefix] = frozenset(self._named_parameters(node, prefix))
+            self._parameters[prefix] = self._names_below(node, prefix)
         return self._parameters[prefix]
 
     def _loop(self, node: ModuleNode, loader: LoopLoader, prefix: str, name: str, steps: list[Step]) -> str:

@@ -239,7 +239,7 @@ def test_damaged_indexes_are_judged_alike_by_both_readers(tmp_path: Path) -> Non
         except BrokenFileError:  # both refuse a file that lies elsewhere
             continue
         quick += 1
-        exact = Index(file=INDEX, data=data, shard_names=index.shard_names, total_size=index.total_size)
+        exact = Index(file=INDEX, root=tmp_path, shard_names=index.shard_names, total_size=index.total_size)
         assert compare(index, catalog, (), ())[0] == compare(exact, catalog, (), ())[0]
     assert quick > 100
 
