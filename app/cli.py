@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -370,14 +371,15 @@ def _export(options: argparse.Namespace) -> int:
     prepared = prepare(plan, options)
     data = {**plan_as_data(plan), **prepared_as_data(prepared)}
     if not options.json:
-        print(f"{plan_text(plan)}\n{prepared_text(prepared)}")
+        with suppress(BrokenPipeError):  # a reader that leaves (| head) does not stop the export
+            print(f"{plan_text(plan)}\n{prepared_text(prepared)}", flush=True)
     if options.dry_run:
         if options.json:
             print(json_text(data))
         return EXIT_FINE
     with shown_progress() as progress:
         result = write(plan, options, progress)
-    print(json_text({**data, **result_as_data(result)}) if options.json else result_text(result))
+    print(json_text({**data, **result_as_data(result)}) if options.json else result_text(result), flush=True)
     return _status(result.after)
 
 

@@ -139,3 +139,13 @@ def test_progress_is_shown_on_a_terminal_alone(samples: Path, tmp_path: Path) ->
         os.close(terminal)
     assert "reading headers: " in shown or "Copying: " in shown
     assert shown.endswith("\r\x1b[K")
+
+
+def test_a_reader_that_leaves_does_not_stop_the_export(samples: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "app.cli", "export", str(samples / GEMMA), str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out" / "kvscope-export.json").is_file()
