@@ -18,7 +18,7 @@ from core.engines.profile import Fed, Wish
 from core.engines.vllm.predict import Setup, predict
 from core.engines.vllm.releases import NEWEST, RELEASES, Release, version_of
 from core.engines.vllm.remap import cache_scale, remapped
-from core.engines.vllm.unregistered import doubt, is_registered, refused_as_encoder_decoder
+from core.engines.vllm.unregistered import doubt, is_registered, refused_as_encoder_decoder, refused_as_mxfp4
 from core.engines.vllm.walk import ROTARY_DROPPER, Walk
 from core.errors import UsageError
 from core.naming.conventions import layer_number
@@ -178,15 +178,25 @@ class Vllm:
             return Deliveries(
                 load=load, deliveries=_none(tensors, "the engine refuses to build the model"), attention=()
             )
-        name = settings.architecture.value
-        if name is not None and not self.registers(name):
-            load_refused = refused_as_encoder_decoder(name, declaration.hf_config, self.release)
-            if load_refused is not None:
-                nothing = _none(tensors, "the engine refuses to build the model")
-                return Deliveries(load=load_refused, deliveries=nothing, attention=())
+        unable = self._unable(declaration, settings, setup)
+        if unable is not None:
+            nothing = _none(tensors, "the engine refuses to build the model")
+            return Deliveries(load=unable, deliveries=nothing, attention=())
         if setup is None:
             return self._unknown(settings, tensors)
         return predict(setup, tensors)
+
+    def _unable(self, declaration: Declaration, settings: Settings, setup: Setup | None) -> LoadResult | None:
+        """The refusal of a model that would need the Transformers backend, and that it cannot run."""
+        name = settings.architecture.value
+        if name is None:
+            return None
+        registered = self.registers(name)
+        if not registered:
+            refused = refused_as_encoder_decoder(name, declaration.hf_config, self.release)
+            if refused is not None:
+                return refused
+        return refused_as_mxfp4(setup.root.cls, settings.method.value, registered) if setup is not None else None
 
     def setup(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Setup | None:
         """The model, the backend and the cache this prediction runs on; None for an architecture that is not known."""

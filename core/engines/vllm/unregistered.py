@@ -1,4 +1,4 @@
-"""Models that vLLM does not register: what is said of them, and which its Transformers backend cannot run."""
+"""Models of vLLM's Transformers backend, among them all that it does not register: which it refuses, what is said."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def refused_as_encoder_decoder(architecture: str, config: Mapping[str, Any], rel
     if release is NEWEST:
         error = f"ValueError: Argument position_ids not found in the forward method of {architecture}'s layers"
     return LoadResult("refused", error, "config.json: architectures", reason)
+
+
+def refused_as_mxfp4(cls: str, method: str | None, registered: bool) -> LoadResult | None:
+    """The refusal of MXFP4 in that backend (the same in all five releases), or None; ``cls`` is the model's class."""
+    if method not in ("mxfp4", "gpt_oss_mxfp4") or (registered and not cls.startswith("Transformers")):
+        return None
+    error = "NotImplementedError: Transformers modeling backend does not support MXFP4 quantization yet."
+    reason = f"vLLM runs {cls} through its Transformers backend, which has no MXFP4"
+    return LoadResult("refused", error, None, reason)
 
 
 def doubt(architecture: str, config: Mapping[str, Any], release: Release, names: Iterable[str], known: bool) -> str:

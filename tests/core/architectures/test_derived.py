@@ -153,6 +153,24 @@ def test_no_release_runs_an_encoder_decoder_that_it_does_not_register(tmp_path: 
     assert found.deliveries.notes == ()
 
 
+@pytest.mark.parametrize("engine", ["vllm-0.33.0", "vllm-0.22.1"])
+@pytest.mark.parametrize(
+    ("architecture", "refuses"),
+    [("BrandNewForCausalLM", True), ("TransformersForCausalLM", True), ("LlamaForCausalLM", False)],
+)
+def test_the_transformers_backend_has_no_mxfp4(tmp_path: Path, architecture: str, refuses: bool, engine: str) -> None:
+    quantization = {"quant_method": "mxfp4"}
+    tensors = scales("model.layers.{i}.self_attn", "k_scale")
+    config = {"architectures": [architecture], "model_type": "olmo", "quantization_config": quantization}
+    load = checked(tmp_path, tensors, engine, **config).deliveries.load
+    assert (load.outcome == "refused") == refuses
+    if refuses:
+        assert load.error == (
+            "NotImplementedError: Transformers modeling backend does not support MXFP4 quantization yet."
+        )
+        assert load.reason.endswith("through its Transformers backend, which has no MXFP4")
+
+
 def test_a_registered_architecture_is_never_derived(tmp_path: Path) -> None:
     """No profile of vLLM 0.22.1 can be asked about a model that came later, whatever its tensors are called."""
     name = "Gemma4UnifiedForConditionalGeneration"
