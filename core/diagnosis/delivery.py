@@ -61,7 +61,12 @@ def _after_refusal(facts: Facts, error: str) -> tuple[str, str, Sequence[KVScale
         fix = "Declare the KV cache as compressed-tensors does on export: this engine takes that without weights."
         return fix, "declare", ()
     offsets = [scale for scale in facts.case.scales if scale.kind == "zero_point"]
-    if "symmetric" in error and offsets and not any(value for scale in offsets for value in scale.values):
+    zero = not any(value for scale in offsets for value in scale.values)
+    stored = [scale for scale in facts.case.scales if scale.kind == "scale" and scale.role in ("k", "v", "kv")]
+    if scheme is not None and (scheme.algorithm, scheme.dynamic) == ("INT8", False) and zero and stored:
+        fix = "Make FP8 scales of them on export (times 127 / 448), or calibrate the KV cache for FP8."
+        return fix, "to-fp8", stored
+    if "symmetric" in error and offsets and zero:
         return (
             "Leave the zero points out on export, all of which are zero: the scheme then is symmetric.",
             "drop",

@@ -18,6 +18,7 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         "amax-to-scale": "divide by the largest quantized number (448 for FP8)",
         "reciprocal": "store 1 / value",
         "rescale": "multiply by 6, from amax / 2688 (NVFP4) to amax / 448 (FP8)",
+        "to-fp8": "multiply by 127 / 448 and declare an FP8 cache",
         "declare": "write the KV-cache scheme into config.json",
         "duplicate": "write the tensor for the missing role as well",
         "repair-index": "write the index anew",

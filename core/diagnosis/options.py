@@ -46,6 +46,7 @@ _BY_REMEDY: Mapping[str, tuple[Option, ...]] = MappingProxyType(
         ),
         "reciprocal": (Option("", "store 1 / value"),),
         "rescale": (Option("", "times 6: amax / 2688 of an NVFP4 cache becomes amax / 448 of an FP8 cache"),),
+        "to-fp8": (Option("", "make FP8 scales of INT8 ones: times 127 / 448, and declared so"),),
         "declare": (Option("", "write what the scales need into config.json"),),
         "duplicate": (Option("", "write the other role's value"), MEDIAN, NUMBER, PATH),
     }

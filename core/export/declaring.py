@@ -123,6 +123,32 @@ def follow_convention(draft: ConfigDraft, declaration: Declaration, scales: Sequ
     return False
 
 
+def declare_fp8(draft: ConfigDraft, declaration: Declaration) -> None:
+    """An INT8 scheme as an FP8 one, for scales that were converted.
+
+    Raises:
+        UsageError: the scheme stands in words of which no FP8 counterpart is known.
+    """
+    reason = "The scales were converted from INT8 to FP8."
+    scheme, source = declaration.kv_scheme, declaration.config_source
+    if scheme is not None and isinstance(scheme.raw, Mapping) and "num_bits" in scheme.raw:
+        path = tuple(part for part in scheme.source.field.split(".") if part)
+        draft.set(scheme.source.file, (*path, "type"), "float", reason)
+        return
+    if source is None or declaration.quant_method != "quark":
+        raise UsageError(
+            "an INT8 cache is declared in words of which no FP8 counterpart is known",
+            path=scheme.source.file if scheme is not None else CONFIG,
+            remedy="Calibrate the KV cache for FP8",
+        )
+    path = tuple(part for part in source.field.split(".") if part)
+    for section in ("kv_cache_quant_config", "layer_quant_config"):
+        for name in draft.value(source.file, (*path, section)) or ():
+            place = (*path, section, name, "output_tensors")
+            if draft.value(source.file, (*place, "dtype")) in ("int8", "uint8"):
+                draft.set(source.file, (*place, "dtype"), "fp8_e4m3", reason)
+
+
 def follow(draft: ConfigDraft, declaration: Declaration, scales: Sequence[KVScale], *, filled: bool) -> None:
     """Make the declared scheme agree with the scales that will be written.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from core.checkpoint import Checkpoint
 from core.checkpoint.dtypes import DTYPES
@@ -85,13 +86,6 @@ def plan_export(
 
 
 def _refuse_source(checkpoint: Checkpoint) -> None:
-    if checkpoint.remote is not None:
-        size = checkpoint.total_bytes / 1e9
-        raise ExportError(
-            f"is not on this machine, and a copy of it would download all of its {size:,.1f} GB",
-            path=checkpoint.place,
-            remedy="Download it first and export that folder; `kvscope check` needs no download.",
-        )
     if checkpoint.format.startswith("pytorch"):
         raise ExportError(
             "tensors in PyTorch's pickled files are not renamed yet",
@@ -112,6 +106,8 @@ def _files(checkpoint: Checkpoint) -> tuple[tuple[SourceFile, ...], tuple[str, .
     index = checkpoint.index.file if checkpoint.index is not None else None
     alone = checkpoint.path.is_file() and index is None
     files, notes = list_files(checkpoint.root, shards=shards, index=index, alone=alone)
+    if checkpoint.remote is not None:  # of shards only their headers lie here
+        return tuple(replace(file, size=shards.get(file.name, file.size)) for file in files), notes
     for file in files:
         if file.role == "shard" and file.size != shards[file.name]:
             raise ExportError(

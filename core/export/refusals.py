@@ -14,12 +14,30 @@ from core.export.remainder import remainder_of
 from core.export.system import System
 
 
+def refuse_remote(plan: ExportPlan) -> None:
+    """Check that the checkpoint is on this machine.
+
+    Raises:
+        ExportError: it is not, and a copy would be a download.
+    """
+    checkpoint = plan.before.checkpoint
+    if checkpoint.remote is not None:
+        size = checkpoint.total_bytes / 1e9
+        raise ExportError(
+            f"is not on this machine, and a copy of it would download all of its {size:,.1f} GB",
+            path=checkpoint.place,
+            remedy="Download it first and export that folder; --dry-run says what would change without a download.",
+        )
+
+
 def refuse(plan: ExportPlan, out: Path, *, resume: bool = False) -> None:
     """Check the target folder. ``resume`` lets pass a target that an export finished.
 
     Raises:
-        ExportError: the target lies within the source or around it, is not empty, or has no parent folder.
+        ExportError: the source is not on this machine; the target lies within the source or around it, is not empty,
+            or has no parent folder.
     """
+    refuse_remote(plan)
     if (plan.root / JOURNAL).exists():
         raise ExportError(
             "an export in place did not end here",

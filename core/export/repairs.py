@@ -12,10 +12,11 @@ from pathlib import Path
 
 from core.diagnosis.finding import Finding
 from core.diagnosis.options import Option
+from core.diagnosis.thresholds import LARGEST_NUMBER
 from core.engines import Fed
 from core.errors import UsageError
 from core.export.config_files import ConfigDraft
-from core.export.declaring import declare_cache, follow
+from core.export.declaring import declare_cache, declare_fp8, follow
 from core.export.filling import fill, take_from
 from core.export.fixes import Choice, Fix, choose, options_for, refuse_code
 from core.export.leftovers import leftovers
@@ -32,6 +33,7 @@ SCALES_FROM = "scales-from"
 _ADDING = ("missing-scale", "declared-absent", "dynamic-scheme", "k-without-v", "v-without-k")
 _ORDER = (
     "declare",
+    "to-fp8",
     "amax-to-scale",
     "reciprocal",
     "rescale",
@@ -184,6 +186,21 @@ def _changed(work: Repaired, fix: Fix, choice: Choice, remedy: str, finding: Fin
         return rows
     if code == "kv-not-shared":
         return [part for row in work.rows for part in (_split(row, code, title) if chosen(row) else (row,))]
+    return _remedied(work, choice, remedy, chosen, title, source, everything=keys is None)
+
+
+def _remedied(
+    work: Repaired,
+    choice: Choice,
+    remedy: str,
+    chosen: Callable[[Row], bool],
+    title: str,
+    source: ScaleSource | None,
+    *,
+    everything: bool,
+) -> list[Row]:
+    """The rows with one remedy applied to those chosen; ``everything``: without a finding that names some."""
+    code = choice.fix.code
     match remedy:
         case "amax-to-scale":
             return divide(work.inspection, work.rows, chosen, code, title, by=choice.number or None)
@@ -192,20 +209,33 @@ def _changed(work: Repaired, fix: Fix, choice: Choice, remedy: str, finding: Fin
         case "swap":
             return exchange(work.rows, chosen, code, title)
         case "reshape":
-            return reduce(work.rows, _several(chosen, keys), code, title)
+            return reduce(work.rows, _all_scales if everything else chosen, code, title)
+        case "to-fp8":
+            return _to_fp8(work, chosen, code, title)
         case "rescale":
             return scale_by(work.rows, chosen, code, title, NVFP4_OVER_FP8)
         case "factor":
             return scale_by(work.rows, chosen, code, title, choice.number)
-        case _:
+        case "set-scale" | "duplicate" | "drop":
             return set_values(work.inspection, work.rows, chosen, choice, source, title)
+    raise ValueError(f"no repair is called {remedy}")
 
 
-def _several(chosen: Callable[[Row], bool], keys: frozenset[str] | None) -> Callable[[Row], bool]:
+def _to_fp8(work: Repaired, chosen: Callable[[Row], bool], code: str, title: str) -> list[Row]:
+    """INT8 scales to FP8 scales, declared so; zero points, all of them zero, have no place there."""
+    declare_fp8(work.configs, work.inspection.declaration)
+    rows = scale_by(work.rows, chosen, code, title, LARGEST_NUMBER["INT8"] / LARGEST_NUMBER["FP8"])
+    reason = f"{title}: an FP8 cache has no zero points, and this one is zero."
+    return [row.without(code, reason) if _is_offset(row) else row for row in rows]
+
+
+def _is_offset(row: Row) -> bool:
+    return row.scale is not None and row.scale.kind == "zero_point" and not row.dropped
+
+
+def _all_scales(row: Row) -> bool:
     """Whoever asks for one number a layer means q as well."""
-    if keys is not None:
-        return chosen
-    return lambda row: not row.dropped and row.scale is not None and row.scale.kind == "scale"
+    return not row.dropped and row.scale is not None and row.scale.kind == "scale"
 
 
 def _dropped(work: Repaired, code: str, keys: frozenset[str], title: str) -> list[Row]:

@@ -11,7 +11,8 @@ from tests.places import SAMPLES
 def test_a_refusal_gives_the_engines_words_and_a_way_out(tmp_path: Path) -> None:
     found = finding(EXAMPLES["load-refused"](tmp_path), "load-refused")
     assert found.evidence.startswith("NotImplementedError: Currently supported kv cache quantization is num_bits=8")
-    assert found.fix == "Calibrate the KV cache for FP8: this engine takes no integer KV scheme."
+    assert found.fix == "Make FP8 scales of them on export (times 127 / 448), or calibrate the KV cache for FP8."
+    assert found.remedy == "to-fp8"
 
 
 def test_a_name_that_leads_into_a_projection_shows_the_rule_that_did_it() -> None:

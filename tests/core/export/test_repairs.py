@@ -12,6 +12,8 @@ from core.diagnosis import BY_ITSELF, RULES, WISHES, options_of
 from core.diagnosis.options import usage
 from core.errors import KVScopeError, UsageError
 from core.export import ExportPlan, plan_export, write_export
+from core.export.config_files import ConfigDraft
+from core.export.declaring import declare_fp8
 from core.export.fixes import Fix, parse_fixes
 from core.inspection import Inspection, inspect
 from tests.core.diagnosis.build import COMPRESSED, MODELOPT, Folder, Tensor, finding, llama, look, scales
@@ -174,6 +176,41 @@ def test_global_scales_of_an_nvfp4_cache_become_fp8_scales(shared: Path) -> None
         assert edit.values[0] == pytest.approx(scale.values[0] * 6, rel=1e-7)
         assert edit.new_key == f"{scale.module}.{scale.role}_scale"
     assert plan.verdict_predicted.outcome == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("llmcompressor/llama-kv_int8_sym", "quantization_config.kv_cache_scheme.type", "float"),
+        (
+            "quark/llama-fp8-kvint8sym",
+            "quantization_config.kv_cache_quant_config.*k_proj.output_tensors.dtype",
+            "fp8_e4m3",
+        ),
+    ],
+)
+def test_an_int8_cache_becomes_an_fp8_cache(shared: Path, tmp_path: Path, name: str, field: str, value: str) -> None:
+    inspection = inspect(shared / "checkpoints" / name, kv_cache_dtype="fp8")
+    assert inspection.deliveries.load.outcome == "refused"
+    plan = mended(inspection, "load-refused")
+    assert (field, value) in [(change.field, change.after) for edit in plan.config_edits for change in edit.changes]
+    result = write_export(plan, tmp_path / "out")
+    assert result.verdict_after.outcome == "ok"
+    assert {scale.kind for scale in result.after.scales} == {"scale"}
+    before = {scale.key: scale.values[0] for scale in inspection.scales if scale.kind == "scale"}
+    for scale in result.after.scales:
+        assert scale.values[0] == pytest.approx(before[scale.key] * 127 / 448, rel=1e-6)
+
+
+def test_an_int8_cache_in_other_words_is_not_declared_anew(tmp_path: Path) -> None:
+    quantization = {"quant_method": "auto-round", "static_kv_dtype": "int8", "bits": 4, "group_size": 128}
+    inspection = look(tmp_path, llama(quantization), GOOD)
+    with pytest.raises(UsageError) as error:
+        declare_fp8(ConfigDraft(inspection.checkpoint), inspection.declaration)
+    assert str(error.value) == (
+        "config.json: an INT8 cache is declared in words of which no FP8 counterpart is known. "
+        "Calibrate the KV cache for FP8"
+    )
 
 
 def test_swapping_exchanges_the_values_of_each_layer(tmp_path: Path) -> None:
