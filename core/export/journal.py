@@ -107,6 +107,9 @@ def recover(path: Path, *, system: System | None = None) -> bool:
         journal = _journal(root, json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _stuck(root, "it is no journal") from error
+    for name in (*journal.heads, *journal.texts):
+        if not _belongs(root, name):
+            raise _stuck(root, f"{name} is no file of this folder's own")
     for name, size in journal.sizes.items():
         try:
             found = system.status(root / name).st_size
@@ -121,9 +124,17 @@ def recover(path: Path, *, system: System | None = None) -> bool:
     return True
 
 
+def _belongs(root: Path, name: str) -> bool:
+    """Whether a name leads to a file in the folder and nowhere else; a journal may come with a download."""
+    path = root / name
+    return not path.is_symlink() and path.resolve().is_relative_to(root.resolve()) and ".." not in path.parts
+
+
 def _journal(root: Path, data: Any) -> Journal:
     if data["schema"] != _SCHEMA:
         raise ValueError("another schema")
+    if not data["heads"].keys() <= data["sizes"].keys():
+        raise ValueError("a shard without its size")
     return Journal(
         root=root,
         heads={str(name): base64.b85decode(head) for name, head in data["heads"].items()},

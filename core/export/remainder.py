@@ -145,8 +145,13 @@ class Remainder:
                 remedy="Leave --resume away to remove it and write anew, or repeat the options that it was begun with.",
             )
         for line in lines[1:]:
-            done = Finished(**line)
-            self.finished[done.name] = done
+            try:
+                done = Finished(**line)
+                path = (self.files / done.name).resolve()
+            except TypeError:  # no line of ours
+                continue
+            if path.is_relative_to(self.files.resolve()):
+                self.finished[done.name] = done
         if not self.files.exists():
             self.system.make_folder(self.files)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -222,6 +223,10 @@ def left_of(files: dict[str, bytes]) -> dict[str, bytes]:
         ("[]", "it is no journal"),
         ('{"schema": "x"}', "it is no journal"),
         (
+            '{"schema": "kvscope.in-place-journal/1", "heads": {"model.safetensors": ""}, "texts": {}, "sizes": {}}',
+            "it is no journal",
+        ),
+        (
             '{"schema": "kvscope.in-place-journal/1", "heads": {}, "texts": {}, "sizes": {"model.safetensors": 7}}',
             "model.safetensors has {size} bytes and not 7",
         ),
@@ -242,6 +247,23 @@ def test_a_journal_that_does_not_fit_is_kept(source: Path, text: str, why: str) 
         "Check the disk and its permissions, repeat kvscope export --in-place, and keep the journal until then."
     )
     assert bytes_of(source) == before
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "link", "folder/outside", "folder/../config.json"])
+@pytest.mark.parametrize("part", ["heads", "texts"])
+def test_a_journal_that_came_with_a_download_reaches_nothing_outside(
+    source: Path, tmp_path: Path, name: str, part: str
+) -> None:
+    (tmp_path / "outside").write_text("mine")
+    name = str(tmp_path / "outside") if name == "/outside" else name
+    (source / "link").symlink_to(tmp_path / "outside")
+    (source / "folder").symlink_to(tmp_path)
+    journal = {"schema": "kvscope.in-place-journal/1", "heads": {}, "texts": {}, "sizes": {name: 4}}
+    journal[part] = {name: base64.b85encode(b"evil").decode()}
+    (source / JOURNAL).write_text(json.dumps(journal))
+    with pytest.raises(ExportError, match=r"could not be put back: .* is no file of this folder's own. Check the disk"):
+        recover(source)
+    assert (tmp_path / "outside").read_text() == "mine"
 
 
 def test_the_command_line(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

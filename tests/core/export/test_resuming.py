@@ -195,6 +195,17 @@ def test_a_state_that_was_cut_off_while_it_was_written_is_taken_up_as_far_as_it_
     assert left_in(tmp_path) == ["out", "source"]
 
 
+def test_lines_of_a_state_that_are_not_ours_are_passed_over(plan: ExportPlan, tmp_path: Path) -> None:
+    files = interrupted(plan, tmp_path / "out")
+    (tmp_path / "mine").write_text("mine")
+    with files.with_name(STATE).open("a") as state:
+        for line in ({"name": "../../mine", "size": 4, "mtime_ns": 1}, {"some": "thing"}, {"name": 7, "size": 1}):
+            state.write(json.dumps(line) + "\n")
+    result = write_export(plan, tmp_path / "out", options=RESUME)
+    assert len(result.resumed) == len(plan.files)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 @pytest.mark.parametrize("left", [b"", b'{"schema"', None])
 def test_a_remainder_that_hardly_began_is_begun_anew(plan: ExportPlan, tmp_path: Path, left: bytes | None) -> None:
     (tmp_path / "out.kvscope-unfinished").mkdir()
