@@ -52,7 +52,7 @@ def test_an_address_opens_like_a_folder(window: Window, idle: Idle, qtbot: QtBot
     assert window.session.digest is not None
     window.workspace.show_tab("export")
     idle()
-    assert window.workspace.export.current_plan is None
+    assert window.workspace.export.current_plan is not None
 
 
 def test_an_address_that_leads_nowhere_is_told(window: Window, idle: Idle, qtbot: QtBot, server: Server) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from app.cli import main
 from core.checkpoint import Checkpoint, open_checkpoint
 from core.checkpoint.remote.bringing import coalesced
 from core.errors import CancelledError, ExportError
-from core.export import plan_export
+from core.export import plan_export, prepare_in_place, write_export
 from core.inspection import inspect
 from core.naming.conventions import find_scales
 from core.progress import Progress
@@ -181,13 +182,35 @@ def test_bytes_of_any_tensor_are_read_on_demand(server: Server, hub_root: Path) 
     assert remote.read([key])[key] == local.read([key])[key]
 
 
-def test_an_export_downloads_nothing_by_surprise(server: Server) -> None:
-    with pytest.raises(ExportError) as caught:
-        plan_export(inspect("hf://org/qwen3"))
-    assert str(caught.value) == (
+def test_an_export_is_planned_but_downloads_nothing_by_surprise(server: Server, samples: Path, tmp_path: Path) -> None:
+    plan, local = plan_export(inspect("hf://org/qwen3")), plan_export(inspect(samples / SAMPLE))
+    assert (plan.edits, plan.verdict_predicted) == (local.edits, local.verdict_predicted)
+    assert [file for file in plan.files if file.role == "shard"] != []
+    assert sum(file.size for file in plan.files if file.role == "shard") == plan.before.checkpoint.total_bytes
+    sentence = (
         "hf://org/qwen3: is not on this machine, and a copy of it would download all of its 0.0 GB. Download it first "
-        "and export that folder; `kvscope check` needs no download."
+        "and export that folder; --dry-run says what would change without a download."
     )
+    for refused in (lambda: write_export(plan, tmp_path / "out"), lambda: prepare_in_place(plan)):
+        with pytest.raises(ExportError) as caught:
+            refused()
+        assert str(caught.value) == sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_of_an_export(server: Server, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for more in ([], ["--json"]):
+        assert main(["export", "hf://org/qwen3", str(tmp_path / "out"), "--dry-run", *more]) == 0
+        assert "copy" in capsys.readouterr().out
+    assert main(["export", "hf://org/qwen3", str(tmp_path / "out")]) == 2
+    assert "is not on this machine" in capsys.readouterr().err
+
+
+def test_every_command_takes_an_address(server: Server, samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = str(samples / SAMPLE)
+    assert main(["diff", "hf://org/qwen3", here]) == 0
+    assert main(["check", here, "hf://org/qwen3"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("OK       hf://org/qwen3: ")
 
 
 def test_cancelling_ends_at_once_while_a_server_hangs(server: Server) -> None:
