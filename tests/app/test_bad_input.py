@@ -31,10 +31,10 @@ def kvscope(
     )
 
 
-def complaint(answer: subprocess.CompletedProcess[str], *words: str) -> str:
-    """The one line on stderr of a command that could not do its work."""
+def complaint(answer: subprocess.CompletedProcess[str], *words: str, printed: str = "") -> str:
+    """The one line on stderr of a command that could not do its work; ``printed`` begins what it said before."""
     assert answer.returncode == 2, answer
-    assert answer.stdout == ""
+    assert answer.stdout.startswith(printed) if printed else not answer.stdout
     line = answer.stderr.removesuffix("\n")
     assert line.startswith("kvscope: ")
     assert "\n" not in line
@@ -128,7 +128,9 @@ def test_a_full_disk_on_export_leaves_nothing(tmp_path: Path, samples: Path) -> 
         resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
 
     out = tmp_path / "out"
-    complaint(kvscope("export", samples / GEMMA, out, before=small_files), "model.safetensors", "no room")
+    answer = kvscope("export", samples / GEMMA, out, before=small_files)
+    complaint(answer, "model.safetensors", "no room", printed="judged with --kv-cache-dtype fp8\n")  # the plan
+    assert "\nafter:" not in answer.stdout
     assert list(tmp_path.iterdir()) == []
 
 
