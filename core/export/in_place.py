@@ -21,7 +21,7 @@ from core.export.placement import FilePlacement, Placement
 from core.export.plan import ExportPlan
 from core.export.prepare import Prepared, digest_of, new_texts
 from core.export.record import export_record
-from core.export.refusals import refuse_changed_source, refuse_remote, refuse_remote, told_when_unreadable
+from core.export.refusals import refuse_changed_source, refuse_remote, told_when_unreadable
 from core.export.remainder import Finished
 from core.export.result import ExportResult
 from core.export.safetensors_writer import ShardHeader, read_header
@@ -48,7 +48,6 @@ def prepare_in_place(plan: ExportPlan, *, system: System | None = None) -> InPla
             the source changed since the plan was made.
     """
     system = system or System()
-    refuse_remote(plan)
     refuse_remote(plan)
     refuse_changed_source(plan)
     heads = {}
