@@ -15,7 +15,8 @@ from core.diagnosis.selection import keys_of, layers_of, numbers_of
 from core.diagnosis.wording import listed, number, of, plural, sentence, short
 from core.engines import get_engine
 from core.engines.outcome import Delivery
-from core.engines.vllm.engine import UNIFIED, Vllm
+from core.engines.vllm.engine import Vllm
+from core.engines.vllm.releases import UNIFIED
 from core.errors import UsageError
 from core.naming.conventions import is_nvfp4_global
 from core.naming.mapper import WeightsMapper

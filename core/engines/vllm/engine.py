@@ -16,9 +16,15 @@ from core.backends.older import OUTPUT_SCALES
 from core.engines.outcome import Deliveries, Delivery, LoadResult
 from core.engines.profile import Fed, Wish
 from core.engines.vllm.predict import Setup, predict
-from core.engines.vllm.releases import NEWEST, RELEASES, Release, version_of
+from core.engines.vllm.releases import NEWEST, RELEASES, UNIFIED, Release, version_of
 from core.engines.vllm.remap import cache_scale, remapped
-from core.engines.vllm.unregistered import doubt, is_registered, refused_as_encoder_decoder, refused_as_mxfp4
+from core.engines.vllm.unregistered import (
+    borrowed,
+    doubt,
+    is_registered,
+    refused_as_encoder_decoder,
+    refused_as_mxfp4,
+)
 from core.engines.vllm.walk import ROTARY_DROPPER, Walk
 from core.errors import UsageError
 from core.naming.conventions import layer_number
@@ -31,9 +37,6 @@ from core.quantization.refusals import FLOAT16_UNSTABLE
 from core.settings import Choice, Settings
 
 _ATTENTION_CLASSES = ("Attention", "MLAAttention")
-
-UNIFIED = (0, 25)
-"""Since this version AutoWeightsLoader alone renames scales."""
 
 _LANDED = re.compile(r"attn\.[qkv]_(?:scale|zero_point)$")
 
@@ -246,7 +249,8 @@ class Vllm:
         self, architecture: str, config: Mapping[str, Any], *, method: str | None, layers: int | None
     ) -> ModuleNode | None:
         """The module tree of ``architecture`` in this version; None where it is not known."""
-        return build_model(architecture, config, method=method, engine=self.release.id, layers=layers)
+        source = NEWEST if borrowed(architecture, self.release) else self.release
+        return build_model(architecture, config, method=method, engine=source.id, layers=layers)
 
     def _unknown(self, settings: Settings, tensors: Sequence[Fed]) -> Deliveries:
         name = settings.architecture.value

@@ -113,6 +113,9 @@ RELEASES = (
 
 NEWEST = RELEASES[0]
 
+UNIFIED = (0, 25)
+"""Since this version AutoWeightsLoader alone renames scales."""
+
 
 def version_of(text: str) -> Version | None:
     """(major, minor) of "0.26.1"; None for anything that is no version number."""

@@ -7,13 +7,25 @@ from typing import Any
 
 from core.architectures import derive_model, how_surveyed, why_not_surveyed
 from core.engines.outcome import LoadResult
-from core.engines.vllm.releases import NEWEST, Release
+from core.engines.vllm.releases import NEWEST, UNIFIED, Release
+
+_UNREGISTERED = "are not supported for now"
 
 
 def is_registered(architecture: str, release: Release) -> bool:
     """Whether that release, or the newest, has a model of that name."""
     engines = (release.id, NEWEST.id)
     return any(how_surveyed(architecture, each) or why_not_surveyed(architecture, each) for each in engines)
+
+
+def borrowed(architecture: str, release: Release) -> str:
+    """Why an older release that registers that architecture is answered with the newest one's modules: none of its own
+    was built. "" where it has its own, does not register it, or loads otherwise (before 0.25 each model has a loop).
+    """
+    why = why_not_surveyed(architecture, release.id)
+    same_loader = UNIFIED <= release.first < NEWEST.first
+    lacking = not why or _UNREGISTERED in why
+    return "" if lacking or not same_loader or not how_surveyed(architecture, NEWEST.id) else why
 
 
 def refused_as_encoder_decoder(architecture: str, config: Mapping[str, Any], release: Release) -> LoadResult | None:
@@ -47,6 +59,11 @@ def doubt(architecture: str, config: Mapping[str, Any], release: Release, names:
     title = f"vLLM {release.version}"
     if how == "static":
         return f"not confirmed by execution: the modules of {architecture} are read from {title}'s sources ({why})"
+    if borrowed(architecture, release):
+        return (
+            f"not confirmed by execution: the modules of {architecture} are taken to be nested in {title} as in "
+            f"vLLM {NEWEST.version}"
+        )
     derived = None if how or known else derive_model(architecture, config, names)
     if derived is None:
         return ""

@@ -153,6 +153,23 @@ def test_no_release_runs_an_encoder_decoder_that_it_does_not_register(tmp_path: 
     assert found.deliveries.notes == ()
 
 
+@pytest.mark.parametrize(("engine", "answered"), [("vllm-0.27.1", True), ("vllm-0.25.0", True), ("vllm-0.23.0", False)])
+def test_a_release_whose_model_was_not_built_has_the_newest_ones_modules(
+    tmp_path: Path, engine: str, answered: bool
+) -> None:
+    config = {"architectures": ["TransformersMoEForCausalLM"], "model_type": "flex_olmo"}
+    found = checked(tmp_path, scales("model.layers.{i}.self_attn", "k_scale", "v_scale"), engine, **config).deliveries
+    assert (found.load.outcome == "loads") == answered
+    assert (found.load.outcome == "unknown") != answered
+    if answered:
+        version = engine.removeprefix("vllm-")
+        (note,) = found.notes
+        assert note == (
+            "not confirmed by execution: the modules of TransformersMoEForCausalLM are taken to be nested in "
+            f"vLLM {version} as in vLLM 0.33.0"
+        )
+
+
 @pytest.mark.parametrize("engine", ["vllm-0.33.0", "vllm-0.22.1"])
 @pytest.mark.parametrize(
     ("architecture", "refuses"),
