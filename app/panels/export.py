@@ -184,11 +184,15 @@ class ExportPanel(QWidget):
             from core.engines import ENGINES
             from core.export import plan_export
             from core.export.names import CONVENTIONS
+            from core.export.target import with_quantized_cache
+            from core.inspection import reinspect
 
             progress.start(self.tr("planning the export"))
+            target = inspection
+            if kind == "engine" and name != inspection.settings.engine.value:
+                target = reinspect(inspection, engine=name, thresholds=inspection.thresholds)
             plan = plan_export(
-                inspection,
-                engine=name if kind == "engine" else None,
+                with_quantized_cache(target),
                 names=name if kind == "names" else None,
                 fixes=choices.fixes,
                 scales_from=choices.scales_from or None,
@@ -238,7 +242,9 @@ class ExportPanel(QWidget):
         self.table.set_records([_record(edit) for edit in edits])
         stored = any(edit.new_shape is not None or edit.new_dtype is not None or edit.values for edit in edits)
         self.view.setColumnHidden(3, not stored)
-        self._sheet.show_plan(plan)
+        asked = self._digest.inspection.wish.kv_cache_dtype if self._digest is not None else ""
+        judged = plan.before.wish.kv_cache_dtype
+        self._sheet.show_plan(plan, cache=judged if judged != asked else "")
         self.repairs.show_offers(offers_of(plan), self._choices)
         self._sheet.tell(self._complaint, "error" if self._complaint else "neutral")
         self._complaint = ""

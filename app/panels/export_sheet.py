@@ -103,8 +103,11 @@ class ExportSheet(Page):
         self._scales.setText(self.tr("Scales from {path}").format(path=path))
         self._scales.setVisible(bool(path))
 
-    def show_plan(self, plan: ExportPlan) -> None:
-        """The plan in numbers and words, with the verdict that is predicted for the result."""
+    def show_plan(self, plan: ExportPlan, *, cache: str = "") -> None:
+        """The plan in numbers and words, with the verdict that is predicted for the result.
+
+        ``cache`` is the KV cache's dtype that it was judged with, where that is not the window's.
+        """
         counted: Counter[str] = Counter(edit.action for edit in plan.edits)
         words = {
             "kept": self.tr("kept"),
@@ -130,6 +133,9 @@ class ExportSheet(Page):
             self._configs.addWidget(Passage(edit.reason))
             self._configs.addWidget(Passage("\n".join(edit.diff.splitlines()[2:]), fixed=True))
         clear(self._details)
+        if cache:
+            judged = self.tr("Judged with --kv-cache-dtype {dtype}, under which the scales are used.")
+            self._detail("", judged.format(dtype=cache))
         for missed in plan.unreachable:
             self._detail(self.tr("{count} keys stay unreachable").format(count=len(missed.keys)), missed.reason)
         for note in plan.notes:

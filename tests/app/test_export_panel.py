@@ -59,7 +59,9 @@ def test_writing_judges_the_result_and_opens_it(planned: Window, idle: Idle, tmp
     assert panel.result is not None
     assert (tmp_path / "gemma-kvscope" / "config.json").exists()
     chips = [chip.text() for chip in panel.findChildren(Chip) if chip.isVisible()]
-    assert chips == ["Fails", "Degraded"]  # it loads; the cache of "auto" stays in bfloat16
+    assert chips == ["Fails", "OK"]
+    told = [passage.toPlainText() for passage in panel.findChildren(Passage)]
+    assert "Judged with --kv-cache-dtype fp8, under which the scales are used." in told
     panel.open_button.click()
     idle()
     assert planned.session.path == str(tmp_path / "gemma-kvscope")
