@@ -26,6 +26,7 @@ class Menus(QObject):
         self._actions = actions
         self._menus = actions.fill(window.menuBar())
         self._choice_groups: dict[str, QActionGroup] = {}
+        self._open_menu: QMenu | None = None
         self._menus["engines"].aboutToShow.connect(self._fill_engines)
         self._menus["backends"].aboutToShow.connect(self._fill_backends)
         self._fill_samples(samples)
@@ -34,8 +35,10 @@ class Menus(QObject):
         return self._menus[name]
 
     def open_menu(self) -> QMenu:
-        """What the arrow beside Open offers."""
-        menu = QMenu(self._window)
+        """What the arrow beside Open offers: one menu, whichever checkpoint's bar it drops from."""
+        if self._open_menu is not None:
+            return self._open_menu
+        menu = self._open_menu = QMenu(self._window)
         menu.addAction(self._actions["open_file"])
         menu.addAction(self._actions["open_folder"])
         menu.addMenu(self._menus["recent"])
