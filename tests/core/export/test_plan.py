@@ -11,6 +11,9 @@ import pytest
 from core.errors import ExportError, UsageError
 from core.export import ExportPlan, plan_export, write_export
 from core.inspection import inspect
+from tests.core.diagnosis.build import MODELOPT, look
+from tests.core.diagnosis.build import llama as llama_config
+from tests.core.diagnosis.examples import GOOD
 from tests.core.export.exporting import Tensor, float32, made_from, plan_of, tensors_of
 
 LLAMA = "tests/checkpoints/quark/llama-fp8-kvfp8"
@@ -154,7 +157,7 @@ def test_what_cannot_be_reached_is_explained(shared: Path, name: str, reason: st
     [
         (
             "modelopt/t5-fp8-kvfp8",
-            "vLLM 0.33.0 cannot be predicted here, so that no name could be tried: the module tree of T5",
+            "vLLM 0.33.0 refuses this checkpoint, so that no name could be tried: vLLM 0.33.0 registers no T5",
         ),
         (
             "llmcompressor/llama-kv_int8_sym",
@@ -166,6 +169,16 @@ def test_without_a_prediction_nothing_changes_and_the_plan_says_why(shared: Path
     plan = plan_of(shared / "checkpoints" / name)
     assert plan.changes == ()
     assert plan.notes[0].startswith(note)
+
+
+def test_without_an_architecture_the_export_is_a_copy(tmp_path: Path) -> None:
+    plan = plan_export(look(tmp_path, llama_config(MODELOPT) | {"architectures": [], "model_type": "x"}, GOOD))
+    assert plan.changes == ()
+    assert plan.verdict_predicted.outcome == plan.verdict_before.outcome == "unknown"
+    assert plan.notes[0] == (
+        "vLLM 0.33.0 cannot be predicted here, so that no name could be tried: the checkpoint does not name its "
+        "architecture."
+    )
 
 
 def test_names_asked_for_are_used_where_they_land(llama: Path) -> None:
