@@ -13,6 +13,8 @@ import pytest
 from core.architectures import how_surveyed, known_architectures
 from core.engines import DEFAULT_ENGINE, Fed, Wish, get_engine
 from core.engines.outcome import Deliveries
+from core.engines.vllm.engine import Vllm
+from core.engines.vllm.predict import predict
 from core.quantization import read_declaration
 from tests.core.engines.random_cases import tiny_configs
 from tests.core.quantization.folder import Files
@@ -29,7 +31,23 @@ OTHER_PATHS = {
     "GPTNeoXForCausalLM": MISSES["GPTNeoXForCausalLM"],
     "GraniteMoeHybridForCausalLM": "its golden config had Mamba layers only",
 }
+_RELATIVE = "names without the prefix are taken only where a weight among them tells; the run fed scales alone"
+UNLIKE = {
+    "Llama4ForConditionalGeneration": "a scale without any module's name is taken for a weight of the vision tower",
+    "LlamaBidirectionalForSequenceClassification": _RELATIVE,
+    "LlamaBidirectionalModel": _RELATIVE,
+    "VoyageQwen3BidirectionalEmbedModel": _RELATIVE,
+    "OpenPanguMTPModel": "its loader also takes numbers of layers from below other modules, which no checkpoint has",
+}
 MODELOPT = {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": {"num_bits": 8, "type": "float"}}
+METHODS: dict[str, dict[str, Any]] = {
+    **{
+        name.removeprefix("llama-"): config["quantization_config"]
+        for name, config in golden("vllm-0.33.0", "cases")["configs"].items()
+        if name.startswith("llama-") and "quantization_config" in config
+    },
+    "modelopt": MODELOPT,
+}
 WISH = Wish(kv_cache_dtype="fp8", dtype="bfloat16")
 
 _COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers", "encoder_layers")
@@ -116,3 +134,33 @@ def test_most_registered_architectures_are_known() -> None:
     executed = golden("vllm-0.33.0", "architectures")
     assert len(judged()) >= 0.97 * len(executed)
     assert len(known_architectures()) >= 280
+
+
+def test_names_given_to_real_models(record_property: Record) -> None:
+    """Handfuls of names of sixteen spellings and more, one architecture after the other."""
+    engine = get_engine(DEFAULT_ENGINE)
+    assert isinstance(engine, Vllm)
+    total = 0
+    wrong: dict[str, list[str]] = {}
+    models = golden("vllm-0.33.0", "models")["models"]
+    for model in models:
+        name, quantization = model["architecture"], METHODS[model["method"]]
+        declaration = read_declaration(Files(config={**tiny_configs()[name], "quantization_config": quantization}))
+        every = [Fed(key, (), (0.5,)) for keys, _, _ in model["tests"] for key in keys]
+        setup = engine.setup(declaration, engine.settle(declaration, WISH), every, WISH)
+        assert setup is not None
+        assert [layer.path for layer in setup.layers] == model["attention"], name
+        for keys, writes, error in model["tests"]:
+            total += 1
+            found = predict(setup, [Fed(key, (), (0.5,)) for key in keys])
+            written = sorted(str(each.target) for each in found.deliveries if each.outcome == "loaded")
+            if exception(found.load.error) != error or (not error and written != writes):
+                wrong.setdefault(name, []).append(f"{keys}: {error or writes} / {found.load.error or written}")
+    agreed = total - sum(len(names) for names in wrong.values())
+    record_property(
+        "agreement",
+        f"vllm-0.33.0 names given to real models of {len(models)} architectures: {agreed} of {total} agree"
+        f" = {100 * agreed / total:.2f} %",
+    )
+    assert set(wrong) == set(UNLIKE), {name: wrong.get(name) for name in set(wrong) ^ set(UNLIKE)}
+    assert agreed / total >= 0.994
