@@ -29,8 +29,10 @@ test: lint ## every check: lint, then pytest on JOBS=2 processes
 bench: setup ## measure what the performance targets are about
 	@$(BIN)/python -m tests.bench
 
-screenshots: setup ## draw the window's pictures again, under resources/screenshots
-	@QT_QPA_PLATFORM=offscreen $(BIN)/python -m app.screenshots resources/screenshots
+PICTURES := dropped-light loads-light loads-per-head-dark raises-dark doubtful-light compare-light chinese-dark
+screenshots: setup ## draw the README's pictures, and every panel in .screenshots: themes, languages, sizes
+	@QT_QPA_PLATFORM=offscreen $(BIN)/python -m app.screenshots resources/screenshots --only $(PICTURES)
+	@QT_QPA_PLATFORM=offscreen $(BIN)/python -m app.screenshots .screenshots --all
 
 translations: setup ## bring the catalogues of resources/translations up to date and compile them
 	@$(BIN)/python -m app.translations

@@ -1,6 +1,7 @@
 """Draws the real window's pictures: ``python -m app.screenshots OUT_DIR``.
 
-Every sample in the light theme, one in the dark; each panel with the sample that has most to show in it, in both.
+Every sample, and each panel with the sample that has most to show in it, light and dark; with ``--all`` in every
+language and at two sizes, a folder for each. ``--only NAME ...`` draws what the README shows.
 """
 
 from __future__ import annotations
@@ -9,20 +10,23 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PySide6.QtCore import QSettings
+from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QWidget
 
 from app.gui import make_application
+from app.language import LANGUAGES, speak
 from app.theme.theme import Mode, theme
 from app.window import Window
 from core.errors import KVScopeError, UsageError
 from resources import resource
 
 SIZE = (1440, 900)
+SIZES = ((1280, 800), (2560, 1440))
 _PATIENCE_S = 120.0
 _GEMMA = "quark/gemma3-26layers-fp8-kvfp8"
 _HEADS = "llmcompressor/llama-32layers-kv_attn_head"
@@ -43,6 +47,9 @@ class Shot:
     tab: str = "problems"
     part: str = ""
     run: bool = False
+    other: str = ""
+    """A second sample, to compare with."""
+    language: str = ""
 
 
 SHOTS = (
@@ -52,6 +59,8 @@ SHOTS = (
     Shot("dropped", _DEEPSEEK),
     Shot("raises", _GEMMA, "export"),
     Shot("doubtful", _LLAMA),
+    Shot("compare", _QWEN, "compare", other=_GEMMA),
+    Shot("chinese", _DEEPSEEK, "engines", language="zh_CN"),
     Shot("panel-why", _DEEPSEEK, part="why"),
     Shot("panel-coverage", _GEMMA, part="coverage"),
     Shot("panel-problems", _LLAMA, "problems", "tabs"),
@@ -60,28 +69,43 @@ SHOTS = (
     Shot("panel-plot", _HEADS, "plot", "tabs"),
     Shot("panel-export", _GEMMA, "export", "tabs"),
     Shot("panel-gpu", _QWEN, "gpu", "tabs", run=True),
+    Shot("panel-compare", _LLAMA, "compare", "tabs", other=_HEADS),
+    Shot("panel-config", _GEMMA, "config", "tabs"),
+    Shot("panel-log", _QWEN, "log", "tabs"),
 )
 
 
-def draw(out: Path, *, size: tuple[int, int] = SIZE) -> Iterator[Path]:
-    """Draw every picture in both themes into ``out``; yields each file as it is written."""
+def draw(
+    out: Path, *, size: tuple[int, int] = SIZE, language: str = "en", names: Collection[str] = ()
+) -> Iterator[Path]:
+    """Draw the pictures of these names (all where none are given) into ``out``; yields each file as it is written.
+
+    A name is a shot's, for both themes, or a file's without its ending ("loads-dark").
+    """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as settings:
-        yield from _draw_all(out, size, Path(settings))
+        yield from _draw_all(out, size, language, names, Path(settings))
 
 
-def _draw_all(out: Path, size: tuple[int, int], settings: Path) -> Iterator[Path]:
+def _draw_all(
+    out: Path, size: tuple[int, int], language: str, names: Collection[str], settings: Path
+) -> Iterator[Path]:
     application = make_application(sys.argv[:1])
     modes: tuple[Mode, ...] = ("light", "dark")
     for mode in modes:
         for shot in SHOTS:
+            name = f"{shot.name}-{mode}"
+            if names and not {shot.name, name} & set(names):
+                continue
             # Each window begins as on a machine that never ran one: no recent list, no sizes.
-            folder = str(settings / f"{mode}-{shot.name}")
-            QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, folder)
+            QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(settings / name))
             theme().set_mode(mode)
+            speak(application, shot.language or language)
             window = Window()
-            path = out / f"{shot.name}-{mode}.png"
-            if not _arrange(application, window, shot, size).grab().save(str(path)):
+            path = out / f"{name}.png"
+            picture = _arrange(application, window, shot, size).grab().toImage()
+            # Without an unused alpha channel and packed as tightly as PNG can: these files are kept.
+            if not picture.convertToFormat(QImage.Format.Format_RGB888).save(str(path), "PNG", 0):  # type: ignore[call-overload]
                 raise KVScopeError("could not be written", path=path, remedy="Choose another folder.")
             window.close()
             yield path
@@ -105,6 +129,8 @@ def _arrange(application: QApplication, window: Window, shot: Shot, size: tuple[
         workspace.keys.view.selectRow(0)
     if shot.run:
         workspace.gpu.run()
+    if shot.other:
+        window.session.compare(str(resource("samples", *shot.other.split("/"))))
     _settle(application, window)
     if not shot.part:
         return window
@@ -132,9 +158,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the pictures into the folder named on the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m app.screenshots", description="Draw the window's pictures.")
     parser.add_argument("out", type=Path, metavar="OUT_DIR")
-    out: Path = parser.parse_args(arguments).out
-    for path in draw(out):
-        sys.stdout.write(f"{path}\n")
+    parser.add_argument("--all", action="store_true", help="in every language and size, a folder for each")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="these pictures alone")
+    options = parser.parse_args(arguments)
+    jobs = [(options.out, SIZE, "en")]
+    if options.all:
+        jobs = [
+            (options.out / f"{language.code}-{size[0]}x{size[1]}", size, language.code)
+            for language in LANGUAGES
+            for size in SIZES
+        ]
+    for out, size, language in jobs:
+        for path in draw(out, size=size, language=language, names=options.only):
+            sys.stdout.write(f"{path}\n")
     return 0
 
 

@@ -90,7 +90,8 @@ class ComparisonTable(QAbstractTableModel):
 
     def show_comparison(self, comparison: Comparison | None) -> None:
         """Show another comparison."""
-        self._rows = comparison.rows if comparison is not None else ()
+        rows = comparison.rows if comparison is not None else ()
+        self._rows = tuple(sorted(rows, key=_by_layer))
         self._rebuild()
 
     def show_only(self, show: Show) -> None:
@@ -234,6 +235,13 @@ def _order(row: Row, column: int) -> tuple[Any, ...]:
             return (max(known, default=-math.inf),)
         case _:
             return (cell(row, column),)
+
+
+def _by_layer(row: Row) -> tuple[bool, int, str]:
+    """Layer 2 before layer 10, k before v: checkpoints are read by name."""
+    one = row.left or row.right
+    layer = one.layer if one is not None else None
+    return (layer is None, layer or 0, one.role if one is not None else "")
 
 
 def distance(ratio: float | None) -> float:

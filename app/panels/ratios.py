@@ -14,7 +14,7 @@ from app import text
 from app.theme.theme import colours, theme
 from core.comparison import CALIBRATION_NOISE, Row
 
-_MARGIN_LEFT, _MARGIN, _TOP, _BOTTOM = 52, 12, 22, 18
+_MARGIN_LEFT, _MARGIN, _TOP, _BOTTOM = 62, 12, 22, 18
 _LEAST = math.log(1.25)
 _MOST = math.log(16.0)
 

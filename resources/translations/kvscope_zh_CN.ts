@@ -1012,7 +1012,7 @@
     </message>
     <message>
       <source>{served} of {expecting}</source>
-      <translation>{expecting} 中的 {served}</translation>
+      <translation>{served} / {expecting}</translation>
     </message>
     <message>
       <source>In force</source>
@@ -1320,6 +1320,10 @@
     <message>
       <source>{file} changes</source>
       <translation>{file} 会改变</translation>
+    </message>
+    <message>
+      <source>Judged with --kv-cache-dtype {dtype}, under which the scales are used.</source>
+      <translation>按 --kv-cache-dtype {dtype} 判断，此时缩放因子会被使用。</translation>
     </message>
     <message>
       <source>{count} keys stay unreachable</source>

@@ -50,6 +50,8 @@ def test_translations_keep_what_the_program_fills_in() -> None:
         return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
 
     for (context, source), translated in translations.read(TS).items():
+        if not translated:
+            continue  # told by the test above
         assert fields(source) == fields(translated), (context, source)
         assert source.endswith("…") == translated.endswith("…"), (context, source)
         if re.search(r"&\w", source):
@@ -106,6 +108,7 @@ def test_the_window_speaks_chinese(chinese: None, window: Window, opened: Open, 
         "比较",
         "导出预览",
         "GPU",
+        "配置",
         "日志",
     ]
     assert workspace.problems.table.index(0, 1).data() == "引擎在加载时停止"
