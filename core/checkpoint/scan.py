@@ -82,7 +82,7 @@ def scan_header(data: bytes | memoryview, file_size: int) -> HeaderColumns | Non
 
 
 def scan_headers(headers: Sequence[bytes], file_sizes: Sequence[int]) -> Scanned | None:
-    """All headers at once; None when any is not in the usual form, breaks a rule, or shares a name with another.
+    """All headers at once; None when any is not in the usual form, or breaks a rule.
 
     About 1 MiB of headers a call is best: what is read again stays in the processor's cache.
     """
@@ -126,7 +126,7 @@ def scan_headers(headers: Sequence[bytes], file_sizes: Sequence[int]) -> Scanned
         columns=columns,
         counts=marks.counts.astype(np.int32),
         metadata=regions.metadata,
-        hashes=hashes[order],
+        hashes=hashes,
         tails=text.tails(name_begins, name_ends),
     )
 
@@ -287,15 +287,14 @@ def _fits(begins: Int64s, ends: Int64s, marks: _Marks, data_sizes: Int64s) -> bo
 
 
 def _sorting(text: Text, string: str, regions: _Regions, marks: _Marks) -> tuple[Words, Int64s] | None:
-    """The hashes of the names, and the rows in the order of their names inside each header."""
+    """The rows in the order of their names inside each header, and the hashes of the names in that order."""
     begins, ends = marks.quotes[0] + 1, marks.quotes[1]
     longest = int((ends - begins).max())
     if longest > _LONGEST_NAME:
         return None
     hashes = text.hashes(begins, ends)
-    in_order = np.sort(hashes)
-    if (in_order[1:] == in_order[:-1]).any() or (hashes == _METADATA_HASH).any():
-        return None  # a name that stands twice, perhaps in two headers, or one that is no tensor's
+    if (hashes == _METADATA_HASH).any():
+        return None  # the name of what is no tensor
     spans = zip(regions.begins.tolist(), regions.ends.tolist(), strict=True)
     plain = int(begins.max()) + longest < len(text.joined) and all(
         begin == end or text.data[begin:end].min() >= ord('"') for begin, end in spans
@@ -306,7 +305,10 @@ def _sorting(text: Text, string: str, regions: _Regions, marks: _Marks) -> tuple
     order = np.empty(len(begins), dtype=np.int64)
     for first, last in zip(marks.firsts.tolist(), marks.lasts.tolist(), strict=True):
         order[first : last + 1] = np.argsort(keys[first : last + 1], kind="stable") + first
-    return hashes, order
+    in_order = hashes[order]
+    twice = in_order[1:] == in_order[:-1]
+    twice[marks.lasts[:-1]] = False  # the last name of one header and the first of the next may be the same
+    return None if twice.any() else (in_order, order)
 
 
 def _strings(string: str, begins: Int64s, ends: Int64s) -> npt.NDArray[np.object_]:
