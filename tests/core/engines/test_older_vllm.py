@@ -104,7 +104,7 @@ def test_names_of_a_model_with_mla() -> None:
     assert {each.name: each.result for each in found} == differing
 
 
-@pytest.mark.parametrize("engine", OLDER[1:])
+@pytest.mark.parametrize("engine", OLDER)
 def test_real_models(engine: str, record: Keep) -> None:
     """Real models of that version, one tensor at a time: the parameter it reached, or the exception."""
     profile = get_engine(engine)
