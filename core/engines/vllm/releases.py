@@ -61,8 +61,8 @@ RELEASES = (
         version="0.33.0",
         first=(0, 33),
         source="vLLM 0.33.0's Python sources; module trees surveyed from its real models",
-        how_checked="compared with what vLLM 0.33.0 itself did on CPU: 8,370 names, 863 cases, 116 checkpoints, and names "
-        "given to the real models of 315 architectures",
+        how_checked="compared with what vLLM 0.33.0 itself did on CPU: 8,370 names, 863 cases, 116 checkpoints, "
+        "and names given to the real models of 315 architectures",
         backends=BACKENDS,
     ),
     Release(
