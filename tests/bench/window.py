@@ -47,7 +47,7 @@ def bare_window(_checkpoint: Path) -> float:
 def first_window(_checkpoint: Path) -> float:
     """The same for ``kvscope``, run as its command runs it, with no settings of this machine."""
     spent: list[float] = []
-    sys.argv = ["kvscope"]
+    sys.argv[:] = ["kvscope"]
     os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()
     from app import entry, gui
 
@@ -154,3 +154,7 @@ def sort_names(checkpoint: Path) -> float:
 MEASURES: dict[str, Callable[[Path], float]] = {
     measure.__name__: measure for measure in (bare_window, first_window, opening_stall, filter_names, sort_names)
 }
+
+
+if __name__ == "__main__":
+    print(MEASURES[sys.argv[1]](Path(sys.argv[2])))
