@@ -20,6 +20,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from app.gui import make_application
 from app.language import LANGUAGES, speak
+from app.panels.export_sheet import ExportSheet
 from app.theme.theme import Mode, theme
 from app.window import Window
 from core.errors import KVScopeError, UsageError
@@ -132,6 +133,10 @@ def _arrange(application: QApplication, window: Window, shot: Shot, size: tuple[
     if shot.other:
         window.session.compare(str(resource("samples", *shot.other.split("/"))))
     _settle(application, window)
+    if shot.tab == "export":  # not where this machine keeps its samples
+        name = shot.sample.rpartition("/")[2]
+        for sheet in workspace.export.findChildren(ExportSheet):
+            sheet.folder.setText(f"/models/{name}-kvscope")
     if not shot.part:
         return window
     part: QWidget = getattr(workspace, shot.part)
