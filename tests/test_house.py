@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from app import cli
+from app import cli, entry
 from app.cli import main
 from core import __version__
 from resources import resource
@@ -107,8 +107,8 @@ def test_the_changelog_begins_with_this_version() -> None:
 
 
 def test_the_command_is_installed_and_tells_its_version() -> None:
-    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="kvscope")
-    assert entry.load() is main
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="kvscope")
+    assert script.load() is entry.main
     command = Path(sys.executable).with_name("kvscope")
     told = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
     assert told.stdout == f"kvscope {__version__}\n"

@@ -144,13 +144,12 @@ def _collect(started: list[tuple[BaseProcess, Connection]], path: Path, progress
     while len(answers) < len(started):
         progress.check()
         waiting = {connection: rank for rank, (_, connection) in enumerate(started) if rank not in answers}
+        if time.monotonic() >= deadline:
+            raise _lost(min(waiting.values()), f"gave no answer within {PATIENCE_S:.0f} s", path)
         for ready in wait(list(waiting), timeout=0.1):
             rank = waiting[ready]  # type: ignore[index]
             answers[rank] = _answer(rank, started[rank], path)
             progress.advance()
-        if time.monotonic() > deadline:
-            late = next(rank for rank in range(len(started)) if rank not in answers)
-            raise _lost(late, f"gave no answer within {PATIENCE_S:.0f} s", path)
     return [answers[rank] for rank in range(len(started))]
 
 

@@ -145,8 +145,10 @@ def test_roles_can_be_left_out(plotted: Window) -> None:
     assert panel.canvas.position(name) is not None
 
 
-def test_another_checkpoint_is_plotted_anew(plotted: Window, opened: Open) -> None:
+def test_another_checkpoint_is_plotted_anew(plotted: Window, opened: Open, idle: Idle) -> None:
     opened(LLAMA)
+    plotted.workspace.show_tab("plot")
+    idle()
     canvas = plotted.workspace.plot.canvas
     assert canvas is not None
     assert canvas.position("model.layers.9.self_attn.k_scale") is None
