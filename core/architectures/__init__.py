@@ -12,7 +12,8 @@ models of ``configs.json``:
     ``modules``: module class -> ``children`` (name -> class) or ``each`` (layer kind -> class, "*" for all kinds, with
     ``count``: "layer_kinds", the config fields that hold the number, the number, or for draft models "drafts" and
     "draft_layers", whose numbers go on after the last layer); ``parameters`` (names);
-    ``attention`` ("Attention" or "MLAAttention": it has a KV cache), ``quantized`` false where it gets no quant config;
+    ``attention`` ("Attention" or "MLAAttention": it has a KV cache), ``quantized`` false where it gets no quant config,
+    ``cache_config`` false where it gets no cache config (its ``kv_cache_dtype`` is "auto" in an engine that uses fp8);
     ``chosen_by_config`` (the language model that a text config names stands here, this one if it names none);
     ``quant_config`` (true: the attribute holds the config, false: the attribute is None, absent: no attribute);
     ``loader``: how the class loads its own weights: ``auto`` (AutoWeightsLoader with ``mapper``, ``ignore_prefixes``,

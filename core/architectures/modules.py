@@ -82,7 +82,8 @@ class ModuleNode:
     """One module: what a loader sees of it.
 
     ``quant_config`` is True where the module's attribute holds the quantization config, False where the attribute is
-    there but None, None where it has no such attribute. ``attention`` is set for a layer with a KV cache.
+    there but None, None where it has no such attribute. ``attention`` is set for a layer with a KV cache;
+    ``cache_config`` is False where that layer is not told the engine's ``--kv-cache-dtype``.
     """
 
     cls: str
@@ -90,6 +91,7 @@ class ModuleNode:
     parameters: frozenset[str] = frozenset()
     attention: AttentionKind | None = None
     quantized: bool = True
+    cache_config: bool = True
     quant_config: bool | None = None
     loader: Loader | None = None
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
@@ -239,6 +241,7 @@ class _Builder:
                 parameters=frozenset(entry.get("parameters", ())),
                 attention=entry.get("attention"),
                 quantized=entry.get("quantized", True),
+                cache_config=entry.get("cache_config", True),
                 quant_config=entry.get("quant_config"),
                 loader=self._loader(entry),
             )

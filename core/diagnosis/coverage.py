@@ -91,7 +91,12 @@ def missing_scale(facts: Facts) -> Iterator[Finding]:
 
 
 def cache_not_quantized(facts: Facts) -> Iterator[Finding]:
-    """Declared, loaded, and yet unused: quark and fp8 under "auto", or a plain dtype chosen by hand."""
+    """Declared, loaded, and yet unused: quark and fp8 under "auto", a plain dtype chosen by hand, or layers that the
+    model never tells the dtype.
+    """
+    if facts.unasked:
+        yield from _unasked(facts)
+        return
     scheme = facts.case.declaration.kv_scheme
     if scheme is None or not _unused(facts):
         return
@@ -108,9 +113,28 @@ def cache_not_quantized(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def _unasked(facts: Facts) -> Iterator[Finding]:
+    scales = [
+        scale
+        for scale in facts.kv_scales
+        if facts.outcome(scale) == "loaded" and any(owner in facts.unasked for owner in facts.owners(scale))
+    ]
+    if scales and facts.loads:
+        layers = owners_of(facts, scales)
+        yield make(
+            "cache-not-quantized",
+            keys=keys_of(scales),
+            layers=numbers_of(layers),
+            evidence=f"{facts.engine} does not pass --kv-cache-dtype on to {where(facts, layers)}: the cache stays in "
+            f"{facts.model_dtype} there.",
+            consequence=of_layers(facts, layers),
+            fix=f"Nothing in the checkpoint can change this: {facts.engine} has no quantized cache for these layers.",
+        )
+
+
 def undeclared(facts: Facts) -> Iterator[Finding]:
     """Present, but nothing asks the engine to quantize the cache."""
-    if facts.case.declaration.kv_scheme is not None or not _unused(facts):
+    if facts.case.declaration.kv_scheme is not None or facts.unasked or not _unused(facts):
         return
     if facts.case.declaration.quantized:
         told = f"Method {facts.method} declares no KV-cache scheme"

@@ -64,17 +64,33 @@ class Facts:
     @cached_property
     def cache_dtype(self) -> str:
         """The dtype of the KV cache as the engine resolves it; "auto" is said as the model dtype."""
-        resolved = self.case.settings.kv_cache_dtype_resolved
-        return self.case.settings.dtype.value or "the model dtype" if resolved == "auto" else resolved
+        return self.model_dtype if self._cache == "auto" else self._cache
+
+    @cached_property
+    def model_dtype(self) -> str:
+        """The engine's model dtype, for people."""
+        return self.case.settings.dtype.value or "the model dtype"
 
     @cached_property
     def cache_quantized(self) -> bool:
-        return self.case.settings.kv_cache_dtype_resolved not in _PLAIN_CACHE
+        return self._cache not in _PLAIN_CACHE
 
     @cached_property
     def run_time_scales(self) -> bool:
         """Whether the cache's scales are computed while the engine runs, per token and head."""
-        return self.case.settings.kv_cache_dtype_resolved.endswith("_per_token_head")
+        return self._cache.endswith("_per_token_head")
+
+    @cached_property
+    def _cache(self) -> str:
+        """The engine's dtype for the KV cache; the layers' own where the model passes the engine's on to none."""
+        own = {layer.own_cache for layer in self.receivers}
+        only = next(iter(own)) if len(own) == 1 else None
+        return only or self.case.settings.kv_cache_dtype_resolved
+
+    @cached_property
+    def unasked(self) -> tuple[AttentionLayer, ...]:
+        """Layers that keep their KV cache in the model dtype, whatever ``--kv-cache-dtype`` the engine is given."""
+        return tuple(layer for layer in self.receivers if layer.own_cache == "auto")
 
     # ------------------------------------------------------------------------------------------------------ the layers
 

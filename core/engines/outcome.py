@@ -51,6 +51,8 @@ class AttentionLayer:
     ``parameters`` maps parameter name to shape. ``final`` holds what the kernels get for k, v, q and prob; for
     per-head scales the float the engine keeps beside them (the maximum over heads). ``per_head`` holds the heads.
     ``source`` says where each value came from. ``error`` is the engine's exception when post-processing raises.
+    ``own_cache`` is the dtype of the layer's KV cache where the engine's ``--kv-cache-dtype`` does not decide it:
+    "auto" means the model dtype.
     """
 
     path: str
@@ -63,6 +65,7 @@ class AttentionLayer:
     per_head: Mapping[str, tuple[float, ...]]
     error: str | None = None
     expects_scales: bool = True
+    own_cache: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

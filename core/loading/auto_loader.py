@@ -102,7 +102,8 @@ class AutoWeightsLoader:
         if module is not self.module and callable(own):  # the loader's own module is being loaded by this very loop
             for name in own(weights) or ():
                 yield _join(base, name)
-        children = dict(module.named_children())
+        named = module._modules  # noqa: SLF001 - named_children() leaves out a module's second name
+        children = {name: child for name, child in named.items() if child is not None}
         parameters = _loadable(module)
         for first, group in _grouped_by_first_part(weights):
             path = _join(base, first)
@@ -127,7 +128,7 @@ class AutoWeightsLoader:
         return path.startswith(self.ignore_unexpected_prefixes) or path.endswith(self.ignore_unexpected_suffixes)
 
     def _unexpected(self, base: str, module: nn.Module, path: str) -> str:
-        available = {_join(base, name) for name, _ in module.named_parameters()}
+        available = {_join(base, name) for name, _ in module.named_parameters(remove_duplicate=False)}
         return (
             f"There is no module or parameter named {path!r} in {type(self.module).__name__}. "
             f"The available parameters belonging to {base} ({type(module).__name__}) are: {available}"

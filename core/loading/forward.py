@@ -64,6 +64,7 @@ class ForwardRun:
         """
         try:
             form = cache_format(self.setup.cache)
+            own = {path: cache_format(layer.cache) for path, layer in layers}
         except NotImplementedError as error:
             return self._result("", (), reason=str(error))
         self.progress.start("Running the attention", total=len(layers), unit="layers")
@@ -73,7 +74,7 @@ class ForwardRun:
             for place, (path, layer) in enumerate(layers):
                 failed = raised.get(path)
                 if failed is None:
-                    found.append(self._layer(place, path, layer, form, made))
+                    found.append(self._layer(place, path, layer, own[path], made))
                 else:
                     found.append(_without(path, f"the layer raises {failed.removesuffix(': ')} after loading"))
                 self.progress.advance()

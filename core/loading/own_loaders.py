@@ -42,7 +42,7 @@ class OwnLoadedModule(nn.Module):
         if below := self.loader.hands_to:
             child = cast("OwnLoadedModule", self.get_submodule(below))
             return {f"{below}.{name}" for name in child.load_weights(weights)}
-        parameters = dict(self.named_parameters())
+        parameters = dict(self.named_parameters(remove_duplicate=False))
         experts = {path: module for path, module in self.named_modules() if isinstance(module, ExpertWeights)}
         loaded: set[str] = set()
         for name, tensor in weights:

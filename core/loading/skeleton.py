@@ -14,7 +14,7 @@ from torch import nn
 
 from core.architectures.layers import positive, text_config_of
 from core.architectures.loops import LoopLoader
-from core.architectures.modules import AutoLoader, FusedLinearLoader, ModuleNode, OwnLoader
+from core.architectures.modules import UNCOUNTED, AutoLoader, FusedLinearLoader, ModuleNode, OwnLoader
 from core.backends.base import Backend
 from core.checkpoint.columns import collector_paused
 from core.engines.vllm.releases import NEWEST, Release
@@ -60,6 +60,13 @@ class AutoLoadedModule(nn.Module):
         return auto.load_weights(weights, mapper=self.mapper)
 
 
+def _is_uncounted(node: ModuleNode) -> bool:
+    """Whether this is a list of equal layers without attention, of which there are as many as a tower may have."""
+    if len(node.children) != UNCOUNTED or any(node.attention_layers()):
+        return False
+    return len({id(child) for child in node.children.values()}) == 1
+
+
 @cache
 def _named(name: str, base: type[nn.Module]) -> type[nn.Module]:
     """A subclass that bears the engine's class name, because errors name it."""
@@ -67,7 +74,9 @@ def _named(name: str, base: type[nn.Module]) -> type[nn.Module]:
 
 
 class Skeleton:
-    """Builds the module tree of one set-up; every module is one of its own, equal layers share nothing.
+    """Builds the module tree of one set-up; every module is one of its own, equal layers share nothing. But the layers
+    of a tower that the config does not count are one module under many names: they hold no attention with a KV cache,
+    and lists in lists of them would be millions of modules.
 
     ``whole``: also take all ordinary weights (quantized linear parameters, experts), and keep them on ``home``.
     """
@@ -97,9 +106,13 @@ class Skeleton:
         if not isinstance(module, ExpertWeights):
             for name in self._parameter_names(node):
                 module.register_parameter(name, WeightPlaceholder(self._home))
+            each = self._whole or not _is_uncounted(node)
+            built: nn.Module | None = None
             for name, child in node.children.items():
                 of_child = f"{path}.{name}" if path else name
-                module.register_module(name, self._build(self._dense(child, of_child), of_child))
+                if built is None or each:
+                    built = self._build(self._dense(child, of_child), of_child)
+                module.register_module(name, built)
         return module
 
     def _dense(self, node: ModuleNode, path: str) -> ModuleNode:
@@ -134,7 +147,7 @@ class Skeleton:
         kind = MLAAttention if node.attention == "MLAAttention" else Attention
         return _named(node.cls, kind)(
             shape=layer.shape,
-            cache=self._setup.cache,
+            cache=layer.cache,
             params_dtype=DTYPES[self._setup.dtype],
             quant_method=kv_cache_method(layer.method),
             tp_rank=layer.shape.tp_rank,

@@ -71,6 +71,7 @@ class _Start:
     resolved: str
     dtype: str | None
     layers: frozenset[str]
+    cache_config: bool
     version: Version
 
 
@@ -97,13 +98,15 @@ def refusal(
     kv_cache_dtype: str = "auto",
     dtype: str | None = None,
     attention_layers: Collection[str] = ("Attention",),
+    cache_config: bool = True,
     version: Version = (0, 33),
 ) -> Refusal | None:
     """The first reason why vLLM does not build the model; None when the declaration gives none.
 
     ``dtype`` is the engine's model dtype ("bfloat16"), None when not chosen: rules about it are then skipped.
     ``attention_layers`` are the engine's layer classes in the model, "Attention" or "MLAAttention"; with none, only the
-    first three stages can refuse. ``version`` is (major, minor).
+    first three stages can refuse. ``cache_config``: whether any of them is told the cache's dtype, as nearly all are.
+    ``version`` is (major, minor).
     """
     layers = frozenset("MLAAttention" if name == "MLAAttention" else "Attention" for name in attention_layers)
     cache = resolve_kv_cache_dtype(kv_cache_dtype, declaration, attention_layers=layers)
@@ -114,6 +117,7 @@ def refusal(
         resolved=cache.resolved,
         dtype=dtype,
         layers=layers,
+        cache_config=cache_config,
         version=version,
     )
     for check in _CHECKS:
@@ -367,7 +371,7 @@ def _quark_scheme(start: _Start) -> Refusal | None:
 
 
 def _e5m2(start: _Start) -> Refusal | None:
-    if start.resolved != "fp8_e5m2":
+    if start.resolved != "fp8_e5m2" or not start.cache_config:
         return None
     declared = start.declaration
     layers = kv_method_layers(declared) & start.layers

@@ -201,6 +201,8 @@ class Tree:
             entry["attention"] = "MLAAttention" if isinstance(module, MLAAttention) else "Attention"
             if getattr(module, "quant_config", None) is None and entry["attention"] == "Attention":
                 entry["quantized"] = False
+            if module.kv_cache_dtype == "auto":  # while the survey's engine asks for fp8
+                entry["cache_config"] = False
             return self.intern(entry)
         entry |= self._facts(module)
         children: dict[str, Any] = {}

@@ -173,6 +173,7 @@ class Vllm:
             kv_cache_dtype=wish.kv_cache_dtype,
             dtype=settings.dtype.value,
             attention_layers=_kinds(setup.root) if setup is not None else _ATTENTION_CLASSES[:1],
+            cache_config=setup is None or any(layer.node.cache_config for layer in setup.layers),
             version=self.release.number,
         )
         if refused is not None and not (wish.method is not None and wish.method != declaration.method):

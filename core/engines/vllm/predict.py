@@ -28,11 +28,12 @@ from core.quantization.declaration import Declaration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One attention layer, ready to take scales."""
+    """One attention layer, ready to take scales. ``cache`` is its own: the engine's, where the model passes that on."""
 
     path: str
     node: ModuleNode
     shape: AttentionShape
+    cache: CacheSetup
     method: KVMethod | None
     parameters: Mapping[str, ScaleParameter]
 
@@ -66,11 +67,21 @@ class Setup:
                     path=path,
                     node=node,
                     shape=shape,
+                    cache=self.cache if node.cache_config else self._unasked(node),
                     method=method,
                     parameters=method.parameters(shape) if method is not None else {},
                 )
             )
         object.__setattr__(self, "layers", tuple(built))
+
+    def _unasked(self, node: ModuleNode) -> CacheSetup:
+        """The cache of a layer that is built without the engine's cache config: "auto", in which compressed-tensors'
+        own scheme still decides for a layer that gets the quant config (vLLM 0.33.0, ``Attention.__init__``).
+        """
+        method = self.backend.method if self.backend is not None and node.quantized else None
+        scheme = self.declared.config.get("kv_cache_scheme") if method == "compressed-tensors" else None
+        own = scheme is not None and node.attention == "Attention"
+        return replace(self.cache, dtype="fp8" if own else "auto", quantized=own, per_token_head=False)
 
     def walk(self) -> Walk:
         text = text_config_of(self.hf_config)
@@ -129,7 +140,7 @@ def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:
         attention = tuple(_unfinished(layer) for layer in setup.layers)
     else:
         load = LoadResult("loads")
-        attention = tuple(_finish(layer, held, written, setup) for layer in setup.layers)
+        attention = tuple(_finish(layer, held, written) for layer in setup.layers)
     return Deliveries(load=load, deliveries=tuple(deliveries), attention=_expecting(attention, setup))
 
 
@@ -197,14 +208,14 @@ def _unfinished(layer: Layer) -> AttentionLayer:
     return _attention(layer, {}, {}, {}, None)
 
 
-def _finish(layer: Layer, held: Mapping[str, tuple[float, ...]], written: set[str], setup: Setup) -> AttentionLayer:
+def _finish(layer: Layer, held: Mapping[str, tuple[float, ...]], written: set[str]) -> AttentionLayer:
     if layer.method is None:
         sources: dict[str, ValueSource] = dict.fromkeys(ROLES, "default")
         return _attention(layer, dict.fromkeys(ROLES, 1.0), sources, {}, None)
     values = {name: held[f"{layer.path}.{name}"] for name in layer.parameters}
     loaded = frozenset(name for name in layer.parameters if f"{layer.path}.{name}" in written)
     try:
-        done = layer.method.process(values, loaded, setup.cache)
+        done = layer.method.process(values, loaded, layer.cache)
     except EngineError as error:
         return _attention(layer, {}, {}, {}, str(error))
     return _attention(layer, done.final, done.source, done.per_head, None)
@@ -227,6 +238,7 @@ def _attention(
         source=source,
         per_head=per_head,
         error=error,
+        own_cache=None if layer.node.cache_config else layer.cache.dtype,
     )
 
 

@@ -108,6 +108,16 @@ def test_every_known_architecture_builds_and_loads_an_empty_stream(architecture:
         assert layer.get_buffer("_k_scale").item() == 1.0
 
 
+def test_a_tower_that_the_config_does_not_count_is_built_once() -> None:
+    """Lists in lists of 128 layers each: nearly a million names, few modules; and each name still leads to its own."""
+    architecture = "Granite4VisionForConditionalGeneration"
+    config = {**LLAMA, "architectures": [architecture], "quantization_config": FP8}
+    model = build_skeleton(set_up({"config.json": config}, "fp8"))
+    assert sum(1 for _ in model.modules()) < 1000
+    name = "layerwise_projectors.127.qformer.encoder.layer.99.attention.output.dense.weight"
+    assert model.load_weights([(name, torch.ones(1))]) == {name}  # type: ignore[operator]
+
+
 def test_the_quant_config_is_where_the_engine_puts_it() -> None:
     model = _build(LLAMA, 1)
     config = AutoWeightsLoader(model).quant_config()
