@@ -87,11 +87,12 @@ class Catalog:
 
         The last eight bytes of a suffix do most of the work: they should be as telling as ``".k_scale"``.
         """
-        suffixes = tuple(suffixes)
         found = np.zeros(len(self.names), dtype=np.bool_)
         for suffix in suffixes:
-            found |= ending_in(self.tails, suffix)
-        return [row for row in np.flatnonzero(found).tolist() if self.names[row].endswith(suffixes)]
+            alike = ending_in(self.tails, suffix) & ~found
+            if alike.any():
+                found[self.names.ending(np.flatnonzero(alike), suffix)] = True
+        return list(map(int, np.flatnonzero(found)))
 
     def entry(self, row: int) -> TensorEntry:
         return TensorEntry(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import overload
 
+import numpy as np
+
 from core.checkpoint.columns import Int64s
 
 
@@ -26,6 +28,12 @@ class Spelled:
 
     def __getitem__(self, row: int) -> str:
         return self.string[int(self.begins[row]) : int(self.ends[row])]
+
+    def ending(self, rows: Int64s, suffix: str) -> list[int]:
+        """Those of the rows whose name ends in ``suffix``; no name is made for it."""
+        pieces = zip(rows.tolist(), self.begins[rows].tolist(), self.ends[rows].tolist(), strict=True)
+        ends_so = self.string.endswith
+        return [row for row, begin, end in pieces if ends_so(suffix, begin, end)]
 
     def strings(self) -> list[str]:
         """All of them."""
@@ -80,6 +88,18 @@ class Names(Sequence[str]):
 
     def __repr__(self) -> str:
         return f"<{len(self)} names>"
+
+    def ending(self, rows: Int64s, suffix: str) -> list[int]:
+        """Those of the ``rows``, which are in order, whose name ends in ``suffix``."""
+        found: list[int] = []
+        bounds = np.searchsorted(rows, self._starts).tolist()
+        for part, start, first, last in zip(self._parts, self._starts, bounds, bounds[1:], strict=False):
+            inside = rows[first:last] - start
+            if isinstance(part, Spelled):
+                found += [start + row for row in part.ending(inside, suffix)]
+            else:
+                found += [start + row for row in inside.tolist() if part[row].endswith(suffix)]
+        return found
 
     def strings(self) -> list[str]:
         """All of them, as one list that must not be changed."""
