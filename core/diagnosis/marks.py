@@ -36,7 +36,7 @@ def marks(scales: Sequence[KVScale], limits: Thresholds, unit: float = 1.0) -> d
 
 
 def _left(scales: Sequence[KVScale], found: Mapping[Id, str], *, roles: Sequence[str]) -> list[KVScale]:
-    """The unmarked scales of these roles whose size means something."""
+    """The unmarked scales of these roles whose size means something: a q of 1.0 is what engines use without one."""
     return [
         scale
         for scale in scales
@@ -44,6 +44,7 @@ def _left(scales: Sequence[KVScale], found: Mapping[Id, str], *, roles: Sequence
         and identity(scale) not in found
         and scale.quantity == "scale"
         and scale.convention not in _OWN_UNITS
+        and not (scale.role == "q" and _is_one(scale))
     ]
 
 
@@ -94,7 +95,11 @@ def _mark_misread(scales: Sequence[KVScale], limits: Thresholds, unit: float, fo
 
 
 def _ones(scales: Sequence[KVScale], _limits: Thresholds, _unit: float) -> dict[Id, str]:
-    return {identity(scale): "exactly-one" for scale in scales if all(value == 1.0 for value in scale.values)}
+    return {identity(scale): "exactly-one" for scale in scales if _is_one(scale)}
+
+
+def _is_one(scale: KVScale) -> bool:
+    return all(value == 1.0 for value in scale.values)
 
 
 def _outliers(scales: Sequence[KVScale], limits: Thresholds, _unit: float) -> dict[Id, str]:

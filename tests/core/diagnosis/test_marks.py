@@ -76,6 +76,12 @@ def test_one_strange_value_among_good_ones(value: float, code: str) -> None:
     assert marked(scales) == {("v", 0): code}
 
 
+def test_a_query_scale_of_one_is_what_engines_use_without_one() -> None:
+    scales = [scale(role, layer, 0.1) for role in ("k", "v") for layer in range(2)]
+    assert marked([*scales, scale("q", 0, 1.0), scale("q", 1, 1.0)]) == {}
+    assert marked([*scales, scale("q", 0, 1.0), scale("q", 1, 3.0)]) == {("q", 1): "large"}
+
+
 def test_garbage_explains_the_zeros_beside_it() -> None:
     assert marked([scale("k", 0, 0.0), scale("v", 0, 2.5e-21), scale("k", 1, 0.03)]) == {
         ("k", 0): "uninitialised",
