@@ -17,10 +17,11 @@ from core.headline import engine_names
 from core.inspection import Inspection
 from core.matrix import Column, matrix
 from core.naming.near import NearMiss, told
+from core.sample import sample
 from core.trace import Trace, Tracer
 
 _MANY = 1_000
-"""Scales beyond which nobody is asked what an export would do, or another engine."""
+"""Scales, one layer of each kind, beyond which nobody is asked what an export would do, or another engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,10 @@ def _follows(facts: Facts, trace: Trace) -> str:
 def _help(inspection: Inspection, delivery: Delivery) -> Iterator[str]:
     """What brings the scales home: an export, another option, another engine; the finding's own advice else."""
     here = str(inspection.settings.engine.value)
-    few = len(inspection.scales) <= _MANY
-    own = matrix(inspection, [here], mends=few)[0]
-    columns = matrix(inspection, mends=False) if few else ()
+    asked = sample(inspection)
+    few = len(asked.scales) <= _MANY
+    own = matrix(asked, [here], mends=few)[0]
+    columns = matrix(asked, mends=False) if few else ()
     others = [column for column in columns if column.engine != here and _serves_all(column)]
     finding = next((found for found in inspection.findings if delivery.key in found.keys and found.fix), None)
     if own.mend == "export":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from core.checkpoint import Checkpoint, open_checkpoint
@@ -35,6 +35,8 @@ class Inspection:
     verdict: Verdict
     thresholds: Thresholds | None = None
     """The limits that the findings were made with, None for the usual ones."""
+    stands_for: Mapping[int | None, int] = field(default_factory=dict)
+    """Of a sample (:mod:`core.sample`): how many layers each layer number stands for, 0 for those left out."""
 
     @property
     def case(self) -> Case:
@@ -87,9 +89,8 @@ def inspect_opened(
     declaration = read_declaration(checkpoint)
     scales = find_scales(checkpoint, progress)
     progress.check()
-    return _judge(
-        checkpoint, declaration, scales, _in_reading_order(checkpoint, scales), engine, wish or Wish(), thresholds
-    )
+    tensors = _in_reading_order(checkpoint, scales)
+    return _judge(checkpoint, declaration, scales, tensors, engine, wish or Wish(), thresholds, {})
 
 
 def reinspect(
@@ -108,11 +109,20 @@ def reinspect(
         engine or str(inspection.settings.engine.value),
         wish or inspection.wish,
         thresholds,
+        inspection.stands_for,
     )
 
 
-def imagine(inspection: Inspection, tensors: Iterable[Fed], *, declaration: Declaration | None = None) -> Inspection:
-    """The checkpoint judged as if it held these tensors, and said ``declaration`` in its configs."""
+def imagine(
+    inspection: Inspection,
+    tensors: Iterable[Fed],
+    *,
+    declaration: Declaration | None = None,
+    stands_for: Mapping[int | None, int] | None = None,
+) -> Inspection:
+    """The checkpoint judged as if it held these tensors, and said ``declaration`` in its configs. ``stands_for`` makes
+    it a sample: see :class:`Inspection`.
+    """
     fed = tuple(tensors)
     return _judge(
         inspection.checkpoint,
@@ -122,6 +132,7 @@ def imagine(inspection: Inspection, tensors: Iterable[Fed], *, declaration: Decl
         str(inspection.settings.engine.value),
         inspection.wish,
         inspection.thresholds,
+        inspection.stands_for if stands_for is None else stands_for,
     )
 
 
@@ -139,10 +150,14 @@ def _judge(
     engine: str,
     wish: Wish,
     thresholds: Thresholds | None,
+    stands_for: Mapping[int | None, int],
 ) -> Inspection:
     profile = get_engine(engine)
     settings = profile.settle(declaration, wish)
     deliveries = profile.deliver(declaration, settings, tensors, wish)
+    if stands_for:
+        judged = (layer for layer in deliveries.attention if stands_for.get(layer.layer, 1))
+        deliveries = replace(deliveries, attention=tuple(judged))
     case = Case(checkpoint=checkpoint, declaration=declaration, settings=settings, scales=scales, deliveries=deliveries)
     findings = diagnose(case, thresholds or Thresholds())
     return Inspection(
@@ -156,6 +171,7 @@ def _judge(
         findings=findings,
         verdict=judge(case, findings),
         thresholds=thresholds,
+        stands_for=stands_for,
     )
 
 

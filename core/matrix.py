@@ -96,9 +96,14 @@ def _column(inspection: Inspection, engine: str) -> Column:
         engine=engine,
         title=title,
         inspection=found,
-        served=sum(map(served, layers)),
-        expecting=len(layers),
+        served=_count(found, filter(served, layers)),
+        expecting=_count(found, layers),
     )
+
+
+def _count(inspection: Inspection, layers: Iterable[AttentionLayer]) -> int:
+    """How many layers these are; in a sample how many they stand for."""
+    return sum(inspection.stands_for.get(layer.layer, 1) for layer in layers)
 
 
 def _with_mend(column: Column) -> Column:
@@ -112,7 +117,7 @@ def _with_mend(column: Column) -> Column:
         raise
     except KVScopeError:  # an export that cannot be written mends nothing; why is the export panel's to tell
         return column
-    mended = sum(served(layer) for layer in plan.predicted.attention if layer.expects_scales)
+    mended = _count(inspection, (each for each in plan.predicted.attention if each.expects_scales and served(each)))
     if plan.predicted.load.outcome != "loads" or not mended:
         return column
     if not plan.changes:
