@@ -6,7 +6,7 @@ Nodes are immutable and shared between equal layers, so that a model of 200 laye
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
@@ -132,7 +132,33 @@ class ModuleNode:
 
 @cache
 def _survey(engine: str) -> Mapping[str, Any]:
-    return _read(f"{engine}.json")
+    """The file of one engine. A model needs a few of its thousands of modules: each is decoded when it is asked for."""
+    head, _, rows = resource("architectures", f"{engine}.json").read_text(encoding="utf-8").partition(_MODULES)
+    data: dict[str, Any] = json.loads(head + "}")
+    return data | {"modules": _Rows(rows.splitlines())}
+
+
+_MODULES = ',\n"modules":{\n'
+
+
+class _Rows(Mapping[str, Any]):
+    """A JSON object that stands one entry a line, under names without escapes; behind the last it ends."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        pairs = (line.partition('":') for line in lines if not line.startswith("}"))
+        self._texts = {name[1:]: text for name, _, text in pairs}
+        self._decoded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._decoded:
+            self._decoded[name] = json.loads(self._texts[name].rstrip(","))
+        return self._decoded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
 
 @cache
