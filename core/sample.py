@@ -6,8 +6,9 @@ fate under any other engine and any other names: one of them is asked about, and
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 
 from core.architectures.layers import layer_kinds
@@ -22,11 +23,11 @@ from core.naming.conventions import layer_number
 
 def sample(inspection: Inspection) -> Inspection:
     """The inspection of one layer of each kind; the same one where that would leave nothing out, or where values are
-    doubted, which other layers' values decide.
+    doubted, which other layers' values decide, or a pattern picks layers.
     """
     limits = inspection.thresholds or Thresholds()
     doubted = any(finding.code in DOUBTS for finding in inspection.findings)
-    if doubted or inspection.checkpoint.catalog.duplicates:
+    if doubted or inspection.checkpoint.catalog.duplicates or _picks(inspection.declaration.ignore):
         return inspection
     if marks(inspection.scales, limits, Facts(inspection.case, limits).unit):
         return inspection
@@ -35,6 +36,11 @@ def sample(inspection: Inspection) -> Inspection:
     if len(kept) == len(inspection.tensors):
         return inspection
     return imagine(inspection, _alike(kept), stands_for=stands_for)
+
+
+def _picks(ignored: Iterable[str]) -> bool:
+    """Whether a pattern may pick layers by their number."""
+    return any(re.search(r"\d", entry) and layer_number(entry) is None for entry in ignored)
 
 
 def _representatives(inspection: Inspection) -> Mapping[int | None, int]:

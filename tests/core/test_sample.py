@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ def test_a_layer_that_lacks_a_scale_is_a_kind_of_its_own(samples: Path) -> None:
     assert few.stands_for[7] == 1
     assert max(few.stands_for.values()) > 20
     assert sum(few.stands_for.values()) == 30
+
+
+def test_a_pattern_that_picks_layers_leaves_none_out(samples: Path) -> None:
+    whole = inspect(samples / PUBLIC[0])
+    picking = replace(whole.declaration, ignore=(r"re:.*layers\.[0-9]\..*",))
+    inspection = imagine(whole, whole.tensors, declaration=picking)
+    assert sample(inspection) is inspection
 
 
 def test_doubted_values_are_judged_among_all_others(samples: Path) -> None:
