@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
+from json.encoder import encode_basestring
 from typing import Any
 
 from core.diagnosis.finding import Finding
@@ -56,17 +56,36 @@ def report(inspection: Inspection, *, explained: bool = True) -> dict[str, Any]:
 
 def json_text(data: object, *, indent: int | None = 2) -> str:
     """JSON with NaN and infinities as the strings "nan", "inf" and "-inf"."""
-    return json.dumps(_spoken(data), indent=indent, ensure_ascii=False, allow_nan=False)
+    return _text(data, "" if indent is None else "\n", " " * (indent or 0))
 
 
-def _spoken(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+def _text(value: object, line: str, step: str) -> str:
+    """A value as ``json.dumps`` writes it, which takes four times as long to indent. ``line`` begins a line at its depth; ""
+    keeps everything on one.
+    """
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if value is None or isinstance(value, bool):
+        return _CONSTANTS[value]
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        spoken = "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+        return float.__repr__(value) if math.isfinite(value) else f'"{spoken}"'
+    inner = line + step
     if isinstance(value, Mapping):
-        return {str(key): _spoken(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_spoken(item) for item in value]
-    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+        parts = [f"{encode_basestring(str(key))}: {_text(item, inner, step)}" for key, item in value.items()]
+        begin, end = "{}"
+    elif isinstance(value, list | tuple):
+        parts = [_text(item, inner, step) for item in value]
+        begin, end = "[]"
+    else:
+        return encode_basestring(str(value))
+    between = f",{inner}" if line else ", "
+    return f"{begin}{inner}{between.join(parts)}{line}{end}" if parts else begin + end
+
+
+_CONSTANTS: Mapping[object, str] = {None: "null", True: "true", False: "false"}
 
 
 def _checkpoint(inspection: Inspection) -> dict[str, Any]:

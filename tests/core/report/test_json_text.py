@@ -1,0 +1,35 @@
+"""The report's JSON is written as ``json.dumps`` would write it, but for numbers that JSON has no words for."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.inspection import inspect
+from core.naming.mapper import RuleKind
+from core.report import json_text, report
+
+PLAIN = {
+    "empty": [{}, [], ()],
+    "numbers": (1, -7, 2.5, -0.0, 1e300, 5e-324, True, False, None),
+    'quo"ted\\': "ü\n\t\x01\u2028 \N{GRINNING FACE}",
+    "kind": RuleKind.REGEX,
+    "deep": [[{"x": [False, {"y": None}]}]],
+}
+
+
+@pytest.mark.parametrize("indent", [None, 2, 4])
+def test_it_is_what_json_dumps_writes(indent: int | None, samples: Path) -> None:
+    whole = report(inspect(samples / "modelopt/deepseekv3-30layers-fp8-kvfp8"))
+    for data in (PLAIN, [], "text", 3, whole):
+        assert json_text(data, indent=indent) == json.dumps(data, indent=indent, ensure_ascii=False)
+
+
+def test_what_json_has_no_words_for_is_said() -> None:
+    data = {3: math.nan, "up": [math.inf, -math.inf], "path": Path("a/b"), "array": np.float64(0.25)}
+    spoken = {"3": "nan", "up": ["inf", "-inf"], "path": "a/b", "array": 0.25}
+    assert json.loads(json_text(data)) == spoken
