@@ -13,7 +13,7 @@ from core.inspection import inspect
 from core.naming.mapper import RuleKind
 from core.report import json_text, report
 
-PLAIN = {
+PLAIN: dict[str, object] = {
     "empty": [{}, [], ()],
     "numbers": (1, -7, 2.5, -0.0, 1e300, 5e-324, True, False, None),
     'quo"ted\\': "ü\n\t\x01\u2028 \N{GRINNING FACE}",
@@ -25,7 +25,8 @@ PLAIN = {
 @pytest.mark.parametrize("indent", [None, 2, 4])
 def test_it_is_what_json_dumps_writes(indent: int | None, samples: Path) -> None:
     whole = report(inspect(samples / "modelopt/deepseekv3-30layers-fp8-kvfp8"))
-    for data in (PLAIN, [], "text", 3, whole):
+    told: tuple[object, ...] = (PLAIN, [], "text", 3, whole)
+    for data in told:
         assert json_text(data, indent=indent) == json.dumps(data, indent=indent, ensure_ascii=False)
 
 
