@@ -201,7 +201,9 @@ def q_applied(facts: Facts) -> Iterator[Finding]:
             layers=numbers_of(layers),
             evidence=f"The KV cache stays in {facts.cache_dtype}.",
             consequence=of_layers(facts, layers, ("q", "prob")),
-            fix=f"Start the engine with {facts.fp8_option}, or leave these scales out on export.",
+            fix="Leave these scales out on export."
+            if facts.unasked
+            else f"Start the engine with {facts.fp8_option}, or leave these scales out on export.",
             remedy="drop",
         )
 

@@ -79,6 +79,8 @@ def test_the_finding_says_that_no_option_helps(tmp_path: Path) -> None:
         assert "k = 1.0 (set by the engine)" in found.consequence
         assert found.fix.startswith("Nothing in the checkpoint can change this")
         assert not {each.code for each in inspection.findings} & {"undeclared", "run-time-scales"}
+        (queries,) = (each for each in inspection.findings if each.code == "q-applied")
+        assert queries.fix == "Leave these scales out on export."
         assert inspection.verdict.outcome == "degraded"
         assert "keeps the KV cache in bfloat16, so none is used" in inspection.verdict.text
 
