@@ -68,7 +68,8 @@ class Window(QMainWindow):
         self.commands = Commands(self)
         self.actions_table = Actions(self, self.commands.slot)
         self.menus = Menus(self, self.actions_table, samples)
-        self.welcome = Welcome(self.actions_table["open_file"], self.actions_table["open_folder"])
+        actions = self.actions_table
+        self.welcome = Welcome(actions["open_file"], actions["open_folder"], actions["open_address"])
         self.welcome.open_requested.connect(self.open_path)
         self.welcome.show_samples(samples)
         self.documents = Documents(self.jobs, self._make_workspace, self.welcome)

@@ -77,7 +77,9 @@ class Card(QPushButton):
 class DropZone(QFrame):
     """The dashed field that says what can be dropped."""
 
-    def __init__(self, open_file: QAction, open_folder: QAction, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, open_file: QAction, open_folder: QAction, open_address: QAction, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self._over = False
         self.setAccessibleName(self.tr("Drop a checkpoint here"))
@@ -92,8 +94,8 @@ class DropZone(QFrame):
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 8, 0, 0)
         buttons.addStretch(1)
-        for action, icon, primary in ((open_folder, "open-folder", True), (open_file, "open-file", False)):
-            button = Button(unmarked(action.text()), icon, primary=primary, tip=action.toolTip())
+        for action, icon in ((open_folder, "open-folder"), (open_file, "open-file"), (open_address, "open-address")):
+            button = Button(unmarked(action.text()), icon, primary=action is open_folder, tip=action.toolTip())
             button.clicked.connect(action.trigger)
             buttons.addWidget(button)
         buttons.addStretch(1)
@@ -121,7 +123,9 @@ class Welcome(QScrollArea):
 
     open_requested = Signal(str)
 
-    def __init__(self, open_file: QAction, open_folder: QAction, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, open_file: QAction, open_folder: QAction, open_address: QAction, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.setWidgetResizable(True)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -156,7 +160,7 @@ class Welcome(QScrollArea):
                 wrap=True,
             )
         )
-        self.zone = DropZone(open_file, open_folder)
+        self.zone = DropZone(open_file, open_folder, open_address)
         rows.addWidget(self.zone)
         lists = QHBoxLayout()
         lists.setSpacing(24)

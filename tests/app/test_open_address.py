@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QDialogButtonBox
 from pytestqt.qtbot import QtBot
 
 from app.dialogs import AddressDialog
+from app.panels.parts import Button
 from app.window import Window
 from tests.hub_server import Server, serving
 
@@ -81,3 +82,11 @@ def test_only_an_address_can_be_opened(window: Window, qtbot: QtBot) -> None:
         assert open_button.isEnabled() is enabled
     dialog.buttons.button(QDialogButtonBox.StandardButton.Cancel).click()
     assert window.session.path is None
+
+
+def test_the_start_page_asks_for_an_address(window: Window) -> None:
+    button = next(each for each in window.welcome.zone.findChildren(Button) if "Address" in each.text())
+    assert not window.findChildren(AddressDialog)
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    [dialog] = window.findChildren(AddressDialog)
+    dialog.reject()
