@@ -42,10 +42,8 @@ from core.architectures.modules import (
     ModuleNode,
     OwnLoader,
     build_model,
-    how_surveyed,
-    known_architectures,
-    why_not_surveyed,
 )
+from core.architectures.surveys import how_surveyed, known_architectures, why_not_surveyed
 
 __all__ = [
     "AutoLoader",

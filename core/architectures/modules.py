@@ -5,18 +5,15 @@ Nodes are immutable and shared between equal layers, so that a model of 200 laye
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from types import MappingProxyType
 from typing import Any, Literal
 
 from core.architectures.layers import FULL, LINEAR, NONE, layer_kinds, positive, text_config_of
 from core.architectures.loops import LoopLoader
+from core.architectures.surveys import loops, own_loaders, survey
 from core.backends.base import AttentionKind
 from core.naming.mapper import Rule, RuleKind, WeightsMapper
-from resources import resource
 
 _DRAFTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
@@ -110,6 +107,15 @@ class ModuleNode:
         found: frozenset[str] = self._known["parameters"]
         return found
 
+    def has_loops(self) -> bool:
+        """Whether a loader at or below this module is described by steps, which may ask for the backend's name."""
+        if "loops" not in self._known:
+            here = isinstance(self.loader, LoopLoader) or (
+                isinstance(self.loader, AutoLoader) and self.loader.before is not None
+            )
+            self._known["loops"] = here or any(child.has_loops() for child in self.children.values())
+        return bool(self._known["loops"])
+
     def _attention_below(self) -> tuple[tuple[str, ModuleNode], ...]:
         if "attention" not in self._known:
             here = () if self.attention is None else (("", self),)
@@ -130,75 +136,6 @@ class ModuleNode:
         return node
 
 
-@cache
-def _survey(engine: str) -> Mapping[str, Any]:
-    """The file of one engine. A model needs a few of its thousands of modules: each is decoded when it is asked for."""
-    head, _, rows = resource("architectures", f"{engine}.json").read_text(encoding="utf-8").partition(_MODULES)
-    data: dict[str, Any] = json.loads(head + "}")
-    return data | {"modules": _Rows(rows.splitlines())}
-
-
-_MODULES = ',\n"modules":{\n'
-
-
-class _Rows(Mapping[str, Any]):
-    """A JSON object that stands one entry a line, under names without escapes; behind the last it ends."""
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        pairs = (line.partition('":') for line in lines if not line.startswith("}"))
-        self._texts = {name[1:]: text for name, _, text in pairs}
-        self._decoded: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._decoded:
-            self._decoded[name] = json.loads(self._texts[name].rstrip(","))
-        return self._decoded[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-
-@cache
-def _own_loaders() -> Mapping[str, Any]:
-    return MappingProxyType(_read("own_loaders.json"))
-
-
-@cache
-def _loops(engine: str) -> Mapping[str, Any] | None:
-    """The loops of an older version; None for one whose hand-written loaders stand in ``own_loaders.json``."""
-    name = f"loops-{engine}.json"
-    return MappingProxyType(_read(name)) if (resource("architectures") / name).is_file() else None
-
-
-def _read(name: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(resource("architectures", name).read_text(encoding="utf-8"))
-    return data
-
-
-def known_architectures(engine: str = "vllm-0.33.0") -> tuple[str, ...]:
-    """The architectures whose module trees are known for that engine, sorted."""
-    return tuple(sorted(_survey(engine)["architectures"]))
-
-
-def how_surveyed(architecture: str, engine: str = "vllm-0.33.0") -> str:
-    """Where the module tree of that architecture comes from: "executed" (the engine really built the model),
-    "executed: the engine's implementation for CPUs" (it has another one for GPUs), "alias of X" (the engine registers
-    the same class under both names), "static: ..." (it was read from the sources, which no run confirms, and why), or
-    "" for one that is not known.
-    """
-    return str(_survey(engine)["architectures"].get(architecture, {}).get("surveyed", ""))
-
-
-def why_not_surveyed(architecture: str, engine: str = "vllm-0.33.0") -> str:
-    """Why the module tree of an architecture that the engine registers is not known; "" where it is, or where the
-    engine does not register that name.
-    """
-    return str(_survey(engine)["not_surveyed"].get(architecture, ""))
-
-
 def build_model(
     architecture: str,
     config: Mapping[str, Any],
@@ -211,27 +148,30 @@ def build_model(
     architecture is not known. ``layers`` is used where the config does not say how many layers there are (an engine
     would take the config class's default there); ``method`` selects a hand-written loader's variant.
     """
-    known = _survey(engine)["architectures"].get(architecture)
+    known = survey(engine)["architectures"].get(architecture)
     if known is None:
         return None
-    asked = engine, architecture, method, layers
-    recent = _recent.get(asked)
-    if recent is not None and recent[0] is config:
-        return recent[1]
+    for variant in ("", method):
+        recent = _recent.get((engine, architecture, variant, layers))
+        if recent is not None and recent[0] is config:
+            return recent[1]
     kinds = layer_kinds(config) or (FULL,) * (layers or 0)
     try:
-        built = _Builder(engine, config, kinds, method).build(known["root"])
+        builder = _Builder(engine, config, kinds, method)
+        built = builder.build(known["root"])
     except _UnknownLanguageModelError:
         return None
     if len(_recent) >= _MOST_RECENT:
         _recent.clear()
-    _recent[asked] = config, built
+    _recent[engine, architecture, method if builder.varies else "", layers] = config, built
     return built
 
 
 _MOST_RECENT = 64
 _recent: dict[tuple[str, str, str | None, int | None], tuple[Mapping[str, Any], ModuleNode]] = {}
-"""The models of a config, which is the same object for as long as one checkpoint is judged."""
+"""The models of a config, which is the same object for as long as one checkpoint is judged; under the method "" those
+that are the same under every method.
+"""
 
 
 class _UnknownLanguageModelError(Exception):
@@ -251,11 +191,13 @@ class _Builder:
     def __init__(self, engine: str, config: Mapping[str, Any], kinds: tuple[str, ...], method: str | None) -> None:
         self._title = engine.replace("vllm-", "vLLM ")
         self._engine = engine
-        self._modules = _survey(engine)["modules"]
-        self._loops = _loops(engine)
+        self._modules = survey(engine)["modules"]
+        self._loops = loops(engine)
         self._config = config
         self._kinds = kinds
         self._method = method
+        self.varies = False
+        """Whether the method chose a variant of a loader."""
         self._built: dict[str, ModuleNode] = {}
 
     def build(self, key: str) -> ModuleNode:
@@ -300,17 +242,17 @@ class _Builder:
         """
         if not self._modules[key].get("chosen_by_config"):
             return key
-        survey = _survey(self._engine)
+        data = survey(self._engine)
         text = text_config_of(self._config)
         if text is self._config:
             return key
-        named = text.get("architectures") or [survey.get("language_models", {}).get(text.get("model_type"))]
+        named = text.get("architectures") or [data.get("language_models", {}).get(text.get("model_type"))]
         name = named[0] if isinstance(named, list) else None
         if name is None or name == self._modules[key]["class"]:
             return key
-        if name not in survey["architectures"]:
+        if name not in data["architectures"]:
             raise _UnknownLanguageModelError(name)
-        return str(survey["architectures"][name]["root"])
+        return str(data["architectures"][name]["root"])
 
     def _drafts(self) -> int:
         """How many layers the draft (MTP) model has."""
@@ -348,7 +290,7 @@ class _Builder:
         """The loader's rules. What it does to names before AutoWeightsLoader sees them stands first, as regexes: those
         are the first that a mapper applies.
         """
-        by_hand = _own_loaders()["before"].get(loader.get("before"), {})
+        by_hand = own_loaders()["before"].get(loader.get("before"), {})
         rules = () if by_hand.get("replaces_mapper") else self._rules(loader.get("mapper", {}), cls)
         return WeightsMapper((*_regexes(by_hand), *rules))
 
@@ -392,10 +334,11 @@ class _Builder:
         of = loader["of"]
         if (loop := self._loop("loops", of)) is not None:
             return loop
-        entry = _own_loaders()["loaders"].get(of)
+        entry = own_loaders()["loaders"].get(of)
         if entry is None:
             # Taken for the common form; whoever loads its attention so is called static, not executed.
             return OwnLoader(source=f"{of}.load_weights, not followed", remap="first", absent="skip")
+        self.varies = self.varies or "by_method" in entry
         entry = {**entry, **entry.get("by_method", {}).get(self._method, {})}
         own_rules = self._rules(loader.get("mapper", {}), cls) if entry.get("maps") else ()
         mapper = WeightsMapper((*_regexes(entry), *own_rules))

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from core.numerics import round_to
@@ -211,6 +212,14 @@ def largest(values: tuple[float, ...]) -> float:
     return math.nan if any(math.isnan(value) for value in values) else max(values)
 
 
+@cache
+def _scalars(taking: Taking) -> Mapping[str, ScaleParameter]:
+    return {
+        f"{role}_scale": ScaleParameter(name=f"{role}_scale", shape=(), initial=-1.0, dtype="engine", taking=taking)
+        for role in ("q", "k", "v", "prob")
+    }
+
+
 class BaseKVCacheMethod(KVMethod):
     """Scalar scales that start at -1.0 (vLLM 0.33.0, layers/quantization/kv_cache.py): fp8, quark, modelopt.
 
@@ -222,12 +231,7 @@ class BaseKVCacheMethod(KVMethod):
         self._taking: Taking = "default" if plain_parameters else "scalar"
 
     def parameters(self, shape: AttentionShape) -> dict[str, ScaleParameter]:
-        return {
-            f"{role}_scale": ScaleParameter(
-                name=f"{role}_scale", shape=(), initial=-1.0, dtype="engine", taking=self._taking
-            )
-            for role in ("q", "k", "v", "prob")
-        }
+        return dict(_scalars(self._taking))
 
     def process(self, held: Mapping[str, tuple[float, ...]], loaded: frozenset[str], cache: CacheSetup) -> Processed:
         final = dict.fromkeys(ROLES, 1.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, cast
 
 from core.naming.scales import Kind, KVScale, Quantity, Role
@@ -265,6 +265,7 @@ def recognise(key: str) -> Recognised | None:
     return None
 
 
+@lru_cache(maxsize=1 << 13)
 def layer_number(path: str) -> int | None:
     """The first number in a dotted path: the layer, in every architecture seen."""
     found = _NUMBER.search(path)

@@ -60,8 +60,8 @@ def json_text(data: object, *, indent: int | None = 2) -> str:
 
 
 def _text(value: object, line: str, step: str) -> str:
-    """A value as ``json.dumps`` writes it, which takes four times as long to indent. ``line`` begins a line at its depth; ""
-    keeps everything on one.
+    """A value as ``json.dumps`` writes it, which takes four times as long to indent. ``line`` begins a line at the
+    value's depth; "" keeps everything on one.
     """
     if isinstance(value, str):
         return encode_basestring(value)

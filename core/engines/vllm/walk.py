@@ -7,7 +7,7 @@ at a parameter, at a loader that ignores the name, at a rule that drops it, or a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -108,6 +108,22 @@ class _Around:
         return self.walk.is_draft(name)
 
 
+_Arrivals = dict[tuple[str, tuple[int, ...]], Arrival]
+_MOST_WALKS, _MOST_NAMES = 32, 1 << 13
+_arrivals_of: dict[Hashable, _Arrivals] = {}
+
+
+def _shared_arrivals(walk: Walk) -> _Arrivals:
+    """What walks of the same likeness have found. Loops may ask for the backend's name and its parameters' loaders:
+    where there are any, each walk finds out for itself.
+    """
+    if walk.root.has_loops():
+        return {}
+    if len(_arrivals_of) >= _MOST_WALKS:
+        _arrivals_of.clear()
+    return _arrivals_of.setdefault(walk.likeness, {})
+
+
 class Walk:
     """A model and a backend, ready to follow names. ``scales`` maps each attention path to its parameters, ``config``
     is the language model's part of config.json.
@@ -135,6 +151,22 @@ class Walk:
         self._parameters: dict[str, frozenset[str]] = {}
         self._shape: tuple[int, ...] = ()
         self._wraps = ""
+        self._arrivals = _shared_arrivals(self)
+
+    @property
+    def likeness(self) -> Hashable:
+        """Walks of which this is equal take every name the same way: most of an engine's backends have equal rules."""
+        backend = self.backend
+        return (
+            self.root,
+            (self.release.id, self.release.ignores_biases, self.release.skip_containing),
+            self._hidden_layers,
+            self._draft_layers,
+            tuple((path, *parameters) for path, parameters in self.scales.items()),
+            backend.get_cache_scale_mapper() if backend is not None else WeightsMapper(),
+            backend.get_checkpoint_weight_mapper() if backend is not None else WeightsMapper(),
+            backend.ignored_suffixes if backend is not None else (),
+        )
 
     @cached_property
     def has_mla(self) -> bool:
@@ -142,6 +174,14 @@ class Walk:
 
     def follow(self, name: str, shape: tuple[int, ...] = ()) -> Arrival:
         """Where a tensor of that name and shape ends."""
+        found = self._arrivals.get((name, shape))
+        if found is None:
+            found = self._follow(name, shape)
+            if len(self._arrivals) < _MOST_NAMES:
+                self._arrivals[name, shape] = found
+        return found
+
+    def _follow(self, name: str, shape: tuple[int, ...]) -> Arrival:
         steps: list[Step] = []
         self._shape, self._wraps = shape, ""
         try:

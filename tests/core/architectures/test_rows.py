@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from core.architectures.modules import _survey
+from core.architectures.surveys import survey
 from core.engines.vllm.releases import RELEASES
 from resources import resource
 
@@ -14,7 +14,7 @@ from resources import resource
 @pytest.mark.parametrize("engine", [release.id for release in RELEASES])
 def test_lines_and_the_whole_file_say_the_same(engine: str) -> None:
     whole = json.loads(resource("architectures", f"{engine}.json").read_text(encoding="utf-8"))
-    found = dict(_survey(engine))
+    found = dict(survey(engine))
     assert list(found) == list(whole)
     assert dict(found.pop("modules")) == whole.pop("modules")
     assert found == whole

@@ -1,0 +1,81 @@
+"""The files that describe an engine's models: which are known, where that comes from, and their modules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from resources import resource
+
+
+@cache
+def survey(engine: str) -> Mapping[str, Any]:
+    """The file of one engine. A model needs a few of its thousands of modules: each is decoded when it is asked for."""
+    head, _, rows = resource("architectures", f"{engine}.json").read_text(encoding="utf-8").partition(_MODULES)
+    data: dict[str, Any] = json.loads(head + "}")
+    return data | {"modules": _Rows(rows.splitlines())}
+
+
+_MODULES = ',\n"modules":{\n'
+
+
+class _Rows(Mapping[str, Any]):
+    """A JSON object that stands one entry a line, under names without escapes; behind the last it ends."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        pairs = (line.partition('":') for line in lines if not line.startswith("}"))
+        self._texts = {name[1:]: text for name, _, text in pairs}
+        self._decoded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._decoded:
+            self._decoded[name] = json.loads(self._texts[name].rstrip(","))
+        return self._decoded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
+@cache
+def own_loaders() -> Mapping[str, Any]:
+    """The hand-written loaders of the newest version."""
+    return MappingProxyType(_read("own_loaders.json"))
+
+
+@cache
+def loops(engine: str) -> Mapping[str, Any] | None:
+    """The loops of an older version; None for one whose hand-written loaders stand in ``own_loaders.json``."""
+    name = f"loops-{engine}.json"
+    return MappingProxyType(_read(name)) if (resource("architectures") / name).is_file() else None
+
+
+def _read(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(resource("architectures", name).read_text(encoding="utf-8"))
+    return data
+
+
+def known_architectures(engine: str = "vllm-0.33.0") -> tuple[str, ...]:
+    """The architectures whose module trees are known for that engine, sorted."""
+    return tuple(sorted(survey(engine)["architectures"]))
+
+
+def how_surveyed(architecture: str, engine: str = "vllm-0.33.0") -> str:
+    """Where the module tree of that architecture comes from: "executed" (the engine really built the model),
+    "executed: the engine's implementation for CPUs" (it has another one for GPUs), "alias of X" (the engine registers
+    the same class under both names), "static: ..." (it was read from the sources, which no run confirms, and why), or
+    "" for one that is not known.
+    """
+    return str(survey(engine)["architectures"].get(architecture, {}).get("surveyed", ""))
+
+
+def why_not_surveyed(architecture: str, engine: str = "vllm-0.33.0") -> str:
+    """Why the module tree of an architecture that the engine registers is not known; "" where it is, or where the
+    engine does not register that name.
+    """
+    return str(survey(engine)["not_surveyed"].get(architecture, ""))
