@@ -240,8 +240,12 @@ def _check(options: argparse.Namespace) -> int:
     if not options.paths:
         raise UsageError("no checkpoint is named", remedy="Give a PATH, or --list FILE")
     # What is listed and judged here lives until the report is written: looking through it for garbage finds none.
+    usual = gc.get_threshold()
     gc.set_threshold(200_000)
-    return _check_each(options, engines)
+    try:
+        return _check_each(options, engines)
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _check_each(options: argparse.Namespace, engines: list[str]) -> int:

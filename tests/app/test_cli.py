@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -259,3 +260,10 @@ def test_help_names_the_exit_status() -> None:
     assert answer.returncode == 0
     assert "2 unreadable input or usage error" in " ".join(answer.stdout.split())
     assert run("check").returncode == 2
+
+
+def test_a_check_leaves_the_collector_as_it_was(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    usual = gc.get_threshold()
+    assert main(["check", str(samples / "modelopt" / "qwen3-36layers-fp8-kvfp8")]) == 0
+    assert capsys.readouterr().out.startswith("OK: ")
+    assert gc.get_threshold() == usual
