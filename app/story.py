@@ -18,12 +18,12 @@ from app.text import translate
 from app.theme.palettes import Tone
 from app.theme.status import meaning, tone, word
 from core.diagnosis.finding import Finding, Severity
-from core.diagnosis.wording import sentence
 from core.engines import get_engine
 from core.engines.outcome import AttentionLayer
 from core.naming.near import NearMiss, told
 from core.report.contract import trace_as_data
 from core.trace import CitedStep, Trace, Tracer
+from core.wording import sentence
 
 _TONES: Mapping[Severity, Tone] = {"error": "error", "warning": "warning", "info": "info"}
 
@@ -256,7 +256,7 @@ def _end(row: Row, layer: AttentionLayer) -> Beat:
 def _finding(finding: Finding) -> Beat:
     facts = ((translate("Story", "consequence"), finding.consequence), (translate("Story", "fix"), finding.fix))
     return Beat(
-        title=translate("Findings", finding.title),
+        title=text.spoken(finding.title),
         tone=_TONES[finding.severity],
         chip=finding.code,
         text=finding.evidence,

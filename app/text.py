@@ -5,8 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from PySide6.QtCore import QCoreApplication, QLocale
+
+from core import wording
+from core.errors import KVScopeError
+
+CORE = "Core"
+"""The context of the core's sentences in the catalogues."""
 
 
 def QT_TRANSLATE_NOOP(context: str, text: str) -> str:  # noqa: ARG001 - Qt's own is typed as object
@@ -17,6 +24,20 @@ def QT_TRANSLATE_NOOP(context: str, text: str) -> str:  # noqa: ARG001 - Qt's ow
 def translate(context: str, text: str) -> str:
     """The text in the user's language."""
     return QCoreApplication.translate(context, text)
+
+
+def spoken(sentence: str) -> str:
+    """What the core says, in the user's language. Keys and the engines' own errors stay as they are."""
+    if not isinstance(sentence, wording.Sentence):
+        return sentence
+    text = wording.spoken(sentence, partial(QCoreApplication.translate, CORE))
+    # Sentences of Chinese have no space between them, and a full stop that was there already stays the only one.
+    return re.sub(r"。[。. ]+", "。", text)
+
+
+def complaint(error: BaseException) -> str:
+    """What an error says, in the user's language."""
+    return spoken(error.message) if isinstance(error, KVScopeError) else str(error)
 
 
 def unmarked(text: str) -> str:

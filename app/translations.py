@@ -1,8 +1,8 @@
 """The texts that are translated, and the catalogues of their translations: ``python -m app.translations``.
 
 Reads every call of ``tr``, ``translate`` and ``QT_TRANSLATE_NOOP`` from the sources (Qt's lupdate misses those in
-f-strings) and the titles of the core's rules, brings each ``resources/translations/*.ts`` up to date, and compiles it
-with Qt's lrelease. The .ts files are Qt's own format: Linguist opens them.
+f-strings) and the templates of the core's sentences (``core/wording.py``), brings each ``resources/translations/*.ts``
+up to date, and compiles it with Qt's lrelease. The .ts files are Qt's own format: Linguist opens them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,20 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
+from app.text import CORE
 from resources import resource
 
-FINDINGS = "Findings"
-"""The context of the titles of the core's rules; all its other sentences stay as the command line prints them."""
 SAMPLES = "Samples"
 """The context of what the bundled samples say of themselves."""
 _CALLS = {"translate", "QT_TRANSLATE_NOOP"}
+_PLACES = {"say": 0, "joined": 0, "plural": 1, "of": 2}
+"""Which argument of the core's functions is the template, or the noun of one."""
+_FORMS = {
+    "say": ("{}",),
+    "joined": ("{}",),
+    "plural": ("{{count:,}} {}s",),
+    "of": ("{{part:,}} of {{count:,}} {}s", "all {{count:,}} {}s", "both {}s", "the only {}"),
+}
 Text = tuple[str, str]
 """Context and source text."""
 
@@ -36,9 +43,8 @@ def texts() -> list[Text]:
     root = Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
         found.update(dict.fromkeys(_texts_of(path)))
-    from core.diagnosis import RULES
-
-    found.update(dict.fromkeys((FINDINGS, rule.title) for rule in RULES))
+    for path in sorted((root.parent / "core").rglob("*.py")):
+        found.update(dict.fromkeys((CORE, template) for template in _templates_of(path)))
     for sample in json.loads(resource("samples", "samples.json").read_text("utf-8")):
         found.update(dict.fromkeys((SAMPLES, sample[part]) for part in ("title", "story")))
     return sorted(found, key=lambda text: text[0])
@@ -63,6 +69,30 @@ def _walk(node: ast.AST, inside: str, path: Path) -> Iterator[Text]:
             yield str(first[0]), str(first[1])
     for child in ast.iter_child_nodes(node):
         yield from _walk(child, inside, path)
+
+
+def _templates_of(path: Path) -> Iterator[str]:
+    """The templates of the sentences that a module of the core says."""
+    tree = ast.parse(path.read_text("utf-8"), filename=str(path))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in _PLACES:
+            continue
+        place = _PLACES[node.func.id]
+        if len(node.args) <= place or (path.name == "wording.py" and place):
+            continue
+        for literal in _literals(node.args[place]):
+            if not isinstance(literal, str):
+                raise UntranslatableError(f"{path.name}:{node.lineno}: {node.func.id}() of something that is no text")
+            yield from (form.format(literal) for form in _FORMS[node.func.id])
+
+
+def _literals(node: ast.expr) -> Iterator[object]:
+    """A literal, or both ends of a choice between two."""
+    if isinstance(node, ast.IfExp):
+        yield from _literals(node.body)
+        yield from _literals(node.orelse)
+    else:
+        yield node.value if isinstance(node, ast.Constant) else None
 
 
 def read(path: Path) -> dict[Text, str]:

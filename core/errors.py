@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from core.wording import joined, say, without_stop
+
 
 class KVScopeError(Exception):
     """Something the user can act on.
 
     ``str(error)`` is the whole message: what is wrong, where, and what to do about it. The command line prints it
-    to stderr and exits with 2; the window shows it in a row or a dialog.
+    to stderr and exits with 2; the window shows it in a row or a dialog. ``message`` is the same as a sentence that can
+    be said in another language.
     """
 
     def __init__(
         self, problem: str, *, path: Path | str | None = None, key: str | None = None, remedy: str = ""
     ) -> None:
-        where = ", ".join(
-            part for part in (str(path) if path is not None else "", f"key {key!r}" if key else "") if part
-        )
-        message = f"{where}: {problem}" if where else problem
-        super().__init__(f"{message.rstrip('.')}. {remedy}" if remedy else message)
+        where = joined(", ", (str(path) if path is not None else "", say("key {key!r}", key=key) if key else ""))
+        message: str = say("{where}: {problem}", where=where, problem=problem) if where else problem
+        if remedy:
+            message = say("{message}. {remedy}", message=without_stop(message), remedy=remedy)
+        super().__init__(message)
+        self.message = message
         self.problem = problem
         self.path = str(path) if path is not None else None
         self.key = key
@@ -45,5 +49,5 @@ class DeviceError(KVScopeError):
 class CancelledError(KVScopeError):
     """The user stopped a job; whatever it had begun to write is gone."""
 
-    def __init__(self, what: str = "the job") -> None:
-        super().__init__(f"{what} was cancelled")
+    def __init__(self, what: str = "") -> None:
+        super().__init__(say("{what} was cancelled", what=what or say("the job")))

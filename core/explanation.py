@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from core.diagnosis.consequence import of_layers
 from core.diagnosis.facts import KV_ROLES, Facts
 from core.diagnosis.thresholds import Thresholds
-from core.diagnosis.wording import capital, of, plural, sentence, short, small
 from core.engines import DEFAULT_ENGINE, get_engine
 from core.engines.outcome import Delivery
 from core.export.names import AS_IS
@@ -19,6 +18,7 @@ from core.matrix import Column, matrix
 from core.naming.near import NearMiss, told
 from core.sample import sample
 from core.trace import Trace, Tracer
+from core.wording import capital, of, plural, sentence, short, small
 
 _MANY = 1_000
 """Scales, one layer of each kind, beyond which nobody is asked what an export would do, or another engine."""

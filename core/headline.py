@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from core.diagnosis.wording import listed, short
 from core.engines import DEFAULT_ENGINE, INSTALLED, get_engine
 from core.engines.vllm.releases import RELEASES, version_of
 from core.export.names import AS_IS
 from core.inspection import Inspection
 from core.matrix import Column
+from core.wording import listed, short
 
 _RELEASES = "vllm-"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from core.diagnosis.wording import are, capital, plural
 from core.engines import INSTALLED, get_engine
 from core.engines.difference import Difference, Kind
 from core.engines.installed import Installed
 from core.inspection import Inspection
 from core.matrix import Column
 from core.side_by_side import keys_apart
+from core.wording import are, capital, plural
 
 _NAMED: tuple[tuple[Kind, str], ...] = (("method", "quantization method"), ("architecture", "architecture"))
 _CHANGES = {"added": "more", "removed": "fewer", "changed": "changed"}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from core.diagnosis.wording import sentence, short
 from core.engines.outcome import Delivery
 from core.inspection import Inspection
 from core.naming.mapper import Step
+from core.wording import sentence, short
 
 
 def ends_alike(left: Delivery, right: Delivery) -> bool:

@@ -12,7 +12,6 @@ from core.architectures.modules import AutoLoader, ModuleNode, OwnLoader
 from core.backends.older import OUTPUT_SCALES
 from core.diagnosis.facts import Facts
 from core.diagnosis.thresholds import Thresholds
-from core.diagnosis.wording import listed, number, plural, sentence
 from core.engines import EngineProfile, Fed, get_engine
 from core.engines.installed import Installed
 from core.engines.outcome import AttentionLayer, Delivery
@@ -27,6 +26,7 @@ from core.inspection import Inspection, predict_tensors
 from core.naming.citation import cite
 from core.naming.mapper import Renaming, Rule, RuleKind, Step
 from core.naming.near import NearMiss, near_misses, told
+from core.wording import listed, number, plural, sentence
 
 _INSIDE = re.compile(r"\.(?:\w*self_attn|mixer|\w+_attn)\.(?:attn|mla_attn|attn_mqa)\.\w+_(?:scale|zero_point)$")
 _MOST_NEAR = 3

@@ -87,7 +87,7 @@ class ProblemTable(QAbstractTableModel):
         self._cells = [
             (
                 severity_word(finding.severity),
-                text.translate("Findings", finding.title),
+                text.spoken(finding.title),
                 text.count(finding.count) if finding.count else "",
                 ranges(finding.layers),
                 finding.code,

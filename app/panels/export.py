@@ -23,9 +23,9 @@ from app.session import Session, cancelled
 from app.theme.palettes import Tone
 from app.theme.theme import theme
 from core.diagnosis.finding import Finding
-from core.diagnosis.wording import spread
 from core.errors import KVScopeError
 from core.progress import Progress
+from core.wording import spread
 
 if TYPE_CHECKING:
     from core.export import ExportPlan, ExportResult, TensorEdit

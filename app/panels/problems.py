@@ -100,7 +100,7 @@ class Detail(QWidget):
         """Show one finding that concerns ``ids`` rows."""
         self._finding = finding
         self._severity.show_word(severity_word(finding.severity), severity_tone(finding.severity))
-        self._title.setText(text.translate("Findings", finding.title))
+        self._title.setText(text.spoken(finding.title))
         scope = (
             text.plural(len(finding.keys), self.tr("{count} key"), self.tr("{count} keys"))
             if finding.keys

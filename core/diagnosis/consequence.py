@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from core.diagnosis.facts import Facts
 from core.diagnosis.selection import numbers_of
-from core.diagnosis.wording import are, numbered, of, plural, sentence, short, spread
 from core.engines.outcome import AttentionLayer
 from core.naming.scales import KVScale
+from core.wording import are, numbered, of, plural, sentence, short, spread
 
 _SOURCES = {
     "default": "the engine's default",

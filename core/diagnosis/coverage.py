@@ -11,9 +11,9 @@ from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.selection import keys_of, layers_of, numbers_of
-from core.diagnosis.wording import are, capital, listed, of, plural, sentence, spread
 from core.engines.outcome import AttentionLayer
 from core.naming.scales import KVScale
+from core.wording import are, capital, listed, of, plural, sentence, spread
 
 
 def v_without_k(facts: Facts) -> Iterator[Finding]:

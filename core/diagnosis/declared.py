@@ -9,7 +9,7 @@ from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.selection import numbers_of
-from core.diagnosis.wording import listed, sentence
+from core.wording import listed, sentence
 
 
 def declared_absent(facts: Facts) -> Iterator[Finding]:

@@ -12,7 +12,6 @@ from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.selection import keys_of, layers_of, numbers_of
-from core.diagnosis.wording import listed, number, of, plural, sentence, short
 from core.engines import get_engine
 from core.engines.outcome import Delivery
 from core.engines.vllm.engine import Vllm
@@ -22,6 +21,7 @@ from core.naming.conventions import is_nvfp4_global
 from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
 from core.quantization.modelopt import quantizes_cache_alone
+from core.wording import listed, number, of, plural, sentence, short
 
 _MARKED_AS_CAUSE = ("uninitialised", "not-finite", "negative", "zero")
 

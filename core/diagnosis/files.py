@@ -11,8 +11,8 @@ from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.selection import keys_of, layers_of
-from core.diagnosis.wording import are, listed, plural, sentence
 from core.naming.conventions import recognise
+from core.wording import are, listed, plural, sentence
 
 _MOST_KEYS = 200
 _AGAIN = "Download these files again."

@@ -11,8 +11,8 @@ from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.selection import by_role, identity, keys_of, layers_of
-from core.diagnosis.wording import are, listed, number, numbered, of, plural, sentence
 from core.naming.scales import KVScale
+from core.wording import are, listed, number, numbered, of, plural, sentence
 
 _AGAIN = "Calibrate again with representative samples, or set a scale on export."
 

@@ -11,8 +11,8 @@ from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.marks import SENTINEL
 from core.diagnosis.selection import keys_of, layers_of
-from core.diagnosis.wording import listed, numbered, plural, sentence
 from core.naming.scales import KVScale
+from core.wording import listed, numbered, plural, sentence
 
 _RECALIBRATE = "Calibrate these layers again, or set a scale on export"
 

@@ -12,9 +12,9 @@ from core.diagnosis.files import hidden_keys, kv_keys, missing_shards
 from core.diagnosis.finding import Finding, Verdict
 from core.diagnosis.selection import keys_of
 from core.diagnosis.thresholds import Thresholds
-from core.diagnosis.wording import are, capital, listed, of, plural, sentence, short, small
 from core.engines.outcome import AttentionLayer
 from core.naming.scales import KVScale
+from core.wording import are, capital, listed, of, plural, sentence, short, small
 
 
 def judge(case: Case, findings: Sequence[Finding]) -> Verdict:

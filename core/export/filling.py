@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from core.diagnosis.facts import Facts
 from core.diagnosis.thresholds import Thresholds
-from core.diagnosis.wording import number, numbered, spread
 from core.engines import get_engine
 from core.engines.outcome import AttentionLayer
 from core.errors import UsageError
@@ -17,6 +16,7 @@ from core.export.rows import Places, Row, added_row
 from core.inspection import Inspection
 from core.naming.scales import KVScale, Role
 from core.side_files import ScaleSource
+from core.wording import number, numbered, spread
 
 _ROLES: tuple[Role, ...] = ("k", "v")
 

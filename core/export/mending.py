@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from core.diagnosis.catalog import DOUBTS
 from core.diagnosis.thresholds import LARGEST_NUMBER
-from core.diagnosis.wording import number, spread
 from core.errors import UsageError
 from core.export.fixes import Choice
 from core.export.names import spelling_of
@@ -20,6 +19,7 @@ from core.naming.conventions import is_nvfp4_global
 from core.naming.scales import KVScale
 from core.side_files import ScaleSource
 from core.side_files.formats import NVFP4_OVER_FP8
+from core.wording import number, spread
 
 Chosen = Callable[[Row], bool]
 _OTHER = {"k": "v", "v": "k"}

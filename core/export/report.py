@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Any
 
 from core.diagnosis.options import fix_usage
-from core.diagnosis.wording import plural, spread
 from core.export.names import AS_IS
 from core.export.plan import ExportPlan, TensorEdit
 from core.export.result import ExportResult
+from core.wording import plural, spread
 
 SCHEMA = "kvscope.export/1"
 _SHOWN = 4

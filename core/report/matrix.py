@@ -6,12 +6,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from core.diagnosis.wording import are, plural
 from core.engines.outcome import AttentionLayer
 from core.headline import headline
 from core.installation import installed_note
 from core.matrix import Column, LayerRow, alike, layer_rows
 from core.side_by_side import keys_apart, why_they_differ
+from core.wording import are, plural
 
 _ROLES = ("k", "v")
 

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.diagnosis.wording import plural
 from core.engines.difference import Difference, Kind, same_rules
 from core.engines.installed import INSTALLED, Installed
 from core.naming.mapper import WeightsMapper
+from core.wording import plural
 
 SCHEMA = "kvscope.probe-report/1"
 _SUBJECTS, _ROWS = 6, 8

@@ -9,8 +9,8 @@ from html import escape
 from typing import Any
 
 from core import __version__
-from core.diagnosis.wording import plural
 from core.engines import get_engine
+from core.wording import plural
 from core.zoo.checking import Asked, Entry
 
 _WORDS = {"ok": "OK", "degraded": "DEGRADED", "fails": "FAILS", "unknown": "UNKNOWN"}

@@ -1347,7 +1347,7 @@
     </message>
   </context>
   <context>
-    <name>Findings</name>
+    <name>Core</name>
     <message>
       <source>The engine refuses the model</source>
       <translation>引擎拒绝该模型</translation>

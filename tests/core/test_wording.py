@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from core.diagnosis.wording import are, capital, listed, number, numbered, of, plural, sentence, short, small, spread
+from core.wording import are, capital, listed, number, numbered, of, plural, sentence, short, small, spread
 
 
 @pytest.mark.parametrize(
