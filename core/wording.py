@@ -44,7 +44,7 @@ class Sentence(str):
 
 
 def say(template: str, /, **values: object) -> Sentence:
-    """A sentence from a template in the manner of ``str.format``; values may be sentences themselves. A place whose name
+    """A sentence from a template as ``str.format`` fills it; values may be sentences themselves. A place whose name
     begins with "_" holds English grammar (:func:`are`), which a translation leaves out.
     """
     return Sentence(template.format(**values), template, values)
