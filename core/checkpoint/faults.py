@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import KVScopeError, UnreadableCheckpointError
+from core.wording import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,14 @@ class Fault:
     problem: str
     remedy: str
 
+    @property
+    def message(self) -> str:
+        """File, problem and remedy."""
+        problem = with_offset(self.problem, self.offset)
+        return say("{file}: {problem}. {remedy}", file=self.file, problem=problem, remedy=self.remedy)
+
     def __str__(self) -> str:
-        return f"{self.file}: {with_offset(self.problem, self.offset)}. {self.remedy}"
+        return str(self.message)
 
 
 class BrokenFileError(KVScopeError):
@@ -44,7 +51,7 @@ class BrokenFileError(KVScopeError):
 
 def with_offset(problem: str, offset: int | None) -> str:
     """A problem and the byte at which it shows."""
-    return problem if offset is None else f"{problem} (at byte {offset})"
+    return problem if offset is None else say("{problem} (at byte {offset})", problem=problem, offset=offset)
 
 
 def count(number: int, noun: str) -> str:
