@@ -56,11 +56,19 @@ def joined(separator: str, parts: Iterable[str]) -> Sentence:
     return Sentence(separator.join(kept), separator, {}, kept)
 
 
+def edited(text: str, change: Callable[[str], str]) -> str:
+    """``change(text)``, in which a sentence stays one: what fills it is changed alike."""
+    if not isinstance(text, Sentence):
+        return change(text)
+    values = {name: edited(value, change) if isinstance(value, str) else value for name, value in text.values.items()}
+    return Sentence(change(text), text.template, values, tuple(edited(part, change) for part in text.parts))
+
+
 def spoken(text: str, translate: Callable[[str], str]) -> str:
     """The text in the language of ``translate``, which gives the translation of a template, or the template itself. A
     text that is no :class:`Sentence` (a key, an engine's own error) stays as it is.
     """
-    if not isinstance(text, Sentence):
+    if not isinstance(text, Sentence) or not text:
         return text
     if text.parts:
         return translate(text.template).join(spoken(part, translate) for part in text.parts)

@@ -9,12 +9,12 @@ from core.diagnosis.facts import Facts
 from core.diagnosis.selection import numbers_of
 from core.engines.outcome import AttentionLayer
 from core.naming.scales import KVScale
-from core.wording import are, numbered, of, plural, sentence, short, spread
+from core.wording import are, joined, numbered, of, plural, say, sentence, short, spread
 
 _SOURCES = {
-    "default": "the engine's default",
-    "duplicated": "copied from the other role",
-    "forced": "set by the engine",
+    "default": say("the engine's default"),
+    "duplicated": say("copied from the other role"),
+    "forced": say("set by the engine"),
 }
 
 
@@ -27,9 +27,9 @@ def of_scales(facts: Facts, scales: Sequence[KVScale]) -> str:
     roles = _roles(scales)
     loaded = [scale for scale in scales if facts.outcome(scale) == "loaded"]
     if not owners:
-        return f"No attention layer of {facts.engine} takes {'it' if len(scales) == 1 else 'them'}."
+        return say("No attention layer of {engine} takes {_them}.", engine=facts.engine, _them=_them(scales))
     if not loaded and not any(role in ("k", "v", "kv") for role in roles):
-        return f"No parameter of {facts.engine} takes {'it' if len(scales) == 1 else 'them'}: nothing changes."
+        return say("No parameter of {engine} takes {_them}: nothing changes.", engine=facts.engine, _them=_them(scales))
     return of_layers(facts, owners, roles)
 
 
@@ -40,16 +40,22 @@ def of_layers(facts: Facts, layers: Sequence[AttentionLayer], roles: Sequence[st
         return early
     failing = [layer for layer in layers if layer.error is not None]
     if failing:
-        return (
-            f"{facts.engine} stops after loading with {short(failing[0].error)} in {where(facts, failing)}: "
-            f"{_assertion(failing)}."
+        return say(
+            "{engine} stops after loading with {error} in {layers}: {why}.",
+            engine=facts.engine,
+            error=short(failing[0].error),
+            layers=where(facts, failing),
+            why=_assertion(failing),
         )
     told = [text for role in roles if (text := _role(role, layers))]
     if not layers:
-        return f"{facts.engine} has no attention layer that needs scales."
+        return say("{engine} has no attention layer that needs scales.", engine=facts.engine)
     if not told:
-        return f"{facts.engine} keeps no value for {' and '.join(roles)}."
-    return sentence(f"{where(facts, layers)} {are(len(layers), 'ends')} with {', '.join(told)}")
+        return say("{engine} keeps no value for {roles}.", engine=facts.engine, roles=joined(" and ", roles))
+    ends = are(len(layers), "ends")
+    return sentence(
+        say("{layers} {_end} with {values}", layers=where(facts, layers), _end=ends, values=joined(", ", told))
+    )
 
 
 def where(facts: Facts, layers: Sequence[AttentionLayer]) -> str:
@@ -73,19 +79,26 @@ def not_reached(facts: Facts) -> str:
     load = facts.case.deliveries.load
     match load.outcome:
         case "refused":
-            return f"{facts.engine} refuses the model before it reads them."
+            return say("{engine} refuses the model before it reads them.", engine=facts.engine)
+        case "raises" if load.key:
+            return say(
+                "{engine} stops while loading, at {key}, before these values matter.", engine=facts.engine, key=load.key
+            )
         case "raises":
-            at = f", at {load.key}," if load.key else ""
-            return f"{facts.engine} stops while loading{at} before these values matter."
+            return say("{engine} stops while loading before these values matter.", engine=facts.engine)
         case "unknown":
-            return f"What {facts.engine} does with them is not known."
+            return say("What {engine} does with them is not known.", engine=facts.engine)
         case "loads":
             return ""
 
 
+def _them(scales: Sequence[KVScale]) -> str:
+    return "it" if len(scales) == 1 else "them"
+
+
 def _assertion(failing: Sequence[AttentionLayer]) -> str:
     asserts = "AssertionError" in (failing[0].error or "")
-    return "it asserts that k is above 0" if asserts else "the model does not start"
+    return say("it asserts that k is above 0" if asserts else "the model does not start")
 
 
 def _roles(scales: Iterable[KVScale]) -> tuple[str, ...]:
@@ -102,10 +115,13 @@ def _role(role: str, layers: Sequence[AttentionLayer]) -> str:
             by_source[layer.source.get(role, "checkpoint")].append(layer.final[role])
     parts = []
     for source, values in sorted(by_source.items()):
-        why = f" ({_SOURCES[source]})" if source in _SOURCES else ""
-        among = f" in {plural(len(values), 'layer')}" if len(by_source) > 1 else ""
-        parts.append(f"{spread(values)}{among}{why}")
-    return f"{role} = {' and '.join(parts)}" if parts else ""
+        told = spread(values)
+        if len(by_source) > 1:
+            told = say("{values} in {layers}", values=told, layers=plural(len(values), "layer"))
+        if source in _SOURCES:
+            told = say("{values} ({source})", values=told, source=_SOURCES[source])
+        parts.append(told)
+    return say("{role} = {values}", role=role, values=joined(" and ", parts)) if parts else ""
 
 
 def role_ranges(facts: Facts, scales: Sequence[KVScale], *, total: Sequence[KVScale] = ()) -> str:
@@ -117,5 +133,7 @@ def role_ranges(facts: Facts, scales: Sequence[KVScale], *, total: Sequence[KVSc
         if mine:
             among = sum(scale.role == role for scale in everything)
             values = [value for scale in mine for value in scale.values]
-            told.append(f"{role}: {len(mine)} of {among}, {spread(values)}")
-    return "; ".join(told)
+            told.append(
+                say("{role}: {part} of {all}, {values}", role=role, part=len(mine), all=among, values=spread(values))
+            )
+    return joined("; ", told)
