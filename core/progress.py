@@ -42,4 +42,4 @@ class Progress:
     def check(self) -> None:
         """Raise CancelledError when the user asked to stop."""
         if self._stop.is_set():
-            raise CancelledError(self.what or "the job")
+            raise CancelledError(self.what)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from core.checkpoint.catalog import Catalog
 from core.checkpoint.configs import json_files, load_json_object
 from core.checkpoint.dtypes import decode, is_raw
-from core.checkpoint.faults import BrokenFileError, Fault, count, quoted
+from core.checkpoint.faults import BrokenFileError, Fault, quoted
 from core.checkpoint.files import open_regular, os_problem, read_spans
 from core.checkpoint.header import read_header
 from core.checkpoint.index import IndexReport, is_inside
 from core.checkpoint.pytorch import read_pickled_bytes
 from core.errors import KVScopeError
+from core.wording import plural, say
 
 if TYPE_CHECKING:
     from core.checkpoint.remote.bringing import Remote
@@ -157,7 +158,12 @@ class Checkpoint:
             try:
                 data |= self._bytes_of(self.shards[number], of_shard)
             except BrokenFileError as error:
-                reason = f"{self.shards[number].name} {error.problem}. {error.remedy}"
+                reason = say(
+                    "{file} {problem}. {remedy}",
+                    file=self.shards[number].name,
+                    problem=error.problem,
+                    remedy=error.remedy,
+                )
                 found.update((row, self._values(row, (), reason)) for row in of_shard)
         found.update(self._decoded(data))
         return [found[row] for row in rows]
@@ -197,18 +203,24 @@ class Checkpoint:
         faults = {shard.name: shard.fault for shard in self.shards}
         found = {}
         for key in keys:
-            reason, shard = "no readable shard holds this key", expected.get(key, "")
+            reason, shard = say("no readable shard holds this key"), expected.get(key, "")
             if fault := faults.get(shard):
-                reason = f"the index says it is in {shard}, which was not read: {fault.problem}"
+                reason = say(
+                    "the index says it is in {shard}, which was not read: {problem}", shard=shard, problem=fault.problem
+                )
             found[key] = TensorValues(key=key, dtype="", shape=(), values=(), fault=reason)
         return found
 
     def _unreadable(self, row: int, limit: int) -> str | None:
         dtype = self.catalog.dtype(row)
         if is_raw(dtype):
-            return f"values of type {quoted(dtype)} are not decoded"
+            return say("values of type {dtype} are not decoded", dtype=quoted(dtype))
         elements = prod(self.catalog.shape(row))
-        return f"holds {count(elements, 'value')}, more than the {limit:,} that are read" if elements > limit else None
+        return (
+            say("holds {values}, more than the {limit:,} that are read", values=plural(elements, "value"), limit=limit)
+            if elements > limit
+            else None
+        )
 
     def _values(self, row: int, values: tuple[float, ...], fault: str | None) -> TensorValues:
         catalog = self.catalog

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.checkpoint.dtypes import DTYPES
-from core.checkpoint.faults import count
+from core.wording import plural, say
 
 Int64s = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
@@ -80,7 +80,11 @@ def byte_length(shape: Sequence[int], bits: int) -> int | None:
 def first_gap(begins: Int64s, ends: Int64s, data_size: int) -> Gap | None:
     """The first place where data offsets are not contiguous from 0, or that they do not end with the file."""
     if not len(begins):
-        return Gap(None, f"{count(data_size, 'byte')} of data belong to no tensor", cut=True) if data_size else None
+        return (
+            Gap(None, say("{unused} of data belong to no tensor", unused=plural(data_size, "byte")), cut=True)
+            if data_size
+            else None
+        )
     last = len(begins) - 1
     if begins[0] or not np.array_equal(begins[1:], ends[:-1]):
         order = np.lexsort((ends, begins))
@@ -88,13 +92,27 @@ def first_gap(begins: Int64s, ends: Int64s, data_size: int) -> Gap | None:
         wrong = np.flatnonzero(begins[order] != previous)
         if len(wrong):
             row, expected = int(order[wrong[0]]), int(previous[wrong[0]])
-            what = "leaves a hole" if begins[row] > expected else "overlaps another tensor"
-            return Gap(row, f"begins at data offset {int(begins[row]):,} and {what}: it should be {expected:,}")
+            problem = say(
+                "begins at data offset {begin:,} and leaves a hole: it should be {expected:,}"
+                if begins[row] > expected
+                else "begins at data offset {begin:,} and overlaps another tensor: it should be {expected:,}",
+                begin=int(begins[row]),
+                expected=expected,
+            )
+            return Gap(row, problem)
         last = int(order[-1])
     end = int(ends[last])
     if end > data_size:
-        takes = f"its tensors take {count(end, 'byte')}, but only {data_size:,} follow its header"
-        return Gap(None, f"was cut short: {takes}", cut=True)
+        problem = say(
+            "was cut short: its tensors take {needed}, but only {there:,} follow its header",
+            needed=plural(end, "byte"),
+            there=data_size,
+        )
+        return Gap(None, problem, cut=True)
     if end < data_size:
-        return Gap(None, f"{count(data_size - end, 'byte')} after the last tensor belong to no tensor", cut=True)
+        return Gap(
+            None,
+            say("{unused} after the last tensor belong to no tensor", unused=plural(data_size - end, "byte")),
+            cut=True,
+        )
     return None

@@ -15,12 +15,13 @@ from typing import Any
 from core.checkpoint.columns import collector_paused
 from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.files import DOWNLOAD_AGAIN, read_whole, recognize
+from core.wording import say
 
 LARGEST_CONFIG = 32 << 20
 """Bytes. Model configs have some kilobytes; the largest files beside them, tokenizers, stay below."""
 
 MOST_CONFIGS = 1000
-_MEND = "Correct the file, or download it again."
+_MEND = say("Correct the file, or download it again.")
 
 Hook = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 
@@ -41,26 +42,31 @@ def parse_json_object(data: bytes, hook: Hook | None = None) -> dict[str, Any]:
         BrokenFileError: it spells none.
     """
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
-        raise recognize(data[:512], len(data)) or BrokenFileError("is not JSON", offset=0, remedy=_MEND)
+        raise recognize(data[:512], len(data)) or BrokenFileError(say("is not JSON"), offset=0, remedy=_MEND)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BrokenFileError("is not UTF-8 text", offset=error.start, remedy=_MEND) from error
+        raise BrokenFileError(say("is not UTF-8 text"), offset=error.start, remedy=_MEND) from error
     try:
         with collector_paused():
             found = json.loads(text, strict=False, object_pairs_hook=hook)
     except json.JSONDecodeError as error:
         offset = len(data) - len(text[error.pos :].encode())
-        at = f"line {error.lineno}, column {error.colno}"
-        raise BrokenFileError(f"is not valid JSON: {error.msg}, {at}", offset=offset, remedy=_MEND) from error
+        problem = say(
+            "is not valid JSON: {error}, line {line}, column {column}",
+            error=error.msg,
+            line=error.lineno,
+            column=error.colno,
+        )
+        raise BrokenFileError(problem, offset=offset, remedy=_MEND) from error
     except RecursionError as error:
-        raise BrokenFileError("is nested too deeply", remedy=_MEND) from error
+        raise BrokenFileError(say("is nested too deeply"), remedy=_MEND) from error
     except ValueError as error:  # an integer of more than 4,300 digits
-        raise BrokenFileError("holds a number that is too long", remedy=_MEND) from error
+        raise BrokenFileError(say("holds a number that is too long"), remedy=_MEND) from error
     if not isinstance(found, dict):
-        raise BrokenFileError("holds no JSON object", offset=0, remedy=DOWNLOAD_AGAIN)
+        raise BrokenFileError(say("holds no JSON object"), offset=0, remedy=DOWNLOAD_AGAIN)
     if b"\\ud" in data.lower() and _has_half_characters(found):
-        raise BrokenFileError("holds half of a surrogate pair, which is no text", remedy=_MEND)
+        raise BrokenFileError(say("holds half of a surrogate pair, which is no text"), remedy=_MEND)
     return found
 
 

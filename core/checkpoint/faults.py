@@ -54,11 +54,6 @@ def with_offset(problem: str, offset: int | None) -> str:
     return problem if offset is None else say("{problem} (at byte {offset})", problem=problem, offset=offset)
 
 
-def count(number: int, noun: str) -> str:
-    """``1 byte``, ``2,000 bytes``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def shown(name: str) -> str:
     """A file's name as text that can be written anywhere: bytes that are no UTF-8 are replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

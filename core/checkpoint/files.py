@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from core.checkpoint.faults import BrokenFileError, count
+from core.checkpoint.faults import BrokenFileError
+from core.wording import plural, say
 
-DOWNLOAD_AGAIN = "Download or copy the file again."
+DOWNLOAD_AGAIN = say("Download or copy the file again.")
 
 
 @contextmanager
@@ -27,7 +28,9 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         with open(path, "rb", buffering=0, opener=_opener) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise BrokenFileError("is not a regular file", remedy="Point KVScope at a file or a checkpoint folder.")
+                raise BrokenFileError(
+                    say("is not a regular file"), remedy=say("Point KVScope at a file or a checkpoint folder.")
+                )
             yield file, status.st_size
     except OSError as error:
         raise os_problem(error, path) from error
@@ -54,7 +57,9 @@ def read_exactly(file: BinaryIO, offset: int, length: int) -> bytes:
         data = file.read(missing)
         if not data:
             at = offset + length - missing
-            raise BrokenFileError("ended while it was being read", offset=at, remedy="Wait until it is fully written.")
+            raise BrokenFileError(
+                say("ended while it was being read"), offset=at, remedy=say("Wait until it is fully written.")
+            )
         parts.append(data)
         missing -= len(data)
     return b"".join(parts)
@@ -71,7 +76,7 @@ def read_spans(path: Path, size: int, spans: Iterable[tuple[int, int]]) -> list[
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-                raise BrokenFileError("changed since it was opened", remedy="Open the checkpoint again.")
+                raise BrokenFileError(say("changed since it was opened"), remedy=say("Open the checkpoint again."))
             return [_read_span(descriptor, begin, end) for begin, end in spans]
         finally:
             os.close(descriptor)
@@ -84,7 +89,7 @@ def _read_span(descriptor: int, begin: int, end: int) -> bytes:
     while begin + len(data) < end:  # as in read_exactly
         more = os.pread(descriptor, end - begin - len(data), begin + len(data))
         if not more:
-            raise BrokenFileError("changed since it was opened", remedy="Open the checkpoint again.")
+            raise BrokenFileError(say("changed since it was opened"), remedy=say("Open the checkpoint again."))
         data += more
     return data
 
@@ -98,8 +103,12 @@ def read_whole(path: Path, largest: int) -> bytes:
     with open_regular(path) as (file, size):
         if size > largest:
             raise BrokenFileError(
-                f"is {count(size, 'byte')} long, more than the {largest:,} that KVScope reads of such a file",
-                remedy="Check that it is the file it claims to be.",
+                say(
+                    "is {size} long, more than the {largest:,} that KVScope reads of such a file",
+                    size=plural(size, "byte"),
+                    largest=largest,
+                ),
+                remedy=say("Check that it is the file it claims to be."),
             )
         return read_exactly(file, 0, size)
 
@@ -107,60 +116,67 @@ def read_whole(path: Path, largest: int) -> bytes:
 def os_problem(error: OSError, path: Path) -> BrokenFileError:
     """What the operating system's refusal means for the user."""
     if isinstance(error, FileNotFoundError) and path.is_symlink():
-        return BrokenFileError("is a link to a file that is not there", remedy="Download the checkpoint again.")
+        return BrokenFileError(
+            say("is a link to a file that is not there"), remedy=say("Download the checkpoint again.")
+        )
     for number, problem, remedy in _OS_PROBLEMS:
         if error.errno == number:
             return BrokenFileError(problem, remedy=remedy)
     reason = error.strerror or type(error).__name__
-    return BrokenFileError(f"could not be read: {reason}", remedy="Check the disk or network share, then try again.")
+    return BrokenFileError(
+        say("could not be read: {reason}", reason=reason),
+        remedy=say("Check the disk or network share, then try again."),
+    )
 
 
 _OS_PROBLEMS = (
-    (errno.ENOENT, "does not exist", "Check the path."),
-    (errno.EACCES, "may not be read by this user", "Change its permissions, or copy it."),
-    (errno.EPERM, "may not be read by this user", "Change its permissions, or copy it."),
-    (errno.EISDIR, "is a folder, not a file", "Check the path."),
-    (errno.ENOTDIR, "lies below a file, not a folder", "Check the path."),
-    (errno.ELOOP, "is a link that leads back to itself", DOWNLOAD_AGAIN),
-    (errno.ENAMETOOLONG, "has too long a name", "Check the path."),
+    (errno.ENOENT, say("does not exist"), say("Check the path.")),
+    (errno.EACCES, say("may not be read by this user"), say("Change its permissions, or copy it.")),
+    (errno.EPERM, say("may not be read by this user"), say("Change its permissions, or copy it.")),
+    (errno.EISDIR, say("is a folder, not a file"), say("Check the path.")),
+    (errno.ENOTDIR, say("lies below a file, not a folder"), say("Check the path.")),
+    (errno.ELOOP, say("is a link that leads back to itself"), DOWNLOAD_AGAIN),
+    (errno.ENAMETOOLONG, say("has too long a name"), say("Check the path.")),
 )
 
 
 def recognize(head: bytes, size: int) -> BrokenFileError | None:
     """What a file that is no checkpoint is instead, judged by its first bytes; None when nothing is recognized."""
     if size == 0:
-        return BrokenFileError("is empty", offset=0, remedy=DOWNLOAD_AGAIN)
+        return BrokenFileError(say("is empty"), offset=0, remedy=DOWNLOAD_AGAIN)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for starts, problem, remedy in _KNOWN:
         if head.startswith(starts) or text.startswith(starts):
             return BrokenFileError(problem, offset=0, remedy=remedy)
     if not head.strip(b"\0"):
-        problem = "begins with nothing but zero bytes, as a download that never finished does"
+        problem = say("begins with nothing but zero bytes, as a download that never finished does")
         return BrokenFileError(problem, offset=0, remedy=DOWNLOAD_AGAIN)
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
         start = head.decode("ascii").strip()[:40]
-        return BrokenFileError(f"is a text file that begins with {start!r}", offset=0, remedy=DOWNLOAD_AGAIN)
+        return BrokenFileError(
+            say("is a text file that begins with {start!r}", start=start), offset=0, remedy=DOWNLOAD_AGAIN
+        )
     return None
 
 
 _KNOWN: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
     (
         (b"version https://git-lfs",),
-        "is a Git LFS pointer; the tensors themselves were not downloaded",
-        "Run `git lfs pull` in its repository, or download it with `hf download`.",
+        say("is a Git LFS pointer; the tensors themselves were not downloaded"),
+        say("Run `git lfs pull` in its repository, or download it with `hf download`."),
     ),
     (
         (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script"),
-        "is a web page, saved in place of the file",
-        "Download it again; a gated model needs a token, and a link must point at the raw file.",
+        say("is a web page, saved in place of the file"),
+        say("Download it again; a gated model needs a token, and a link must point at the raw file."),
     ),
     (
         (b"GGUF",),
-        "is a GGUF file, which KVScope does not support",
-        "Open the safetensors checkpoint from which it was converted.",
+        say("is a GGUF file, which KVScope does not support"),
+        say("Open the safetensors checkpoint from which it was converted."),
     ),
-    ((b"{",), "is a JSON file", "Open the folder that holds it."),
-    ((b"\x1f\x8b", b"(\xb5/\xfd", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ"), "is compressed", "Unpack it first."),
+    ((b"{",), say("is a JSON file"), say("Open the folder that holds it.")),
+    ((b"\x1f\x8b", b"(\xb5/\xfd", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ"), say("is compressed"), say("Unpack it first.")),
 )
 
 

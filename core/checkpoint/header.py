@@ -12,10 +12,11 @@ import stat
 from typing import BinaryIO
 
 from core.checkpoint.columns import HeaderColumns, collector_paused
-from core.checkpoint.faults import BrokenFileError, count
+from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.files import DOWNLOAD_AGAIN, is_pickle, is_zip, read_exactly, recognize
 from core.checkpoint.scan import scan_header
 from core.checkpoint.strict import WRITE_AGAIN, read_strictly
+from core.wording import plural, say
 
 LARGEST_HEADER = 100_000_000
 """Bytes; the Rust reader's cap: engines load no longer header."""
@@ -79,18 +80,35 @@ def read_header_bytes(file: BinaryIO, size: int) -> bytes:
         BrokenFileError: it is no safetensors file.
     """
     if size < 8:
-        raise _no_header(file, size, f"is only {count(size, 'byte')} long, too short for a safetensors file", size)
+        raise _no_header(
+            file, size, say("is only {size} long, too short for a safetensors file", size=plural(size, "byte")), size
+        )
     length = int.from_bytes(read_exactly(file, 0, 8), "little")
     if length > LARGEST_HEADER:
-        raise _no_header(file, size, f"claims a header of {length:,} bytes; the format allows {LARGEST_HEADER:,}", 0)
+        raise _no_header(
+            file,
+            size,
+            say(
+                "claims a header of {length:,} bytes; the format allows {largest:,}",
+                length=length,
+                largest=LARGEST_HEADER,
+            ),
+            0,
+        )
     if length > size - 8:
-        problem = f"was cut short: its header takes {count(length, 'byte')}, but only {size - 8:,} follow its length"
+        problem = say(
+            "was cut short: its header takes {length}, but only {rest:,} follow its length",
+            length=plural(length, "byte"),
+            rest=size - 8,
+        )
         raise _no_header(file, size, problem, size, cut=True)
     if length < 2:
-        raise _no_header(file, size, f"claims a header of {count(length, 'byte')}, too short to be one", 0)
+        raise _no_header(
+            file, size, say("claims a header of {length}, too short to be one", length=plural(length, "byte")), 0
+        )
     data = read_exactly(file, 8, length)
     if not data.startswith(b"{"):
-        raise _no_header(file, size, "has a header that does not begin with '{'", 8)
+        raise _no_header(file, size, say("has a header that does not begin with '{{'"), 8)
     return data
 
 
@@ -99,9 +117,9 @@ def _no_header(file: BinaryIO, size: int, problem: str, offset: int, *, cut: boo
     head = read_exactly(file, 0, min(size, _HEAD))
     if is_zip(head) or is_pickle(head):
         return BrokenFileError(
-            "is a PyTorch file, not a safetensors file",
+            say("is a PyTorch file, not a safetensors file"),
             offset=0,
-            remedy="Give it the ending .bin or .pt, with which KVScope reads it without running code.",
+            remedy=say("Give it the ending .bin or .pt, with which KVScope reads it without running code."),
         )
     return recognize(head, size) or BrokenFileError(
         problem, offset=offset, remedy=DOWNLOAD_AGAIN if cut else WRITE_AGAIN

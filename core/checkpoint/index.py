@@ -9,15 +9,16 @@ from typing import Any
 
 from core.checkpoint.catalog import Catalog
 from core.checkpoint.configs import parse_json_object
-from core.checkpoint.faults import BrokenFileError, Fault, count, quoted
+from core.checkpoint.faults import BrokenFileError, Fault, quoted
 from core.checkpoint.files import read_whole
 from core.checkpoint.index_scan import ScannedIndex, scan_index
+from core.wording import plural, say
 
 LARGEST_INDEX = 256 << 20
 """Bytes; an index of a million tensors has about 100 MB."""
 
 _LARGE, _ROOM = 1 << 20, 1 << 24
-_REMEDY = "Download the index again, or write the checkpoint again with `save_pretrained`."
+_REMEDY = say("Download the index again, or write the checkpoint again with `save_pretrained`.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,17 +101,23 @@ def _read_strictly(root: Path, file: str, data: bytes) -> Index:
     tree = parse_json_object(data, note_repeats)
     weight_map = tree.get("weight_map")
     if not isinstance(weight_map, dict):
-        raise BrokenFileError("has no weight_map that says which shard holds each tensor", remedy=_REMEDY)
+        raise BrokenFileError(say("has no weight_map that says which shard holds each tensor"), remedy=_REMEDY)
     for key, shard in weight_map.items():
         if type(shard) is not str:
-            raise BrokenFileError(f"names no file for {quoted(key)}", remedy=_REMEDY)
+            raise BrokenFileError(say("names no file for {key}", key=quoted(key)), remedy=_REMEDY)
     shard_names = tuple(dict.fromkeys(weight_map.values()))
     for shard in shard_names:
         if not is_inside(shard):
-            raise BrokenFileError(f"names {quoted(shard)}, which is no file of this folder", remedy=_REMEDY)
+            raise BrokenFileError(
+                say("names {shard}, which is no file of this folder", shard=quoted(shard)), remedy=_REMEDY
+            )
     faults = []
     if repeated:
-        problem = f"names {count(len(repeated), 'key')} twice, {quoted(repeated[0])} first; the last entry counts"
+        problem = say(
+            "names {keys} twice, {first} first; the last entry counts",
+            keys=plural(len(repeated), "key"),
+            first=quoted(repeated[0]),
+        )
         faults.append(Fault(file, None, problem, _REMEDY))
     return Index(
         file=file,

@@ -9,15 +9,16 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.checkpoint.faults import BrokenFileError, Fault, count, quoted
+from core.checkpoint.faults import BrokenFileError, Fault, quoted
 from core.checkpoint.files import is_pickle, is_zip, open_regular, os_problem, read_exactly, read_whole
 from core.checkpoint.index import Index, read_index
 from core.errors import UnreadableCheckpointError
+from core.wording import joined, plural, say
 
 SAFETENSORS = ".safetensors"
 PICKLED = (".bin", ".pt", ".pth")
 INDEX = ".index.json"
-ACCEPTED = "safetensors files, or PyTorch's .bin, .pt or .pth"
+ACCEPTED = say("safetensors files, or PyTorch's .bin, .pt or .pth")
 
 _RANK = re.compile(r"rank[0-9]+\.safetensors")
 _NO_WEIGHTS = re.compile(  # what trainers and quantizers leave beside the weights
@@ -51,7 +52,7 @@ def find_layout(path: Path) -> Layout:
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except ValueError as error:  # a zero byte, or half a character
-        raise UnreadableCheckpointError("is no name that a file can have", path=repr(path)) from error
+        raise UnreadableCheckpointError(say("is no name that a file can have"), path=repr(path)) from error
     except OSError as error:
         raise os_problem(error, path).unreadable(path) from error
     try:
@@ -106,12 +107,17 @@ def _snapshot(folder: Path) -> Path:
         return snapshots / held[0]
     if not held:
         raise UnreadableCheckpointError(
-            "is a Hugging Face cache folder without a snapshot", path=folder, remedy="Download the model again."
+            say("is a Hugging Face cache folder without a snapshot"),
+            path=folder,
+            remedy=say("Download the model again."),
         )
     raise UnreadableCheckpointError(
-        f"is a Hugging Face cache folder with {len(held)} snapshots, and its refs/main names none of them",
+        say(
+            "is a Hugging Face cache folder with {count} snapshots, and its refs/main names none of them",
+            count=len(held),
+        ),
         path=folder,
-        remedy=f"Open one of them, for example snapshots/{held[0]}.",
+        remedy=say("Open one of them, for example snapshots/{snapshot}.", snapshot=held[0]),
     )
 
 
@@ -158,7 +164,9 @@ def _with_index(root: Path, family: str, at_hand: set[str] | None, files: list[s
     except BrokenFileError as error:
         if not files:
             raise UnreadableCheckpointError(
-                f"holds an index without shards, and the index {error.problem}", path=root, remedy=error.remedy
+                say("holds an index without shards, and the index {problem}", problem=error.problem),
+                path=root,
+                remedy=error.remedy,
             ) from error
         return _without_index(root, family, files, error.fault(index_name))
     named = sorted(index.shard_names, key=natural)
@@ -167,15 +175,24 @@ def _with_index(root: Path, family: str, at_hand: set[str] | None, files: list[s
     others = tuple(name for name in files if name not in set(named))
     if len(missing) == len(named):
         if not files:
-            names_none = f"none of the {count(len(named), 'shard')} that it names" if named else "it names no shard"
             raise UnreadableCheckpointError(
-                f"holds only an index, {index_name}, and {names_none}",
+                say(
+                    "holds only an index, {index}, and none of the {shards} that it names"
+                    if named
+                    else "holds only an index, {index}, and it names no shard",
+                    index=index_name,
+                    shards=plural(len(named), "shard"),
+                ),
                 path=root,
-                remedy="Download the shards into this folder.",
+                remedy=say("Download the shards into this folder."),
             )
-        names_none = f"{count(len(named), 'shard')}, none of which is there" if named else "no shard"
-        problem = f"names {names_none}; the folder's tensor files were read without it"
-        fault = Fault(index_name, None, problem, "Remove the index, or download the shards that it names.")
+        problem = say(
+            "names {shards}, none of which is there; the folder's tensor files were read without it"
+            if named
+            else "names no shard; the folder's tensor files were read without it",
+            shards=plural(len(named), "shard"),
+        )
+        fault = Fault(index_name, None, problem, say("Remove the index, or download the shards that it names."))
         return _without_index(root, family, files, fault, index=index, missing=missing)
     return Layout(
         root=root,
@@ -221,7 +238,8 @@ def _one_copy(files: list[str], notes: list[str]) -> list[str]:
     copies = [name for name in files if name.startswith("consolidated")]
     if not copies or not any(name.startswith("model") for name in files):
         return files
-    notes.append(f"{', '.join(copies[:3])} not read: the model* files beside hold the same weights.")
+    files_left = joined(", ", copies[:3])
+    notes.append(say("{files} not read: the model* files beside hold the same weights.", files=files_left))
     return [name for name in files if name not in set(copies)]
 
 
@@ -232,7 +250,15 @@ def _one_kind(files: list[str], notes: list[str]) -> list[str]:
     chosen = next(kind for kind in kinds if kind)
     left = [name for name in files if name not in set(chosen)]
     if left:
-        notes.append(f"{', '.join(left[:3])}{' and others' if left[3:] else ''} not read: {chosen[0]} comes first.")
+        notes.append(
+            say(
+                "{files} and others not read: {first} comes first."
+                if left[3:]
+                else "{files} not read: {first} comes first.",
+                files=joined(", ", left[:3]),
+                first=chosen[0],
+            )
+        )
     return chosen
 
 
@@ -246,17 +272,20 @@ def _exists(path: Path) -> bool:
 def _nothing_in(root: Path, names: list[str]) -> UnreadableCheckpointError:
     endings = {Path(name).suffix.lower() for name in names}
     if ".gguf" in endings:
-        problem, remedy = "holds GGUF files, which KVScope does not support", "Open the checkpoint they were made from."
+        problem, remedy = (
+            say("holds GGUF files, which KVScope does not support"),
+            say("Open the checkpoint they were made from."),
+        )
     elif ".engine" in endings:
-        problem = "holds built TensorRT engines, whose tensors have no names any more"
-        remedy = "Open the checkpoint folder from which they were built (rank0.safetensors and config.json)."
+        problem = say("holds built TensorRT engines, whose tensors have no names any more")
+        remedy = say("Open the checkpoint folder from which they were built (rank0.safetensors and config.json).")
     elif not names and not _subfolders(root):
-        problem, remedy = "is an empty folder", f"Open a folder with {ACCEPTED}."
+        problem, remedy = say("is an empty folder"), say("Open a folder with {accepted}.", accepted=ACCEPTED)
     else:
-        problem, remedy = "holds no tensors", f"Open a folder with {ACCEPTED}."
+        problem, remedy = say("holds no tensors"), say("Open a folder with {accepted}.", accepted=ACCEPTED)
     below = _subfolders(root)
     if below:
-        remedy = f"Its folder {quoted(below[0])} holds some: open that."
+        remedy = say("Its folder {folder} holds some: open that.", folder=quoted(below[0]))
     return UnreadableCheckpointError(problem, path=root, remedy=remedy)
 
 

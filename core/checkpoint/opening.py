@@ -22,6 +22,7 @@ from core.checkpoint.remote.address import is_address
 from core.checkpoint.scan import scan_headers
 from core.errors import UnreadableCheckpointError
 from core.progress import Progress
+from core.wording import say
 
 if TYPE_CHECKING:
     from core.checkpoint.remote.bringing import Brought
@@ -51,7 +52,7 @@ def open_checkpoint(path: Path | str, *, progress: Progress | None = None) -> Ch
 
 
 def _opened(path: Path, layout: Layout, progress: Progress, brought: Brought | None = None) -> Checkpoint:
-    progress.start("reading headers", total=len(layout.shards), unit="shards")
+    progress.start(say("reading headers"), total=len(layout.shards), unit=say("shards"))
     reading = _Reading(layout, brought)
     for name in layout.shards:
         reading.add(name)
@@ -90,7 +91,9 @@ class _Reading:
     def __init__(self, layout: Layout, brought: Brought | None) -> None:
         self.layout = layout
         self._sizes: Mapping[str, int] = brought.sizes if brought is not None else {}
-        absent = BrokenFileError("is named by the index, but is not there", remedy="Download it into this folder.")
+        absent = BrokenFileError(
+            say("is named by the index, but is not there"), remedy=say("Download it into this folder.")
+        )
         self._broken = {**(brought.faults if brought is not None else {}), **dict.fromkeys(layout.missing, absent)}
         self.shards: list[Shard] = []
         self.blocks: list[Block] = []
@@ -169,9 +172,16 @@ def _nothing_readable(
     if shown(path.name) == first.file:
         problem = with_offset(first.problem, first.offset)
         return UnreadableCheckpointError(problem, path=address or path, remedy=first.remedy)
-    what = "its only tensor file cannot" if len(broken) == 1 else f"none of its {len(broken):,} tensor files can"
+    problem = say(
+        "its only tensor file cannot be read: {file} {problem}"
+        if len(broken) == 1
+        else "none of its {count:,} tensor files can be read: {file} {problem}",
+        count=len(broken),
+        file=first.file,
+        problem=with_offset(first.problem, first.offset),
+    )
     return UnreadableCheckpointError(
-        f"{what} be read: {first.file} {with_offset(first.problem, first.offset)}",
+        problem,
         path=address or layout.root,
         remedy=first.remedy,
     )

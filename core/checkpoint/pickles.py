@@ -14,11 +14,12 @@ import zipfile
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from core.checkpoint.faults import BrokenFileError, count
+from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.files import DOWNLOAD_AGAIN, is_pickle, is_zip, open_regular, read_exactly, recognize
+from core.wording import plural, say
 
-CONVERT = "Convert it to safetensors where you trust it, and open that."
-DAMAGED = "Download or copy it again; if it loads elsewhere, convert it to safetensors there."
+CONVERT = say("Convert it to safetensors where you trust it, and open that.")
+DAMAGED = say("Download or copy it again; if it loads elsewhere, convert it to safetensors there.")
 
 _LONGEST_TEXT = 16 << 10
 _LONGEST_LINE = 1 << 10
@@ -53,25 +54,25 @@ def _check_archive(file: BinaryIO, size: int) -> None:
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: its directory points before the file
             raise
-        problem = "was cut short: it is a PyTorch archive without its directory, which comes last"
+        problem = say("was cut short: it is a PyTorch archive without its directory, which comes last")
         raise BrokenFileError(problem, offset=size, remedy=DOWNLOAD_AGAIN) from error
     with archive:
         records = archive.infolist()
         by_name = {record.filename.partition("/")[2]: record for record in records}
         if "constants.pkl" in by_name or any(name.startswith("code/") for name in by_name):
-            raise BrokenFileError("is a TorchScript program, not a set of tensors", remedy=CONVERT)
+            raise BrokenFileError(say("is a TorchScript program, not a set of tensors"), remedy=CONVERT)
         if "data.pkl" not in by_name:
-            raise BrokenFileError("is a zip archive, but none that PyTorch wrote", offset=0, remedy=DAMAGED)
+            raise BrokenFileError(say("is a zip archive, but none that PyTorch wrote"), offset=0, remedy=DAMAGED)
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-            raise BrokenFileError("is a compressed archive, which PyTorch never writes", remedy=CONVERT)
+            raise BrokenFileError(say("is a compressed archive, which PyTorch never writes"), remedy=CONVERT)
         if sum(record.file_size for record in records) > size:
-            raise BrokenFileError("is an archive that claims to hold more than it does", remedy=CONVERT)
+            raise BrokenFileError(say("is an archive that claims to hold more than it does"), remedy=CONVERT)
     pickled = by_name["data.pkl"]
     at = pickled.header_offset
     local = read_exactly(file, at, 30) if 0 <= at <= size - 30 else b""
     begin = at + len(local) + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
     if not local or begin + pickled.file_size > size:
-        raise BrokenFileError("is an archive with a damaged directory", remedy=DAMAGED)
+        raise BrokenFileError(say("is an archive with a damaged directory"), remedy=DAMAGED)
     # not by archive.open, which checks a checksum that torch.serialization.set_crc32_options(False) leaves out
     _check_opcodes(io.BytesIO(read_exactly(file, begin, pickled.file_size)))
 
@@ -84,7 +85,9 @@ class _Bounded:
 
     def read(self, size: int) -> bytes:
         if size > _LONGEST_TEXT:
-            raise BrokenFileError(f"holds a text of {count(size, 'byte')}, which names no tensor", remedy=CONVERT)
+            raise BrokenFileError(
+                say("holds a text of {size}, which names no tensor", size=plural(size, "byte")), remedy=CONVERT
+            )
         return self._file.read(size)
 
     def readline(self) -> bytes:
@@ -97,13 +100,13 @@ def _check_opcodes(file: IO[bytes]) -> None:
             pass
     except (ValueError, UnicodeDecodeError, OverflowError) as error:
         raise BrokenFileError(
-            "is damaged: its pickle is cut short or holds what no pickle can", remedy=DAMAGED
+            say("is damaged: its pickle is cut short or holds what no pickle can"), remedy=DAMAGED
         ) from error
 
 
 def _foreign(head: bytes, size: int) -> BrokenFileError:
     if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= 100_000_000:
         return BrokenFileError(
-            "is a safetensors file, not a PyTorch file", offset=0, remedy="Give it the ending .safetensors."
+            say("is a safetensors file, not a PyTorch file"), offset=0, remedy=say("Give it the ending .safetensors.")
         )
-    return recognize(head, size) or BrokenFileError("is no PyTorch file", offset=0, remedy=DAMAGED)
+    return recognize(head, size) or BrokenFileError(say("is no PyTorch file"), offset=0, remedy=DAMAGED)

@@ -19,6 +19,7 @@ import numpy as np
 from core.checkpoint.columns import CODE_OF, HeaderColumns
 from core.checkpoint.faults import BrokenFileError, quoted
 from core.checkpoint.pickles import CONVERT, DAMAGED, check_pickled
+from core.wording import say
 
 if TYPE_CHECKING:
     import torch
@@ -77,11 +78,13 @@ def read_pickled_bytes(path: Path, names: Iterable[str]) -> dict[str, bytes]:
     for name in names:
         tensor = tensors.get(name)
         if tensor is None:
-            raise BrokenFileError(f"no longer holds {quoted(name)}", remedy="Open the checkpoint again.")
+            raise BrokenFileError(
+                say("no longer holds {name}", name=quoted(name)), remedy=say("Open the checkpoint again.")
+            )
         if not _is_plain(tensor):
-            raise BrokenFileError("has no stored elements", remedy=CONVERT)
+            raise BrokenFileError(say("has no stored elements"), remedy=CONVERT)
         if tensor.numel() * tensor.element_size() > max(tensor.untyped_storage().nbytes(), _LARGEST_EXPANDED):
-            raise BrokenFileError("repeats few stored elements many times", remedy=CONVERT)
+            raise BrokenFileError(say("repeats few stored elements many times"), remedy=CONVERT)
         flat = tensor.contiguous().view(-1)
         found[name] = flat.view(torch.uint8).numpy().tobytes() if len(flat) else b""
     return found
@@ -92,7 +95,7 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
         import torch
     except ImportError as error:
         raise BrokenFileError(
-            "is a PyTorch file, and PyTorch is not installed", remedy="`pip install torch`."
+            say("is a PyTorch file, and PyTorch is not installed"), remedy=say("`pip install torch`.")
         ) from error
     mmap = check_pickled(path)
     with warnings.catch_warnings():
@@ -103,7 +106,9 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
             raise _refused(str(error)) from error
         except Exception as error:  # damaged pickles raise nearly every type there is
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise BrokenFileError(f"is damaged: PyTorch says {quoted(reason)}", remedy=DAMAGED) from error
+            raise BrokenFileError(
+                say("is damaged: PyTorch says {reason}", reason=quoted(reason)), remedy=DAMAGED
+            ) from error
     return _tensors(found)
 
 
@@ -120,7 +125,7 @@ def _tensors(found: Any) -> dict[str, torch.Tensor]:
             }
             if tensors:
                 return tensors
-    raise BrokenFileError("holds no named tensors", remedy="Open the file that holds the model's state dict.")
+    raise BrokenFileError(say("holds no named tensors"), remedy=say("Open the file that holds the model's state dict."))
 
 
 def _refused(message: str) -> BrokenFileError:
@@ -128,10 +133,13 @@ def _refused(message: str) -> BrokenFileError:
     asked = re.search(r"GLOBAL (\S+)", message) or re.search(r"(?:class|function|type) (\S+)", message)
     if asked:
         return BrokenFileError(
-            f"asks to run {quoted(asked.group(1))} while it is read, which KVScope never does: only tensors are read",
+            say(
+                "asks to run {what} while it is read, which KVScope never does: only tensors are read",
+                what=quoted(asked.group(1)),
+            ),
             remedy=CONVERT,
         )
-    return BrokenFileError("is no pickle of plain tensors, so PyTorch refuses to read it safely", remedy=CONVERT)
+    return BrokenFileError(say("is no pickle of plain tensors, so PyTorch refuses to read it safely"), remedy=CONVERT)
 
 
 def _described(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], int]:

@@ -10,10 +10,11 @@ import numpy as np
 
 from core.checkpoint.columns import CODE_OF, SIZE_LIMIT, HeaderColumns, byte_length, first_gap
 from core.checkpoint.dtypes import DTYPES
-from core.checkpoint.faults import BrokenFileError, count, quoted
+from core.checkpoint.faults import BrokenFileError, quoted
 from core.checkpoint.files import DOWNLOAD_AGAIN
+from core.wording import plural, say
 
-WRITE_AGAIN = "Write the file again with the safetensors library, or download it again."
+WRITE_AGAIN = say("Write the file again with the safetensors library, or download it again.")
 _LONGEST_DTYPE = 64
 
 
@@ -27,9 +28,9 @@ def read_strictly(data: bytes | memoryview, file_size: int) -> HeaderColumns:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _broken("its header is not UTF-8", 8 + error.start) from error
+        raise _broken(say("its header is not UTF-8"), 8 + error.start) from error
     if not text.startswith("{"):
-        raise _broken("its header does not begin with '{'", 8)
+        raise _broken(say("its header does not begin with '{{'"), 8)
     tree = _load(text)
     metadata = _metadata(text, tree.pop("__metadata__", None))
     return _columns(text, tree, metadata, 8 + len(raw), file_size)
@@ -51,9 +52,11 @@ def _load(text: str) -> dict[str, Any]:
     except _RefusedError as error:
         raise _broken(error.problem, _offset_of(text, error.at)) from error
     except json.JSONDecodeError as error:
-        raise _broken(f"its header is not JSON: {error.msg}", 8 + len(text[: error.pos].encode())) from error
+        raise _broken(
+            say("its header is not JSON: {message}", message=error.msg), 8 + len(text[: error.pos].encode())
+        ) from error
     except RecursionError as error:
-        raise _broken("its header is nested too deeply", 8) from error
+        raise _broken(say("its header is nested too deeply"), 8) from error
     return tree
 
 
@@ -69,31 +72,36 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _RefusedError(f"its header names {quoted(key)} twice", key)
+                raise _RefusedError(say("its header names {key} twice", key=quoted(key)), key)
             seen.add(key)
     return found
 
 
 def _integer(digits: str) -> int:
     if len(digits) > 20 or digits == "-0" or not -SIZE_LIMIT < (value := int(digits)) < SIZE_LIMIT:
-        raise _RefusedError(f"its header holds the number {quoted(digits, 60)}, which no size or offset can be", digits)
+        raise _RefusedError(
+            say("its header holds the number {digits}, which no size or offset can be", digits=quoted(digits, 60)),
+            digits,
+        )
     return value
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise _RefusedError(f"its header is not JSON: {name} is no number", name)
+    raise _RefusedError(say("its header is not JSON: {name} is no number", name=name), name)
 
 
 def _metadata(text: str, found: Any) -> Mapping[str, str]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise _broken("its __metadata__ is no JSON object", _offset_of(text, "__metadata__"))
+        raise _broken(say("its __metadata__ is no JSON object"), _offset_of(text, "__metadata__"))
     for key, value in found.items():
         if type(value) is not str:
-            raise _broken(f"its __metadata__ entry {quoted(key)} is no string", _offset_of(text, key))
+            raise _broken(say("its __metadata__ entry {key} is no string", key=quoted(key)), _offset_of(text, key))
         if _has_surrogate(key) or _has_surrogate(value):
-            raise _broken(f"its __metadata__ entry {quoted(key)} is not valid text", _offset_of(text, "__metadata__"))
+            raise _broken(
+                say("its __metadata__ entry {key} is not valid text", key=quoted(key)), _offset_of(text, "__metadata__")
+            )
     return found
 
 
@@ -107,7 +115,9 @@ def _columns(
         try:
             dtype, shape, begin, end = _entry(name, tree[name])
         except _RefusedError as error:
-            raise _broken(f"tensor {quoted(name)} {error.problem}", _offset_of(text, name)) from error
+            raise _broken(
+                say("tensor {name} {problem}", name=quoted(name), problem=error.problem), _offset_of(text, name)
+            ) from error
         dtype_code = dtype_codes.setdefault(dtype, len(dtype_codes))
         shape_code = shape_codes.setdefault(shape, len(shape_codes))
         rows[row] = dtype_code, shape_code, begin, end
@@ -115,7 +125,7 @@ def _columns(
     gap = first_gap(begins, ends, file_size - data_begin)
     if gap is not None and gap.row is not None:
         name = names[gap.row]
-        raise _broken(f"tensor {quoted(name)} {gap.problem}", _offset_of(text, name))
+        raise _broken(say("tensor {name} {problem}", name=quoted(name), problem=gap.problem), _offset_of(text, name))
     if gap is not None:
         raise _broken(gap.problem, min(data_begin + int(ends.max(initial=0)), file_size), cut=gap.cut)
     return HeaderColumns(
@@ -133,30 +143,42 @@ def _columns(
 def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     """One tensor's dtype, shape and data offsets; fields that the format does not define are ignored."""
     if _has_surrogate(name):
-        raise _RefusedError("has a name that is not valid text")
+        raise _RefusedError(say("has a name that is not valid text"))
     if not isinstance(entry, dict):
-        raise _RefusedError("is described by no JSON object")
+        raise _RefusedError(say("is described by no JSON object"))
     for field in ("dtype", "shape", "data_offsets"):
         if field not in entry:
-            raise _RefusedError(f"has no {field}")
+            raise _RefusedError(say("has no {field}", field=field))
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if type(dtype) is not str or not dtype.isascii() or not dtype.isprintable() or not 0 < len(dtype) <= _LONGEST_DTYPE:
-        raise _RefusedError("has a dtype that is no type name")
+        raise _RefusedError(say("has a dtype that is no type name"))
     if not _sizes(shape):
-        raise _RefusedError("has a shape that is no list of sizes")
+        raise _RefusedError(say("has a shape that is no list of sizes"))
     if not _sizes(offsets) or len(offsets) != 2:
-        raise _RefusedError("has data_offsets that are no pair of offsets")
+        raise _RefusedError(say("has data_offsets that are no pair of offsets"))
     begin, end = offsets
     if end < begin:
-        raise _RefusedError(f"ends at data offset {end:,}, before it begins at {begin:,}")
+        raise _RefusedError(say("ends at data offset {end:,}, before it begins at {begin:,}", end=end, begin=begin))
     known = DTYPES.get(dtype)
     if known is not None:
         expected = byte_length(shape, known.bits)
         if expected is None:
-            raise _RefusedError(f"of shape {_listed(shape)} and type {dtype} has no whole number of bytes below 2**63")
+            raise _RefusedError(
+                say(
+                    "of shape {shape} and type {dtype} has no whole number of bytes below 2**63",
+                    shape=_listed(shape),
+                    dtype=dtype,
+                )
+            )
         if expected != end - begin:
-            takes = f"takes {count(expected, 'byte')}, but its offsets span {end - begin:,}"
-            raise _RefusedError(f"of shape {_listed(shape)} and type {dtype} {takes}")
+            problem = say(
+                "of shape {shape} and type {dtype} takes {needed}, but its offsets span {span:,}",
+                shape=_listed(shape),
+                dtype=dtype,
+                needed=plural(expected, "byte"),
+                span=end - begin,
+            )
+            raise _RefusedError(problem)
     return dtype, tuple(shape), begin, end
 
 

@@ -10,12 +10,13 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from core.checkpoint.layout import INDEX, PICKLED, SAFETENSORS
 from core.errors import UsageError
+from core.wording import say
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+(?:::|://)", re.IGNORECASE)
 _HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 _VIEWS = ("tree", "blob", "resolve", "raw")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_EXAMPLE = "Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"
+_EXAMPLE = say("Write hf://ORG/NAME, or hf://ORG/NAME@REVISION")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,9 @@ def parse_address(text: str) -> Address:
     except ValueError:
         split, host = SplitResult("", "", "", "", ""), None
     if not host:
-        raise UsageError("names no server", path=repr(text), remedy="Write https://host/path/model.safetensors")
+        raise UsageError(
+            say("names no server"), path=repr(text), remedy=say("Write https://host/path/model.safetensors")
+        )
     hub = os.environ.get("HF_ENDPOINT", "")
     own = bool(hub) and host == urlsplit(hub).hostname and split.port == urlsplit(hub).port
     if host in _HUB_HOSTS or own:
@@ -77,7 +80,7 @@ def parse_address(text: str) -> Address:
         if found is not None:
             return found
         if not own:
-            raise UsageError("is a page of the hub that holds no model's files", path=text, remedy=_EXAMPLE)
+            raise UsageError(say("is a page of the hub that holds no model's files"), path=text, remedy=_EXAMPLE)
     return _web(split)
 
 
@@ -86,7 +89,8 @@ def _hub(rest: str, text: str) -> Address:
     if parts[:1] == ["models"]:
         parts = parts[1:]
     if parts[:1] in (["datasets"], ["spaces"]):
-        raise UsageError(f"is a {parts[0][:-1]}, not a model", path=text, remedy=_EXAMPLE)
+        problem = say("is a dataset, not a model" if parts[0] == "datasets" else "is a space, not a model")
+        raise UsageError(problem, path=text, remedy=_EXAMPLE)
     single = len(parts) < 2 or "@" in parts[0]
     owner, parts = ([], parts) if single else (parts[:1], parts[1:])
     name, at, revision = (parts[0] if parts else "").partition("@")
@@ -107,7 +111,7 @@ def _hub_page(path: str, text: str) -> Address | None:
 def _repository(names: list[str], revision: str, parts: list[str], text: str, *, at: bool = False) -> Address:
     wrong = not all(map(_NAME.fullmatch, names)) or (at and not revision)
     if wrong or not revision.isprintable() or {".", ".."}.intersection(parts):
-        raise UsageError("is no address of a model", path=repr(text), remedy=_EXAMPLE)
+        raise UsageError(say("is no address of a model"), path=repr(text), remedy=_EXAMPLE)
     file = parts.pop() if parts and parts[-1].lower().endswith(_FILES) else ""
     below = "".join(f"{part}/" for part in parts)
     repository = "/".join(names)

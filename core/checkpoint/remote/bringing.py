@@ -21,6 +21,7 @@ from core.checkpoint.remote.place import Listing, Place, Traffic
 from core.checkpoint.remote.trouble import NotThereError, RemoteError
 from core.errors import KVScopeError, UnreadableCheckpointError
 from core.progress import Progress
+from core.wording import say
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ _CONFIGS = ("config.json", "hf_quant_config.json")
 _MORE_CONFIGS = (*_CONFIGS, "quantization_config.json", "params.json")
 _USUAL_INDEX, _USUAL_FILE = "model.safetensors.index.json", "model.safetensors"
 _RECOGNIZED = 512  # bytes from which the reader of headers says what a file is instead
-_INSTALL = "Install the extra: pip install 'kvscope[remote]'"
+_INSTALL = say("Install the extra: pip install 'kvscope[remote]'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def _place(address: Address) -> Place:
             return Bucket(address)
         import huggingface_hub  # noqa: F401
     except ImportError as error:
-        problem = f"needs {error.name or 'packages'}, which is not installed"
+        problem = say("needs {package}, which is not installed", package=error.name or say("packages"))
         raise KVScopeError(problem, path=address.shown, remedy=_INSTALL) from error
     if address.kind == "hub":
         from core.checkpoint.remote.hub import Hub
@@ -123,7 +124,7 @@ class Remote:
     def size(self, name: str) -> int:
         """Bytes of a tensor file at home. Raises BrokenFileError where its header was not fetched."""
         if not self.mirror.held(name):
-            raise BrokenFileError("was not fetched", remedy="Open it by its own address.")
+            raise BrokenFileError(say("was not fetched"), remedy=say("Open it by its own address."))
         return self.mirror.size(name)
 
     def fetch_values(self, wanted: Mapping[str, Sequence[tuple[int, int]]], progress: Progress | None = None) -> None:
@@ -166,10 +167,10 @@ class Remote:
             return await work()
 
     async def _fetched(self, progress: Progress) -> tuple[Layout, dict[str, BrokenFileError], frozenset[str]]:
-        progress.start(f"asking {self.address}")
+        progress.start(say("asking {address}", address=self.address))
         layout = await self._layout()
         self._refuse_pickled(layout)
-        progress.start("fetching headers", total=len(layout.shards), unit="shards")
+        progress.start(say("fetching headers"), total=len(layout.shards), unit=say("shards"))
         return (layout, *await self._headers(layout, progress))
 
     async def _layout(self) -> Layout:
@@ -214,16 +215,18 @@ class Remote:
     def _refuse_pickled(self, layout: Layout) -> None:
         if layout.family == "pytorch":
             raise UnreadableCheckpointError(
-                "holds pickled PyTorch files, which cannot be read in part",
+                say("holds pickled PyTorch files, which cannot be read in part"),
                 path=self.address,
-                remedy="Download the checkpoint and open the folder, or choose one in safetensors.",
+                remedy=say("Download the checkpoint and open the folder, or choose one in safetensors."),
             )
 
     def _nothing(self) -> RemoteError:
         if self._address.file:
-            return RemoteError("there is no such file", path=self.address, remedy="Check the address.")
+            return RemoteError(say("there is no such file"), path=self.address, remedy=say("Check the address."))
         return RemoteError(
-            "there is no such folder, or no safetensors file in it", path=self.address, remedy="Check the address."
+            say("there is no such folder, or no safetensors file in it"),
+            path=self.address,
+            remedy=say("Check the address."),
         )
 
     async def _config(self, name: str) -> None:
@@ -283,13 +286,15 @@ class Remote:
                 return
             data, size = part.data, part.size
             if listed is not None and listed.size is not None and listed.size != size:
-                problem = f"is {size:,} bytes long, but was listed with {listed.size:,}"
-                raise BrokenFileError(problem, remedy="Try again later: it may be changing.")
+                problem = say("is {size:,} bytes long, but was listed with {listed:,}", size=size, listed=listed.size)
+                raise BrokenFileError(problem, remedy=say("Try again later: it may be changing."))
             needed = _header_end(data, size)
             if len(data) < needed:
                 more = await self._place.read(name, len(data), needed)
                 if more.size != size or more.tag != part.tag:
-                    raise RemoteError(f"{name} changed while it was read", path=self.address, remedy="Try again.")
+                    raise RemoteError(
+                        say("{name} changed while it was read", name=name), path=self.address, remedy=say("Try again.")
+                    )
                 data += more.data
         self._learn(name, guess, data)
         mirror.keep(name, data, size, (listed.tag if listed else "") or part.tag)
@@ -311,7 +316,7 @@ class Remote:
         try:
             parts = await self._connected(lambda: together([one(name, begin, end) for name, (begin, end) in ranges]))
         except (NotThereError, BrokenFileError) as error:
-            problem, remedy = "changed since it was opened", "Open it again."
+            problem, remedy = say("changed since it was opened"), say("Open it again.")
             raise RemoteError(problem, path=self.address, remedy=remedy) from error
         found: dict[str, Spans] = {}
         by_file: dict[str, list[tuple[int, bytes]]] = {}

@@ -8,16 +8,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from core.checkpoint.faults import BrokenFileError, count
+from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.index import is_inside
 from core.checkpoint.remote.address import Address
 from core.checkpoint.remote.place import Listing, Part, RemoteFile, Traffic
 from core.checkpoint.remote.trouble import NotNowError, NotThereError, RemoteError, patiently
+from core.wording import plural, say
 
 T = TypeVar("T")
 
 _TAGS = ("ETag", "etag", "md5Hash", "generation", "VersionId", "LastModified", "last_modified", "updated", "mtime")
-_NETWORK = "Check the address, the network and the endpoint that is configured."
+_NETWORK = say("Check the address, the network and the endpoint that is configured.")
 
 
 class Bucket:
@@ -72,8 +73,12 @@ class Bucket:
         size = await self._size(name)
         if size > largest:
             raise BrokenFileError(
-                f"is {count(size, 'byte')} long, more than the {largest:,} that KVScope reads of such a file",
-                remedy="Check that it is the file it claims to be.",
+                say(
+                    "is {size} long, more than the {largest:,} that KVScope reads of such a file",
+                    size=plural(size, "byte"),
+                    largest=largest,
+                ),
+                remedy=say("Check that it is the file it claims to be."),
             )
         return Part(data=await self._bytes(name, 0, size) if size else b"", size=size)
 
@@ -83,15 +88,24 @@ class Bucket:
             return known.size
         found: Mapping[str, Any] = await self._call(self._system.info, self._path(name))
         if found.get("size") is None:
-            raise RemoteError(f"does not say how long {name} is", path=self.shown, remedy="Download the checkpoint.")
+            raise RemoteError(
+                say("does not say how long {file} is", file=name),
+                path=self.shown,
+                remedy=say("Download the checkpoint."),
+            )
         return int(found["size"])
 
     async def _bytes(self, name: str, begin: int, end: int) -> bytes:
         async def attempt() -> bytes:
             data: bytes = await self._once(partial(self._system.cat_file, self._path(name), start=begin, end=end))
             if len(data) != end - begin:
-                problem = f"sends {count(len(data), 'byte')} of {name} where {end - begin:,} were asked for"
-                raise NotNowError(problem, "Try again later.")
+                problem = say(
+                    "sends {got} of {file} where {asked:,} were asked for",
+                    got=plural(len(data), "byte"),
+                    file=name,
+                    asked=end - begin,
+                )
+                raise NotNowError(problem, say("Try again later."))
             return data
 
         data = await patiently(attempt, self.shown)
@@ -106,7 +120,9 @@ class Bucket:
         try:
             return await asyncio.to_thread(function)
         except (TimeoutError, ConnectionError) as error:
-            raise NotNowError(f"cannot be reached: {str(error) or type(error).__name__}", _NETWORK) from error
+            raise NotNowError(
+                say("cannot be reached: {reason}", reason=str(error) or type(error).__name__), _NETWORK
+            ) from error
         except Exception as error:  # noqa: BLE001 - whatever a file system of anybody's raises
             self._failed(error)
 
@@ -119,16 +135,25 @@ class Bucket:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             raise NotThereError from error
         if isinstance(error, ImportError):
-            problem, remedy = f"needs a package that is not installed: {reason}", "Install it beside kvscope[remote]."
+            problem, remedy = (
+                say("needs a package that is not installed: {reason}", reason=reason),
+                say("Install it beside kvscope[remote]."),
+            )
         elif isinstance(error, PermissionError):
-            problem, remedy = f"refuses access: {reason}", "Check the credentials and what they may read."
+            problem, remedy = (
+                say("refuses access: {reason}", reason=reason),
+                say("Check the credentials and what they may read."),
+            )
         elif "Credentials" in type(error).__name__ or "credential" in reason.lower():
-            problem, remedy = f"no credentials were found: {reason}", "Configure them as for the service's own tools."
+            problem, remedy = (
+                say("no credentials were found: {reason}", reason=reason),
+                say("Configure them as for the service's own tools."),
+            )
         elif isinstance(error, ValueError) and "rotocol" in reason:
-            problem = f"is of a kind that is not known: {reason}"
-            remedy = "Known are hf://, https://, s3://, gs:// and whatever else fsspec opens."
+            problem = say("is of a kind that is not known: {reason}", reason=reason)
+            remedy = say("Known are hf://, https://, s3://, gs:// and whatever else fsspec opens.")
         else:
-            problem, remedy = f"cannot be read: {reason}", _NETWORK
+            problem, remedy = say("cannot be read: {reason}", reason=reason), _NETWORK
         raise RemoteError(problem, path=self.shown, remedy=remedy) from error
 
 

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from core.checkpoint.faults import BrokenFileError, count
+from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.remote.place import Part, Traffic
 from core.checkpoint.remote.trouble import NotNowError, NotThereError, RemoteError, patiently
 from core.errors import KVScopeError
+from core.wording import plural, say
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -27,9 +28,9 @@ TIMEOUT = 30.0
 
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18})")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-_NETWORK = "Check the address, the network and the proxy settings, then try again."
-_LATER = "Try again later."
-DOWNLOAD = "Download the checkpoint and open the folder."
+_NETWORK = say("Check the address, the network and the proxy settings, then try again.")
+_LATER = say("Try again later.")
+DOWNLOAD = say("Download the checkpoint and open the folder.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +99,22 @@ class Http:
                     self.ended_at[url] = str(response.url)
                 return await self._answer(response, span, limit)
         except library.TimeoutException as error:
-            raise NotNowError(f"did not answer for {TIMEOUT:g} seconds", _NETWORK) from error
+            raise NotNowError(say("did not answer for {seconds:g} seconds", seconds=TIMEOUT), _NETWORK) from error
         except library.TooManyRedirects as error:
-            raise RemoteError("leads in circles: each address redirects to another", path=self._where) from error
+            raise RemoteError(say("leads in circles: each address redirects to another"), path=self._where) from error
         except (library.InvalidURL, library.UnsupportedProtocol) as error:
-            raise RemoteError(f"leads to no web address: {error}", path=self._where, remedy=_NETWORK) from error
+            raise RemoteError(
+                say("leads to no web address: {reason}", reason=str(error)), path=self._where, remedy=_NETWORK
+            ) from error
         except library.RemoteProtocolError as error:
-            raise NotNowError(f"broke off its answer: {error}", _LATER) from error
+            raise NotNowError(say("broke off its answer: {reason}", reason=str(error)), _LATER) from error
         except library.TransportError as error:
             reason = str(error) or type(error).__name__
-            raise NotNowError(f"cannot be reached: {reason}", _NETWORK) from error
+            raise NotNowError(say("cannot be reached: {reason}", reason=reason), _NETWORK) from error
         except ConnectionError as error:  # huggingface_hub in offline mode
-            raise RemoteError("was not asked: HF_HUB_OFFLINE is set", path=self._where, remedy="Unset it.") from error
+            raise RemoteError(
+                say("was not asked: HF_HUB_OFFLINE is set"), path=self._where, remedy=say("Unset it.")
+            ) from error
 
     async def _answer(self, response: Any, span: tuple[int, int] | None, limit: int) -> Part:
         status, headers = response.status_code, response.headers
@@ -126,18 +131,24 @@ class Http:
         if status not in (200, 206):
             raise RefusedError(Refusal(status, headers))
         if headers.get("Content-Encoding", "identity") != "identity":
-            problem = "answers with compressed bytes, which were not asked for"
+            problem = say("answers with compressed bytes, which were not asked for")
             raise RemoteError(problem, path=self._where, remedy=DOWNLOAD)
         if span is None:
             return await self._whole(response, status, limit, tag)
         if status == 200:
             return await self._all_of_a_small_one(response, span, tag)
         if found is None or not found[1]:
-            problem = "does not say which bytes it sends, and of how many"
+            problem = say("does not say which bytes it sends, and of how many")
             raise RemoteError(problem, path=self._where, remedy=DOWNLOAD)
         first, last, size = int(found[1]), int(found[2]), int(found[3])
         if first != span[0] or last + 1 != min(span[1], size) or last < first:
-            problem = f"sends bytes {first:,} to {last:,} where {span[0]:,} to {span[1] - 1:,} were asked for"
+            problem = say(
+                "sends bytes {first:,} to {last:,} where {begin:,} to {end:,} were asked for",
+                first=first,
+                last=last,
+                begin=span[0],
+                end=span[1] - 1,
+            )
             raise RemoteError(problem, path=self._where, remedy=DOWNLOAD)
         data = await self._body(response, last + 1 - first)
         if len(data) != last + 1 - first:
@@ -146,7 +157,7 @@ class Http:
 
     async def _whole(self, response: Any, status: int, limit: int, tag: str) -> Part:
         if status != 200:
-            raise RemoteError("answers with a part where all was asked for", path=self._where, remedy=_LATER)
+            raise RemoteError(say("answers with a part where all was asked for"), path=self._where, remedy=_LATER)
         length = response.headers.get("Content-Length", "")
         promised = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
         if promised is None or promised <= limit:
@@ -155,10 +166,17 @@ class Http:
                 raise _odd_length(len(data), promised)
             if len(data) <= limit:
                 return Part(data=data, size=len(data), tag=tag)
-        size = f"{count(promised, 'byte')} long, " if promised is not None else ""
+        if promised is None:
+            problem = say("is more than the {largest:,} that KVScope reads of such a file", largest=limit)
+        else:
+            problem = say(
+                "is {size} long, more than the {largest:,} that KVScope reads of such a file",
+                size=plural(promised, "byte"),
+                largest=limit,
+            )
         raise BrokenFileError(
-            f"is {size}more than the {limit:,} that KVScope reads of such a file",
-            remedy="Check that it is the file it claims to be.",
+            problem,
+            remedy=say("Check that it is the file it claims to be."),
         )
 
     async def _all_of_a_small_one(self, response: Any, span: tuple[int, int], tag: str) -> Part:
@@ -169,7 +187,7 @@ class Http:
             if len(data) != int(length):
                 raise _odd_length(len(data), int(length))
             return Part(data=data, size=len(data), tag=tag)
-        problem = "does not serve parts of files (it ignores Range), so that headers cannot be read alone"
+        problem = say("does not serve parts of files (it ignores Range), so that headers cannot be read alone")
         raise RemoteError(problem, path=self._where, remedy=DOWNLOAD)
 
     async def _body(self, response: Any, limit: int) -> bytes:
@@ -187,15 +205,24 @@ class Http:
 
 def _odd_length(received: int, promised: int) -> NotNowError:
     if received > promised:
-        return NotNowError(f"sends more than the {promised:,} bytes that it promised", _LATER)
-    return NotNowError(f"broke off its answer after {received:,} of {count(promised, 'byte')}", _LATER)
+        return NotNowError(say("sends more than the {promised:,} bytes that it promised", promised=promised), _LATER)
+    return NotNowError(
+        say(
+            "broke off its answer after {received:,} of {promised}",
+            received=received,
+            promised=plural(promised, "byte"),
+        ),
+        _LATER,
+    )
 
 
 def _passing(status: int, headers: Mapping[str, str]) -> NotNowError:
     wait = _seconds(headers.get("Retry-After", ""))
     if status == 429:
-        return NotNowError("asks to wait: too many requests (429)", "Wait some minutes, then try again.", wait)
-    return NotNowError(f"fails to answer ({status})", _LATER, wait)
+        return NotNowError(
+            say("asks to wait: too many requests (429)"), say("Wait some minutes, then try again."), wait
+        )
+    return NotNowError(say("fails to answer ({status})", status=status), _LATER, wait)
 
 
 def _seconds(retry_after: str) -> float | None:
@@ -218,6 +245,6 @@ def _library_of(client: object) -> ModuleType:
         if root in ("httpx", "httpx2"):
             return sys.modules[root]
     raise KVScopeError(
-        "huggingface_hub makes connections of an unknown kind here",
-        remedy="Install the versions that go with KVScope: pip install 'kvscope[remote]'",
+        say("huggingface_hub makes connections of an unknown kind here"),
+        remedy=say("Install the versions that go with KVScope: pip install 'kvscope[remote]'"),
     )

@@ -17,9 +17,10 @@ from core.checkpoint.remote.address import Address
 from core.checkpoint.remote.http import Http, RefusedError
 from core.checkpoint.remote.place import Listing, Part, RemoteFile, Traffic
 from core.checkpoint.remote.trouble import NotThereError, RemoteError
+from core.wording import say
 
 _LARGEST_LISTING = 64 << 20
-_LOGIN = "log in with `hf auth login` or set HF_TOKEN"
+_LOGIN = say("log in with `hf auth login` or set HF_TOKEN")
 
 
 class Hub:
@@ -55,16 +56,19 @@ class Hub:
             self._commit, files = str(found["sha"]), _files(found["siblings"])
         except NotThereError as error:
             if error.code == "RevisionNotFound":
-                problem, remedy = f"has no revision {self._address.revision!r}", "Check what follows the @."
+                problem, remedy = (
+                    say("has no revision {revision!r}", revision=self._address.revision),
+                    say("Check what follows the @."),
+                )
                 raise RemoteError(problem, path=self.shown, remedy=remedy) from error
             raise self._nowhere() from error
         except RefusedError as error:
             self._refused(error)
         except (BrokenFileError, ValueError, LookupError, TypeError) as error:
             raise RemoteError(
-                f"{self._endpoint} answers with no list of files",
+                say("{hub} answers with no list of files", hub=self._endpoint),
                 path=self.shown,
-                remedy="Check HF_ENDPOINT, which names the hub's address.",
+                remedy=say("Check HF_ENDPOINT, which names the hub's address."),
             ) from error
         below = self._address.below
         return {
@@ -114,9 +118,9 @@ class Hub:
 
     def _nowhere(self) -> RemoteError:
         return RemoteError(
-            f"{self._endpoint} has no such model, or it is private",
+            say("{hub} has no such model, or it is private", hub=self._endpoint),
             path=self.shown,
-            remedy=f"Check its name; for a private one, {_LOGIN}.",
+            remedy=say("Check its name; for a private one, {login}.", login=_LOGIN),
         )
 
     def _refused(self, error: RefusedError) -> NoReturn:
@@ -127,19 +131,30 @@ class Hub:
         page = f"{self._endpoint}/{base}"
         if code == "GatedRepo":
             if has_token and refusal.status == 403:
-                problem, remedy = "is gated, and your account has no access yet", f"Ask for it on {page}."
+                problem, remedy = (
+                    say("is gated, and your account has no access yet"),
+                    say("Ask for it on {page}.", page=page),
+                )
             else:
-                problem = "is gated: its owner asks for consent first"
-                remedy = f"Accept the terms on {page}, then {_LOGIN}."
+                problem = say("is gated: its owner asks for consent first")
+                remedy = say("Accept the terms on {page}, then {login}.", page=page, login=_LOGIN)
         elif code == "RepoNotFound" or (refusal.status == 401 and not has_token):
             raise self._nowhere() from error
         elif refusal.status == 401:
-            problem, remedy = "the hub does not accept your token (401)", f"Renew it: {_LOGIN}."
+            problem, remedy = say("the hub does not accept your token (401)"), say("Renew it: {login}.", login=_LOGIN)
         elif refusal.status == 403:
-            problem = f"the hub refuses access (403){f': {said}' if said.isprintable() and said else ''}"
-            remedy = "Check what your token is allowed to read."
+            problem = say(
+                "the hub refuses access (403): {reason}"
+                if said.isprintable() and said
+                else "the hub refuses access (403)",
+                reason=said,
+            )
+            remedy = say("Check what your token is allowed to read.")
         else:
-            problem, remedy = f"the hub answers with status {refusal.status}", "Try again later."
+            problem, remedy = (
+                say("the hub answers with status {status}", status=refusal.status),
+                say("Try again later."),
+            )
         raise RemoteError(problem, path=self.shown, remedy=remedy) from error
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import KVScopeError
+from core.wording import say
 
 _FILES, _VALUES = "files.json", "values.json"
 Spans = dict[tuple[int, int], bytes]
@@ -126,7 +127,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def _unwritable(path: Path, error: OSError) -> KVScopeError:
     return KVScopeError(
-        f"cannot be written: {error.strerror}",
+        say("cannot be written: {reason}", reason=error.strerror),
         path=path,
-        remedy="Name a folder that can be written to with KVSCOPE_CACHE",
+        remedy=say("Name a folder that can be written to with KVSCOPE_CACHE"),
     )

@@ -7,8 +7,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from core.checkpoint.faults import count
 from core.errors import UnreadableCheckpointError
+from core.wording import plural, say
 
 T = TypeVar("T")
 
@@ -55,9 +55,11 @@ async def patiently(attempt: Callable[[], Awaitable[T]], where: str) -> T:
         except NotNowError as error:
             asked = error.wait or 0.0
             if asked > LONGEST_WAIT:
-                raise RemoteError(error.problem, path=where, remedy=f"Try again in {asked:,.0f} seconds.") from error
+                raise RemoteError(
+                    error.problem, path=where, remedy=say("Try again in {seconds:,.0f} seconds.", seconds=asked)
+                ) from error
             if tried >= ATTEMPTS:
-                problem = f"{error.problem} ({count(tried, 'attempt')})"
+                problem = say("{problem} ({attempts})", problem=error.problem, attempts=plural(tried, "attempt"))
                 raise RemoteError(problem, path=where, remedy=error.remedy) from error
             await asyncio.sleep(max(asked, wait * random.uniform(0.75, 1.25)))  # noqa: S311 - only to spread them
             wait *= 2

@@ -15,6 +15,7 @@ from core.checkpoint.remote.address import Address
 from core.checkpoint.remote.http import DOWNLOAD, Http, RefusedError
 from core.checkpoint.remote.place import Listing, Part, RemoteFile, Traffic
 from core.checkpoint.remote.trouble import NotThereError, RemoteError
+from core.wording import say
 
 _LARGEST_PAGE = 4 << 20
 
@@ -65,14 +66,14 @@ class Web:
 
     def _refused(self, error: RefusedError, name: str) -> NoReturn:
         status = error.refusal.status
-        where = self.shown if name == self._address.file else f"{self.shown}: {name}"
+        where = self.shown if name == self._address.file else say("{shown}: {name}", shown=self.shown, name=name)
         if status == 401:
-            remedy = "Use a signed address, or one with user and password (https://USER:PASSWORD@host/...)."
-            raise RemoteError("asks for a login (401)", path=where, remedy=remedy) from error
+            remedy = say("Use a signed address, or one with user and password (https://USER:PASSWORD@host/...).")
+            raise RemoteError(say("asks for a login (401)"), path=where, remedy=remedy) from error
         if status == 403:
-            remedy = "Check that the address may be read and that its signature has not expired."
-            raise RemoteError("refuses access (403)", path=where, remedy=remedy) from error
-        raise RemoteError(f"answers with status {status}", path=where, remedy=DOWNLOAD) from error
+            remedy = say("Check that the address may be read and that its signature has not expired.")
+            raise RemoteError(say("refuses access (403)"), path=where, remedy=remedy) from error
+        raise RemoteError(say("answers with status {status}", status=status), path=where, remedy=DOWNLOAD) from error
 
 
 class _Links(HTMLParser):
