@@ -144,14 +144,14 @@ class RulesEditor(QDialog):
         found = preview.found
         verdict = found.inspection.verdict
         self.verdict.show_word(outcome_word(verdict.outcome), outcome_look(verdict.outcome)[1])
-        self.words.setText(verdict.text)
+        self.words.setText(text.spoken(verdict.text))
         self.table.set_records(
             [
                 Record(
                     (word(row.status), row.key or self.tr("no tensor"), row.target),
                     icon="ok" if row.reached else "warning",
                     tone=tone(row.status),
-                    tip=row.reason,
+                    tip=text.spoken(row.reason),
                     id=row.id,
                 )
                 for row in found.rows[:MOST_ROWS]
@@ -165,7 +165,7 @@ class RulesEditor(QDialog):
         self._preview = None
         self._session.jobs.cancel(_LANE)
         self.verdict.show_word(self.tr("Mistaken"), "error")
-        self.words.setText(str(error))
+        self.words.setText(text.complaint(error))
         self.table.set_records(())
         self._enable()
 

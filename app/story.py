@@ -122,7 +122,7 @@ def _beginning(row: Row) -> Beat:
         tone="error" if fault else "neutral",
         name=row.key,
         facts=tuple(facts),
-        text=fault or "",
+        text=text.spoken(fault or ""),
     )
 
 
@@ -171,7 +171,7 @@ def _near(near: NearMiss) -> Beat:
             (translate("Story", "rule"), f"{near.rule.kind}: {told(near.rule)}"),
             (translate("Story", "held by"), near.by),
         ),
-        text=sentence(near.why),
+        text=text.spoken(sentence(near.why)),
         source=near.source,
     )
 
@@ -196,21 +196,21 @@ def _target(row: Row, trace: Trace) -> Beat:
     if trace.parameter:
         known.append((translate("Story", "it waits for"), trace.parameter))
     if trace.verbatim:
-        known.append((translate("Story", "named so"), trace.verbatim))
+        known.append((translate("Story", "named so"), text.spoken(trace.verbatim)))
     return Beat(title=translate("Story", "No such parameter"), tone="error", name=row.target, facts=tuple(known))
 
 
 def _outcome(row: Row, trace: Trace, engine: str) -> Beat:
     facts = []
     if row.delivery is not None and row.delivery.error and row.delivery.error not in row.reason:
-        facts.append((translate("Story", "exception"), row.delivery.error))
+        facts.append((translate("Story", "exception"), text.spoken(row.delivery.error)))
     if not row.reached and trace.then and sentence(row.reason) != trace.then:
-        facts.append((translate("Story", "next"), trace.then))
+        facts.append((translate("Story", "next"), text.spoken(trace.then)))
     return Beat(
         title=translate("Story", "What {engine} does").format(engine=engine),
         tone=tone(row.status) if row.status is not Status.SUSPICIOUS else "ok",
         chip=row.delivery.outcome.replace("_", " ") if row.delivery is not None else "",
-        text=row.reason or meaning(row.status),
+        text=text.spoken(row.reason) or meaning(row.status),
         facts=tuple(facts),
     )
 
@@ -221,7 +221,7 @@ def _end(row: Row, layer: AttentionLayer) -> Beat:
             title=translate("Story", "After loading"),
             tone="error",
             name=layer.path,
-            facts=((translate("Story", "exception"), layer.error),),
+            facts=((translate("Story", "exception"), text.spoken(layer.error)),),
         )
     facts = []
     sources = {
@@ -254,12 +254,15 @@ def _end(row: Row, layer: AttentionLayer) -> Beat:
 
 
 def _finding(finding: Finding) -> Beat:
-    facts = ((translate("Story", "consequence"), finding.consequence), (translate("Story", "fix"), finding.fix))
+    facts = (
+        (translate("Story", "consequence"), text.spoken(finding.consequence)),
+        (translate("Story", "fix"), text.spoken(finding.fix)),
+    )
     return Beat(
         title=text.spoken(finding.title),
         tone=_TONES[finding.severity],
         chip=finding.code,
-        text=finding.evidence,
+        text=text.spoken(finding.evidence),
         facts=tuple(fact for fact in facts if fact[1]),
         source=finding.source,
     )

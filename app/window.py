@@ -167,7 +167,9 @@ class Window(QMainWindow):
     def _on_not_ready(self, error: KVScopeError) -> None:
         self._getting_ready = False
         self._wanted = None
-        self.say(str(error))
+        from app.text import complaint
+
+        self.say(complaint(error))
 
     def _choices_for(self, path: str) -> Choices:
         """An engine that was chosen for the front checkpoint holds for the next one; else the one in the settings."""

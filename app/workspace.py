@@ -21,6 +21,7 @@ from app.panels.waiting import Waiting
 from app.selection import Selection
 from app.session import Session, cancelled
 from app.settings import Settings
+from app.text import complaint
 from app.theme.theme import theme
 from core.diagnosis import APPLIED_BY_EXPORT
 from core.engines import ENGINES
@@ -308,7 +309,7 @@ class Workspace(QWidget):
         self._pages.setCurrentWidget(self.waiting)
 
     def _on_choice_failed(self, error: KVScopeError) -> None:
-        self.message.emit(str(error))
+        self.message.emit(complaint(error))
 
     def _on_checkpoint_inspected(self, digest: Digest) -> None:
         if not self._built:

@@ -9,6 +9,7 @@ from typing import Any
 from PySide6.QtCore import QAbstractTableModel, QCoreApplication, QModelIndex, QObject, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QIcon
 
+from app import text
 from app.digest import Row, digest
 from app.theme import icons
 from app.theme.outcome import outcome_look, outcome_word
@@ -59,8 +60,8 @@ def _column(inspection: Inspection, variant: Variant, *, current: bool) -> Backe
     try:
         found = digest(inspection if current else reinspect(inspection, wish=variant.of(inspection.wish)))
     except UsageError as error:
-        refused = Verdict("unknown", str(error))
-        return BackendColumn(methods=(name,), current=current, verdict=refused, rows={}, refusal=str(error))
+        refused = Verdict("unknown", error.message)
+        return BackendColumn(methods=(name,), current=current, verdict=refused, rows={}, refusal=text.complaint(error))
     return BackendColumn(methods=(name,), current=current, verdict=found.inspection.verdict, rows=found.by_id)
 
 
@@ -154,7 +155,7 @@ class BackendTable(QAbstractTableModel):
             case Qt.ItemDataRole.ToolTipRole:
                 if found is None:
                     return self._columns[column - 1].refusal or None
-                return "\n".join(part for part in (found.target, word(found.status), found.reason) if part)
+                return "\n".join(part for part in (found.target, word(found.status), text.spoken(found.reason)) if part)
             case Qt.ItemDataRole.BackgroundRole if self.differs(number, column):
                 return self._different
             case _:
@@ -181,7 +182,7 @@ class BackendTable(QAbstractTableModel):
             case Qt.ItemDataRole.DisplayRole:
                 return outcome_word(verdict.outcome)
             case Qt.ItemDataRole.ToolTipRole:
-                return verdict.text
+                return text.spoken(verdict.text)
             case Qt.ItemDataRole.FontRole:
                 return self._bold
             case Qt.ItemDataRole.DecorationRole:

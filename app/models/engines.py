@@ -123,14 +123,14 @@ class EngineTable(QAbstractTableModel):
             served.format(served=text.count(column.served), expecting=text.count(column.expecting))
             if column.expecting
             else "–",
-            fate(column),
+            text.spoken(fate(column)),
         )
 
     def _tip(self, row: int, column: Column) -> str:
         mark = QCoreApplication.translate("Engines", "In force") if self.is_current(row) else ""
         mend = mend_text(column)
         mended = QCoreApplication.translate("Engines", "Mended by {mend}").format(mend=mend) if mend else ""
-        return "\n".join(part for part in (mark, column.title, column.text, mended) if part)
+        return "\n".join(part for part in (mark, column.title, text.spoken(column.text), mended) if part)
 
     def rowCount(self, parent: Any = _ROOT) -> int:
         return 0 if parent.isValid() else len(self._answers)
@@ -274,7 +274,7 @@ class PairTable(QAbstractTableModel):
                 return self._cell(index.row(), PairColumn(place))
             case Qt.ItemDataRole.ToolTipRole:
                 why = self.why(index.row())
-                return why or (shown.reason if shown is not None else "")
+                return text.spoken(why or (shown.reason if shown is not None else ""))
             case Qt.ItemDataRole.DecorationRole if place >= PairColumn.LEFT and shown is not None:
                 return theme().status_icon(shown.status)
             case Qt.ItemDataRole.BackgroundRole if marked:

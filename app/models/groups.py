@@ -126,7 +126,7 @@ def by_shard(digest: Digest) -> list[Group]:
         tip = QCoreApplication.translate("Groups", "{size}, {tensors} tensors, header {header}").format(
             size=text.size(shard.size), tensors=text.count(shard.tensors), header=text.size(shard.header_size)
         )
-        fault = str(shard.fault) if shard.fault is not None else ""
+        fault = text.spoken(shard.fault.message) if shard.fault is not None else ""
         groups.append(
             Group(
                 shard.name,
@@ -147,8 +147,8 @@ def by_shard(digest: Digest) -> list[Group]:
         Group(
             fault.file,
             [],
-            tip=str(fault),
-            fault=str(fault),
+            tip=text.spoken(fault.message),
+            fault=text.spoken(fault.message),
             icon="error",
             children=_details([fault.problem, fault.remedy]),
         )
@@ -176,7 +176,8 @@ def _below(ids: Sequence[str], rows: Mapping[str, Row], prefix: str) -> Callable
 
 
 def _details(lines: Sequence[str]) -> Callable[[], list[Group]]:
-    return lambda: [Group(line, [], tip=line, fault=line) for line in lines if line]
+    said = [text.spoken(line) for line in lines if line]
+    return lambda: [Group(line, [], tip=line, fault=line) for line in said]
 
 
 class _Node:

@@ -347,7 +347,7 @@ class KeyTable(QAbstractTableModel):
         if row is None:
             return shown
         if column == Column.STATUS:
-            return row.reason or meaning(row.status)
+            return text.spoken(row.reason) or meaning(row.status)
         if column == Column.ROLE:
             return f"{row.role} {row.kind.replace('_', ' ')}"
         if column == Column.VALUE and len(row.values) == 1:

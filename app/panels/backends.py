@@ -91,7 +91,9 @@ class BackendsPanel(QWidget):
     def _on_failed(self, error: KVScopeError) -> None:
         self._stale = True
         self._say(
-            self.tr("Cancelled. Show this tab again to retry.") if isinstance(error, CancelledError) else str(error)
+            self.tr("Cancelled. Show this tab again to retry.")
+            if isinstance(error, CancelledError)
+            else text.complaint(error)
         )
 
     def _say(self, words: str) -> None:

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QVBoxLay
 
 from app.observation import Observation
 from app.panels.parts import Button, Chip, IconLabel, label
+from app.text import spoken
 from app.theme.outcome import outcome_look, outcome_word
 from app.theme.palettes import Tone
 from app.theme.theme import colours, theme
@@ -81,9 +82,9 @@ class Banner(QFrame):
         """Show what was found; ``where`` names engine and checkpoint, ``contradiction`` what the loader did instead."""
         icon, tone = outcome_look(verdict.outcome)
         if observation == "contradicted":
-            self._show("error", "error", outcome_word(verdict.outcome), contradiction)
+            self._show("error", "error", outcome_word(verdict.outcome), spoken(contradiction))
         else:
-            self._show(icon, tone, outcome_word(verdict.outcome), verdict.text)
+            self._show(icon, tone, outcome_word(verdict.outcome), spoken(verdict.text))
         self._where.setText(where)
         words: dict[Observation, tuple[str, Tone, str]] = {
             "predicted": (

@@ -199,7 +199,7 @@ class ComparePanel(QWidget):
         if cancelled(error):
             self._say(self.tr("Comparing with {path} was cancelled.").format(path=path), icon="cancel", bar=False)
         else:
-            self._say(str(error), icon="error", bar=False)
+            self._say(text.complaint(error), icon="error", bar=False)
 
     def _on_compared_changed(self, compared: Compared | None) -> None:
         if compared is None:

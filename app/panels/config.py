@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QListWidget, QListWidgetItem, QPlainTextEdit, QTex
 from app.digest import Digest
 from app.models.config_text import Place, lines_of, marked, places_of
 from app.panels.layouts import split, vertical
+from app.text import complaint
 from app.theme.theme import colours, fixed_font, theme
 from core.checkpoint import Checkpoint
 from core.errors import KVScopeError
@@ -123,7 +124,7 @@ class ConfigPanel(QWidget):
         try:
             value = _content(digest.inspection.checkpoint, name)
         except KVScopeError as error:
-            self.text.setPlainText(str(error))
+            self.text.setPlainText(complaint(error))
             return
         lines = lines_of(value)
         fields = [source.field for source in digest.inspection.declaration.sources if source.file == name]

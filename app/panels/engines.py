@@ -81,14 +81,14 @@ class EngineDetail(QWidget):
         self._outcome.show_word(outcome_word(column.outcome), tone)
         same = current is other
         self._title.setText(column.title)
-        self._title.setToolTip(get_engine(column.engine).how_checked)
+        self._title.setToolTip(text.spoken(get_engine(column.engine).how_checked))
         self.use_button.setEnabled(not same and column.inspection is not None)
         self.use_button.setAccessibleName(self.tr("Use {engine}").format(engine=column.title))
         mend = mend_text(column)
         mended = self.tr("Mended by {mend}.").format(mend=mend) if mend else ""
-        self.verdict.setPlainText(f"{column.text} {mended}".strip())
+        self.verdict.setPlainText(f"{text.spoken(column.text)} {mended}".strip())
         told = [note.text, *note.concerning, *note.others] if note is not None else []
-        self.installed.setPlainText("\n".join(told))
+        self.installed.setPlainText("\n".join(map(text.spoken, told)))
         self.installed.setVisible(bool(told))
         self.table.show_pair(None if same else current, other)
         self._keys.setCurrentWidget(self.view if self.table.rowCount() else self._note)
@@ -225,7 +225,7 @@ class EnginesPanel(QWidget):
 
     def _on_answered(self, answers: EngineAnswers) -> None:
         self._answers = answers
-        self.headline.setPlainText(answers.headline)
+        self.headline.setPlainText(text.spoken(answers.headline))
         self._stack.setCurrentWidget(self._shown)
         self.table.show_answers(answers.answers, self._current)
         self.view.setCurrentIndex(self.table.index(self._most_telling(), 0))
@@ -233,7 +233,9 @@ class EnginesPanel(QWidget):
     def _on_failed(self, error: KVScopeError) -> None:
         self._asked = None
         self._say(
-            self.tr("Cancelled. Show this tab again to retry.") if isinstance(error, CancelledError) else str(error)
+            self.tr("Cancelled. Show this tab again to retry.")
+            if isinstance(error, CancelledError)
+            else text.complaint(error)
         )
 
     def _most_telling(self) -> int:

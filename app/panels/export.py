@@ -255,17 +255,17 @@ class ExportPanel(QWidget):
 
     def _on_plan_failed(self, error: KVScopeError) -> None:
         if self._plan is not None and not cancelled(error) and self.undo_stack.canUndo():
-            self._complaint = str(error)  # said beside the plan without it
+            self._complaint = text.complaint(error)  # said beside the plan without it
             self.undo_stack.undo()
             return
         if self._choices != Choices() and not cancelled(error):  # made for another engine, under which they are void
-            self._complaint = str(error)
+            self._complaint = text.complaint(error)
             self.undo_stack.clear()
             self._apply(Choices())
             return
         self._plan = None
         self._stale = cancelled(error)
-        self._say(self.tr("Cancelled.") if cancelled(error) else str(error), failed=True)
+        self._say(self.tr("Cancelled.") if cancelled(error) else text.complaint(error), failed=True)
 
     def _on_written(self, result: ExportResult) -> None:
         self._writing = False
@@ -284,7 +284,7 @@ class ExportPanel(QWidget):
 
     def _on_write_failed(self, error: KVScopeError) -> None:
         self._writing = False
-        words = self.tr("Cancelled; nothing was left behind.") if cancelled(error) else str(error)
+        words = self.tr("Cancelled; nothing was left behind.") if cancelled(error) else text.complaint(error)
         self._sheet.tell(words, "neutral" if cancelled(error) else "error")
         self._enable()
 
@@ -369,7 +369,7 @@ def _record(edit: TensorEdit) -> Record:
     stored = " · ".join(
         part
         for part in (
-            spread(edit.values) if edit.values else "",
+            text.spoken(spread(edit.values)) if edit.values else "",
             edit.new_dtype or "",
             _shape(edit.new_shape) if edit.new_shape is not None else "",
         )
@@ -377,10 +377,10 @@ def _record(edit: TensorEdit) -> Record:
     )
     after = "" if edit.new_key is None and edit.action == "dropped" else (edit.new_key or edit.key)
     return Record(
-        cells=(edit.action, edit.key, after, stored, edit.reason),
+        cells=(text.spoken(edit.action), edit.key, after, stored, text.spoken(edit.reason)),
         icon=_ICONS[edit.action],
         tone=_TONES[edit.action],
-        tip=edit.reason,
+        tip=text.spoken(edit.reason),
         id=edit.key,
     )
 

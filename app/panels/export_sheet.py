@@ -130,16 +130,18 @@ class ExportSheet(Page):
         clear(self._configs)
         for edit in plan.config_edits:
             self._configs.addWidget(label(self.tr("{file} changes").format(file=edit.file), strong=True))
-            self._configs.addWidget(Passage(edit.reason))
+            self._configs.addWidget(Passage(text.spoken(edit.reason)))
             self._configs.addWidget(Passage("\n".join(edit.diff.splitlines()[2:]), fixed=True))
         clear(self._details)
         if cache:
             judged = self.tr("Judged with --kv-cache-dtype {dtype}, under which the scales are used.")
             self._detail("", judged.format(dtype=cache))
         for missed in plan.unreachable:
-            self._detail(self.tr("{count} keys stay unreachable").format(count=len(missed.keys)), missed.reason)
+            self._detail(
+                self.tr("{count} keys stay unreachable").format(count=len(missed.keys)), text.spoken(missed.reason)
+            )
         for note in plan.notes:
-            self._detail("", note)
+            self._detail("", text.spoken(note))
         if plan.files_copied:
             self._detail(self.tr("Copied as they are"), ", ".join(plan.files_copied))
 
@@ -151,7 +153,7 @@ class ExportSheet(Page):
             self._verdicts.addWidget(label(caption, dim=True), row, 0, Qt.AlignmentFlag.AlignTop)
             chip = Chip(outcome_word(verdict.outcome), outcome_look(verdict.outcome)[1])
             self._verdicts.addWidget(chip, row, 1, Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
-            self._verdicts.addWidget(Passage(verdict.text), row, 2)
+            self._verdicts.addWidget(Passage(text.spoken(verdict.text)), row, 2)
 
     def _detail(self, caption: str, words: str) -> None:
         if caption:

@@ -8,11 +8,13 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
+from app import text
 from app.panels.layouts import horizontal, stacked, vertical
 from app.panels.parts import Note, label
 from app.panels.reading import Passage
 from app.plots.errors import PLOTTED, error_plot, series_word
 from app.theme.theme import colours, theme
+from core.wording import capital, sentence
 
 if TYPE_CHECKING:
     from app.plots.error_canvas import ErrorCanvas
@@ -64,9 +66,9 @@ class ForwardView(QWidget):
                 )
             )
         elif not forward.measured:
-            self._say(forward.text)
+            self._say(text.spoken(forward.text))
         else:
-            self.verdict.setPlainText(f"{forward.text[:1].upper()}{forward.text[1:]}.")
+            self.verdict.setPlainText(text.spoken(sentence(capital(forward.text))))
             self.origin.setText(self._origin(forward))
             self._stack.setCurrentWidget(self._page)
             if self.isVisible():
@@ -80,7 +82,7 @@ class ForwardView(QWidget):
         from core.loading.forward_result import DATA_WORDS
 
         made = dict.fromkeys(layer.data for layer in forward.measured)
-        words = "; ".join(DATA_WORDS[data] for data in made)
+        words = "; ".join(text.spoken(DATA_WORDS[data]) for data in made)
         return self.tr("Keys and values: {words} ({tokens} tokens, {format}, seed {seed})").format(
             words=words, tokens=forward.tokens, format=forward.format, seed=forward.seed
         )

@@ -242,7 +242,7 @@ class GpuPanel(QWidget):
     def _on_listing_failed(self, error: KVScopeError) -> None:
         self._listing = False
         self.device.setItemText(0, self.tr("no device"))
-        self._reason.setPlainText(str(error))
+        self._reason.setPlainText(text.complaint(error))
         self._reason.show()
 
     def _on_verified(self, verification: Verification) -> None:
@@ -254,7 +254,7 @@ class GpuPanel(QWidget):
     def _on_failed(self, error: KVScopeError) -> None:
         self._running = False
         self._enable()
-        words = self.tr("Cancelled. Run it again when you like.") if cancelled(error) else str(error)
+        words = self.tr("Cancelled. Run it again when you like.") if cancelled(error) else text.complaint(error)
         self._say(words, "cancel" if cancelled(error) else "error", "neutral" if cancelled(error) else "error")
 
     def _show_reason(self) -> None:
@@ -267,7 +267,9 @@ class GpuPanel(QWidget):
             self._reason.clear()
         else:
             self._reason.setPlainText(
-                self.tr("CUDA cannot be used here: {reason}. On a machine with a GPU, run:").format(reason=reasons[0])
+                self.tr("CUDA cannot be used here: {reason}. On a machine with a GPU, run:").format(
+                    reason=text.spoken(reasons[0])
+                )
             )
             self._command.setPlainText(self.command())
 
@@ -308,10 +310,13 @@ class GpuPanel(QWidget):
         if done.agreed and not done.confirmed:
             words["predicted"] = (self.tr("AGREES"), "info")
         self._chip.show_word(*words[self.observation()])
-        self._text.setPlainText(done.text)
+        self._text.setPlainText(text.spoken(done.text))
         self.steps.set_records(
             [
-                Record((step.name, text.milliseconds(step.seconds * 1000), step.detail), tip=step.detail)
+                Record(
+                    (text.spoken(step.name), text.milliseconds(step.seconds * 1000), text.spoken(step.detail)),
+                    tip=text.spoken(step.detail),
+                )
                 for step in done.steps
             ]
         )
@@ -324,7 +329,9 @@ class GpuPanel(QWidget):
                 self.views.setCurrentWidget(self.attention)
         else:
             self._say(
-                done.text, "error" if self.observation() == "contradicted" else "info", words[self.observation()][1]
+                text.spoken(done.text),
+                "error" if self.observation() == "contradicted" else "info",
+                words[self.observation()][1],
             )
 
     def _fit_steps(self) -> None:

@@ -11,6 +11,7 @@ from app.models.groups import GROUPINGS, Group, Grouping, GroupTree, by_module, 
 from app.models.query import quoted
 from app.panels.parts import Head
 from app.selection import Selection
+from app.text import complaint
 from app.theme.theme import theme
 from core.errors import KVScopeError
 from core.progress import Progress
@@ -129,7 +130,7 @@ class GroupsPanel(QWidget):
                     self.view.expand(self.tree.index(row, 0))
 
     def _on_failed(self, error: KVScopeError) -> None:
-        self.tree.set_groups([Group(str(error), [], fault=str(error), icon="error")])
+        self.tree.set_groups([Group(complaint(error), [], fault=complaint(error), icon="error")])
 
     def _on_grouping_clicked(self, number: int) -> None:
         self.set_grouping(GROUPINGS[number])

@@ -13,6 +13,7 @@ from app.panels.layouts import horizontal
 from app.panels.parts import Button
 from app.panels.pickers import Picker
 from app.session import Session
+from app.text import spoken
 from app.theme.theme import theme
 from core.engines import DEFAULT_ENGINE, ENGINES, EngineProfile, get_engine
 from core.engines.installed import Installed
@@ -89,9 +90,9 @@ class Header(QWidget):
             return
         settings = inspection.settings
         profile = get_engine(str(settings.engine.value))
-        details = [profile.how_checked]
+        details = [spoken(profile.how_checked)]
         if isinstance(profile, Installed):
-            details += names_of(profile.differences)
+            details += map(spoken, names_of(profile.differences))
         # The core is always told an engine; whether the user chose it is known here.
         origin: Origin = "chosen" if choices.engine else "default"
         self.engine.show_choice(replace(settings.engine, origin=origin, detail="\n".join(details)))

@@ -207,7 +207,7 @@ class KeysPanel(QWidget):
             self.table.set_source(source)
 
     def _on_listing_failed(self, error: KVScopeError) -> None:
-        self._note.say(str(error), icon="error", tone="error")
+        self._note.say(text.complaint(error), icon="error", tone="error")
         self._stack.setCurrentWidget(self._note)
 
     # --- filter

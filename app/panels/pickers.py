@@ -9,6 +9,7 @@ from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from app.panels.reading import ElidedBox, ElidedLabel
+from app.text import spoken
 from core.settings import Choice, Origin
 
 AUTOMATIC = ""
@@ -85,8 +86,9 @@ class Picker(QWidget):
         self.box.setCurrentIndex(place)
         self._label.setText(f"{self._caption} · {origin_text(choice)}")
         tip = f"{self._caption}: {shown}\n{origin_text(choice)}"
-        self.setToolTip(f"{tip}: {choice.detail}" if choice.detail else tip)
-        self.box.setAccessibleDescription(f"{shown}, {origin_text(choice)}. {choice.detail}")
+        detail = spoken(choice.detail)
+        self.setToolTip(f"{tip}: {detail}" if detail else tip)
+        self.box.setAccessibleDescription(f"{shown}, {origin_text(choice)}. {detail}")
 
     def show_nothing(self) -> None:
         """No checkpoint: the caption alone, and only what can be chosen beforehand."""

@@ -24,6 +24,7 @@ from app.digest import Digest
 from app.panels.parts import Button, Note, label
 from app.plots.series import PlotData, as_csv, plot_data
 from app.selection import Selection
+from app.text import complaint
 from app.theme.theme import colours, theme
 from core.errors import KVScopeError
 
@@ -265,4 +266,4 @@ class PlotPanel(QWidget):
         except OSError as error:
             self._hint.setText(self.tr("Not saved: {error}").format(error=error))
         except KVScopeError as error:
-            self._hint.setText(str(error))
+            self._hint.setText(complaint(error))

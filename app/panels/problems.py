@@ -114,9 +114,9 @@ class Detail(QWidget):
                 else self.tr("layers {layers}").format(layers=layers)
             )
         values = {
-            "evidence": finding.evidence,
-            "consequence": finding.consequence,
-            "fix": finding.fix,
+            "evidence": text.spoken(finding.evidence),
+            "consequence": text.spoken(finding.consequence),
+            "fix": text.spoken(finding.fix),
             "scope": scope,
             "source": finding.source,
         }

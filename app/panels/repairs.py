@@ -13,6 +13,8 @@ from PySide6.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QWidget
 from app.panels.layouts import grow, horizontal, vertical
 from app.panels.parts import Button
 from app.panels.reading import ElidedBox, Passage
+from app.text import spoken
+from core.wording import capital
 
 if TYPE_CHECKING:
     from core.diagnosis import Finding, Option
@@ -68,7 +70,7 @@ def offers_of(plan: ExportPlan) -> list[Offer]:
     for finding in (*plan.before.findings, *plan.findings_predicted):
         if finding.remedy and finding.remedy not in BY_ITSELF:
             found.setdefault(finding.code, finding)
-    offers = [Offer(code, each.title, each.evidence, options_of(each)) for code, each in found.items()]
+    offers = [Offer(code, spoken(each.title), spoken(each.evidence), options_of(each)) for code, each in found.items()]
     titles = _wish_titles()
     return offers + [Offer(code, titles[code], "", options) for code, options in WISHES.items()]
 
@@ -101,7 +103,7 @@ class RepairRow(QWidget):
         self.choice = ElidedBox()
         self.choice.setAccessibleName(self.tr("How: {title}").format(title=offer.title))
         for option in offer.options:
-            self.choice.addItem(option.title[:1].upper() + option.title[1:], option.value)
+            self.choice.addItem(spoken(capital(option.title)), option.value)
         self.choice.activated.connect(self._on_activated)
         self.value = QLineEdit()
         self.value.setAccessibleName(self.tr("Value: {title}").format(title=offer.title))

@@ -87,7 +87,7 @@ class StatusBar(QStatusBar):
             return
         reasons = [device.reason for device in devices if device.reason]
         self.device.setText(self.tr("no CUDA device"))
-        self.device.setToolTip(reasons[0] if reasons else "")
+        self.device.setToolTip(text.spoken(reasons[0]) if reasons else "")
 
     def _on_progressed(self) -> None:
         slow = [job for job in self._jobs.running() if job.slow]
@@ -103,13 +103,14 @@ class StatusBar(QStatusBar):
             self.job.setText(self.tr("Cancelling {job} …").format(job=job.title))
             self.bar.setRange(0, 0)
             return
-        where = progress.what if progress.what and progress.what != job.title else ""
+        where = text.spoken(progress.what)
+        where = where if where != job.title else ""
         amount = ""
         if progress.total:
             if progress.unit == "bytes":
                 amount = f"{text.size(progress.done)} / {text.size(progress.total)}"
             else:
-                amount = f"{text.count(progress.done)} / {text.count(progress.total)} {progress.unit}"
+                amount = f"{text.count(progress.done)} / {text.count(progress.total)} {text.spoken(progress.unit)}"
         self.job.setText("  ·  ".join(part for part in (job.title, where, amount) if part) + others)
         # Scaled to thousandths: byte counts pass what the bar's 32-bit range holds.
         self.bar.setRange(0, 1000 if progress.total else 0)

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QWidget
 from app.jobs import UnexpectedError
 from app.panels.layouts import horizontal, vertical
 from app.panels.parts import Button, Note
+from app.text import complaint
 from core.errors import KVScopeError
 
 
@@ -49,7 +50,7 @@ class Waiting(QWidget):
         """It did not open: the sentence, ways on, and for a fault of this program its details to copy."""
         cause = error.__cause__ if isinstance(error, UnexpectedError) else None
         self._details = "".join(traceback.format_exception(cause)) if cause is not None else ""
-        self._show(str(error), icon="error", failed=True)
+        self._show(complaint(error), icon="error", failed=True)
         self.details_button.setVisible(bool(self._details))
 
     def _show(self, words: str, *, icon: str, failed: bool) -> None:
