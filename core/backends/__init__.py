@@ -12,6 +12,7 @@ from types import MappingProxyType
 from core.backends import compressed_tensors, fp8, modelopt, quark, weight_only
 from core.backends.base import Backend
 from core.errors import UsageError
+from core.wording import joined, say
 
 _MODULES = (fp8, quark, modelopt, compressed_tensors, weight_only)
 
@@ -27,7 +28,8 @@ def get_backend(method: str) -> Backend:
         return BACKENDS[method]
     except KeyError:
         raise UsageError(
-            f"no quantization method is called {method!r}", remedy=f"Choose one of {', '.join(sorted(BACKENDS))}"
+            say("no quantization method is called {method!r}", method=method),
+            remedy=say("Choose one of {choices}", choices=joined(", ", sorted(BACKENDS))),
         ) from None
 
 

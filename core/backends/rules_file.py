@@ -21,6 +21,7 @@ from typing import Any
 
 from core.errors import KVScopeError
 from core.naming.mapper import Rule, RuleKind, WeightsMapper
+from core.wording import joined, say
 
 _LIMIT = 1 << 20
 _KNOWN = {"kind", "pattern", "replacement", "drop", "shard", "source"}
@@ -40,14 +41,18 @@ def read_rules(path: Path | str) -> RulesFile:
     path = Path(path)
     try:
         if path.stat().st_size > _LIMIT:
-            raise KVScopeError("a file of rules is never larger than 1 MiB", path=path, remedy="Name the right file")
+            raise KVScopeError(
+                say("a file of rules is never larger than 1 MiB"), path=path, remedy=say("Name the right file")
+            )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise KVScopeError(
-            f"cannot be read: {error.strerror}", path=path, remedy="Check the name and the permissions"
+            say("cannot be read: {error}", error=error.strerror),
+            path=path,
+            remedy=say("Check the name and the permissions"),
         ) from error
     except UnicodeDecodeError as error:
-        raise KVScopeError(f"is not TOML: {error}", path=path, remedy="Mend it at that place") from error
+        raise _not_toml(error, path) from error
     return parse_rules(text, path)
 
 
@@ -56,48 +61,69 @@ def parse_rules(text: str, path: Path) -> RulesFile:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise KVScopeError(f"is not TOML: {error}", path=path, remedy="Mend it at that place") from error
+        raise _not_toml(error, path) from error
     rows = data.get("rule", [])
     if not isinstance(rows, list) or not rows:
-        raise KVScopeError("holds no [[rule]]", path=path, remedy="Add at least one [[rule]] table")
+        raise KVScopeError(say("holds no [[rule]]"), path=path, remedy=say("Add at least one [[rule]] table"))
     name, method = data.get("name", path.stem), data.get("method")
     if not isinstance(name, str) or not isinstance(method, str | None):
-        raise KVScopeError("name and method are texts", path=path, remedy='Write them in quotes: name = "my-backend"')
+        raise KVScopeError(
+            say("name and method are texts"), path=path, remedy=say('Write them in quotes: name = "my-backend"')
+        )
     rules = tuple(_rule(row, number, path) for number, row in enumerate(rows, start=1))
     try:
         mapper = WeightsMapper(rules)
     except ValueError as error:
-        raise KVScopeError(str(error), path=path, remedy="Mend the pattern") from error
+        raise KVScopeError(error.args[0], path=path, remedy=say("Mend the pattern")) from error
     return RulesFile(name, method, mapper)
 
 
+def _not_toml(error: ValueError, path: Path) -> KVScopeError:
+    return KVScopeError(say("is not TOML: {error}", error=str(error)), path=path, remedy=say("Mend it at that place"))
+
+
 def _rule(row: Any, number: int, path: Path) -> Rule:
-    where = f"rule {number}"
     if not isinstance(row, dict):
-        raise KVScopeError(f"{where} is no table", path=path, remedy="Begin it with [[rule]]")
+        raise KVScopeError(
+            say("rule {number} is no table", number=number), path=path, remedy=say("Begin it with [[rule]]")
+        )
     unknown = sorted(set(row) - _KNOWN)
     if unknown:
         raise KVScopeError(
-            f"{where} has the unknown field {unknown[0]!r}", path=path, remedy=f"Known are {', '.join(sorted(_KNOWN))}"
+            say("rule {number} has the unknown field {field!r}", number=number, field=unknown[0]),
+            path=path,
+            remedy=say("Known are {choices}", choices=joined(", ", sorted(_KNOWN))),
         )
     kind = row.get("kind")
     if kind not in tuple(RuleKind):
-        raise KVScopeError(f"{where} has the kind {kind!r}", path=path, remedy=f"Choose one of {', '.join(RuleKind)}")
+        raise KVScopeError(
+            say("rule {number} has the kind {kind!r}", number=number, kind=kind),
+            path=path,
+            remedy=say("Choose one of {choices}", choices=joined(", ", RuleKind)),
+        )
     pattern, replacement, drop = row.get("pattern"), row.get("replacement"), row.get("drop", False)
     if not isinstance(pattern, str) or not pattern:
-        raise KVScopeError(f"{where} has no pattern", path=path, remedy="Give it a pattern in quotes")
+        raise KVScopeError(
+            say("rule {number} has no pattern", number=number), path=path, remedy=say("Give it a pattern in quotes")
+        )
     if drop is not True and not isinstance(replacement, str):
         raise KVScopeError(
-            f"{where} has neither a replacement nor drop = true", path=path, remedy="Give it one of the two"
+            say("rule {number} has neither a replacement nor drop = true", number=number),
+            path=path,
+            remedy=say("Give it one of the two"),
         )
     shard = row.get("shard")
     if shard is not None and not isinstance(shard, str | int):
-        raise KVScopeError(f"{where} has a shard that is no text and no number", path=path, remedy='Write shard = "k"')
+        raise KVScopeError(
+            say("rule {number} has a shard that is no text and no number", number=number),
+            path=path,
+            remedy=say('Write shard = "k"'),
+        )
     source = row.get("source")
     return Rule(
         RuleKind(kind),
         pattern,
         None if drop is True else replacement,
         shard=shard,
-        source=source if isinstance(source, str) else f"{path.name}, {where}",
+        source=source if isinstance(source, str) else f"{path.name}, rule {number}",
     )

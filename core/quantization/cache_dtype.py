@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.quantization.declaration import Declaration
+from core.wording import say
 
 KV_CACHE_DTYPES = (
     "auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc", "fp8_ds_mla", "nvfp4_ds_mla",
@@ -58,20 +59,21 @@ def resolve_kv_cache_dtype(
     applies a compressed-tensors scheme, "MLAAttention" does not. An explicit choice always stands, also one that does
     not exist (:func:`core.quantization.refusals.refusal` says so).
     """
-    configured, reason = requested, "chosen explicitly"
+    configured = requested
+    reason: str = say("chosen explicitly")
     if requested == "auto":
         configured, reason = _from_modelopt(declaration)
     elif requested == "bfloat16" and "DeepseekV32ForCausalLM" in declaration.architectures[:1]:
-        configured, reason = "auto", "vLLM 0.33.0 reads bfloat16 as auto for DeepSeek V3.2"
+        configured, reason = "auto", say("vLLM 0.33.0 reads bfloat16 as auto for DeepSeek V3.2")
     resolved = configured
     if configured == "auto" and declaration.method == "compressed-tensors":
         scheme = declaration.config.get("kv_cache_scheme")
         if scheme is None:
-            reason = "compressed-tensors without a kv_cache_scheme: model dtype"
+            reason = say("compressed-tensors without a kv_cache_scheme: model dtype")
         elif any(layer != "MLAAttention" for layer in attention_layers):
-            resolved, reason = "fp8", "compressed-tensors declares a kv_cache_scheme"
+            resolved, reason = "fp8", say("compressed-tensors declares a kv_cache_scheme")
         else:
-            reason = "a compressed-tensors kv_cache_scheme is not applied by MLAAttention: model dtype"
+            reason = say("a compressed-tensors kv_cache_scheme is not applied by MLAAttention: model dtype")
     return CacheDtype(
         requested=requested, configured=configured, resolved=resolved, quantized=is_quantized(resolved), reason=reason
     )
@@ -80,11 +82,11 @@ def resolve_kv_cache_dtype(
 def _from_modelopt(declaration: Declaration) -> tuple[str, str]:
     config = declaration.config
     if declaration.method is None:
-        return "auto", "no quantization declared: model dtype"
+        return "auto", say("no quantization declared: model dtype")
     if not str(config.get("quant_method", "")).startswith("modelopt"):
-        return "auto", f"vLLM 0.33.0 does not resolve auto for {declaration.method}: model dtype"
+        return "auto", say("vLLM 0.33.0 does not resolve auto for {method}: model dtype", method=declaration.method)
     if declaration.nested or (declaration.config_source and "compression_config" in declaration.config_source.field):
-        return "auto", "vLLM 0.33.0 resolves auto from the top-level quantization_config only: model dtype"
+        return "auto", say("vLLM 0.33.0 resolves auto from the top-level quantization_config only: model dtype")
     nested = config.get("quantization")
     inner: Mapping[str, Any] = nested if isinstance(nested, Mapping) else config
     declared = (
@@ -94,11 +96,15 @@ def _from_modelopt(declaration: Declaration) -> tuple[str, str]:
         or config.get("kv_cache_quant_algo")
     )
     if not declared:
-        return "auto", "ModelOpt declares no KV-cache algorithm: model dtype"
+        return "auto", say("ModelOpt declares no KV-cache algorithm: model dtype")
     name = _modelopt_name(declared)
     if name is None:
-        return "auto", f"vLLM 0.33.0 knows no KV-cache dtype for ModelOpt's {declared!r}: model dtype"
-    return name, f"ModelOpt declares the KV cache as {declared if isinstance(declared, str) else name}"
+        return "auto", say(
+            "vLLM 0.33.0 knows no KV-cache dtype for ModelOpt's {declared!r}: model dtype", declared=declared
+        )
+    return name, say(
+        "ModelOpt declares the KV cache as {declared}", declared=declared if isinstance(declared, str) else name
+    )
 
 
 def _modelopt_name(declared: Any) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from core.errors import CancelledError, KVScopeError
 from core.quantization.declaration import Dialect, Source
+from core.wording import joined, say
 
 CONFIG = "config.json"
 HF_QUANT_CONFIG = "hf_quant_config.json"
@@ -51,7 +52,7 @@ class ConfigFiles:
                 listed: Iterable[Any] = lister() if callable(lister) else (lister or ())
                 self._names = tuple(str(name) for name in listed)
             except (KVScopeError, OSError) as error:
-                self.notes.append(f"the config files could not be listed: {error}")
+                self.notes.append(say("the config files could not be listed: {error}", error=_said(error)))
                 self._names = ()
         return self._names
 
@@ -65,12 +66,20 @@ class ConfigFiles:
         try:
             raw = self.source.config(name)
             if raw is not None and not isinstance(raw, Mapping):
-                self.notes.append(f"{name} holds a JSON {_json_type(raw)} instead of an object; it was not used")
+                self.notes.append(
+                    say(
+                        "{file} holds a JSON {kind} instead of an object; it was not used",
+                        file=name,
+                        kind=_json_type(raw),
+                    )
+                )
                 self.broken.add(name)
                 return {}
             if raw is None:
                 if name in self.names:
-                    self.notes.append(f"{name} is there but could not be read as a JSON object; it was not used")
+                    self.notes.append(
+                        say("{file} is there but could not be read as a JSON object; it was not used", file=name)
+                    )
                     self.broken.add(name)
                 return {}
             dirty: list[str] = []
@@ -78,14 +87,20 @@ class ConfigFiles:
         except CancelledError:
             raise
         except (KVScopeError, OSError, ValueError, RecursionError) as error:
-            reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-            self.notes.append(f"{name} could not be read and was not used: {reason}")
+            reason = say("it is nested too deeply") if isinstance(error, RecursionError) else _said(error)
+            self.notes.append(say("{file} could not be read and was not used: {reason}", file=name, reason=reason))
             self.broken.add(name)
             return {}
         if dirty:
-            more = f" and {len(dirty) - 3} more" if len(dirty) > 3 else ""
-            self.notes.append(f"{name}: NUL characters were removed from {', '.join(dirty[:3])}{more}")
+            places: str = joined(", ", dirty[:3])
+            if len(dirty) > 3:
+                places = say("{places} and {count} more", places=places, count=len(dirty) - 3)
+            self.notes.append(say("{file}: NUL characters were removed from {places}", file=name, places=places))
         return dict(cleaned)
+
+
+def _said(error: Exception) -> str:
+    return error.message if isinstance(error, KVScopeError) else str(error)
 
 
 def _json_type(value: Any) -> str:

@@ -7,10 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from core.wording import Sentence, say
+
 Dialect = Literal["huggingface", "mistral", "tensorrt-llm", "none"]
 NumberType = Literal["float", "int"]
 
-_STRATEGY_WORDS = {"attn_head": "head", "token_head": "token and head", "tensor_group": "tensor over block scales"}
+_STRATEGY_WORDS = {
+    "tensor": say("tensor"),
+    "attn_head": say("head"),
+    "channel": say("channel"),
+    "group": say("group"),
+    "block": say("block"),
+    "token": say("token"),
+    "token_head": say("token and head"),
+    "tensor_group": say("tensor over block scales"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +86,18 @@ class KVScheme:
     @property
     def label(self) -> str:
         """For people: ``FP8, one scale per head, static``."""
-        number = self.algorithm or f"{self.num_bits or '?'}-bit {self.type or 'number'}"
-        shared = f", one scale per {_STRATEGY_WORDS.get(self.strategy, self.strategy)}" if self.strategy else ""
-        asymmetric = ", with zero points" if self.symmetric is False else ""
-        return f"{number}{shared}, {'dynamic' if self.dynamic else 'static'}{asymmetric}"
+        said = self.algorithm or self._number()
+        if self.strategy:
+            unit = _STRATEGY_WORDS.get(self.strategy, self.strategy)
+            said = say("{scheme}, one scale per {unit}", scheme=said, unit=unit)
+        said = say("{scheme}, dynamic" if self.dynamic else "{scheme}, static", scheme=said)
+        return say("{scheme}, with zero points", scheme=said) if self.symmetric is False else said
+
+    def _number(self) -> Sentence:
+        bits = self.num_bits or "?"
+        if self.type is None:
+            return say("{bits}-bit number", bits=bits)
+        return say("{bits}-bit float" if self.type == "float" else "{bits}-bit int", bits=bits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

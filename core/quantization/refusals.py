@@ -19,6 +19,7 @@ from core.quantization.declaration import Declaration, Source
 from core.quantization.fault import Fault, Version
 from core.quantization.method_checks import check_method, quark_kv_spec
 from core.quantization.modelopt import modelopt_block, modelopt_kv_algorithm
+from core.wording import joined, say
 
 Stage = Literal["model config", "cache config", "quantization config", "attention layer"]
 
@@ -147,11 +148,14 @@ def _unrecognized_model(start: _Start) -> Refusal | None:
     ):
         return None
     message = "Unrecognized model. Should have a `model_type` key in its config.json."
-    what = "TensorRT-LLM wrote this folder" if declared.dialect == "tensorrt-llm" else "config.json has no model_type"
     return Refusal(
         error=_wrapped("ValueError", message, "ModelConfig"),
         stage="model config",
-        reason=f"{what}, so Transformers cannot tell which model it is",
+        reason=say(
+            "TensorRT-LLM wrote this folder, so Transformers cannot tell which model it is"
+            if declared.dialect == "tensorrt-llm"
+            else "config.json has no model_type, so Transformers cannot tell which model it is"
+        ),
         source=Source(CONFIG, "model_type", declared.hf_config.get("model_type")),
     )
 
@@ -167,7 +171,7 @@ def _float16_unstable(start: _Start) -> Refusal | None:
     return Refusal(
         error=_wrapped("ValueError", message, "ModelConfig"),
         stage="model config",
-        reason=f"vLLM does not run {model_type} models in float16",
+        reason=say("vLLM does not run {model_type} models in float16", model_type=model_type),
         source=Source("config.json", "model_type", model_type),
     )
 
@@ -179,7 +183,7 @@ def _unreadable_dict(start: _Start) -> Refusal | None:
     return Refusal(
         error=declared.config_error,
         stage="model config",
-        reason="vLLM cannot make a quantization method of what the config files say",
+        reason=say("vLLM cannot make a quantization method of what the config files say"),
         source=declared.config_source,
     )
 
@@ -197,7 +201,7 @@ def _modelopt_block_for_auto(start: _Start) -> Refusal | None:
     return Refusal(
         error=f"AttributeError: '{type(nested).__name__}' object has no attribute 'get'",
         stage="cache config",
-        reason="ModelOpt's quantization block must be an object",
+        reason=say("ModelOpt's quantization block must be an object"),
         source=declared.source_of("quantization"),
     )
 
@@ -209,7 +213,7 @@ def _unknown_cache_dtype(start: _Start) -> Refusal | None:
     return Refusal(
         error=_wrapped("ValueError", message, "CacheConfig cache_dtype"),
         stage="cache config",
-        reason=f"--kv-cache-dtype {start.requested} does not exist in vLLM 0.33.0",
+        reason=say("--kv-cache-dtype {dtype} does not exist in vLLM 0.33.0", dtype=start.requested),
     )
 
 
@@ -226,7 +230,11 @@ def _other_float_cache(start: _Start) -> Refusal | None:
     return Refusal(
         error=_wrapped("ValueError", message, "VllmConfig"),
         stage="cache config",
-        reason=f"a {start.configured} cache needs a {start.configured} model, and this one runs in {start.dtype}",
+        reason=say(
+            "a {cache} cache needs a {cache} model, and this one runs in {dtype}",
+            cache=start.configured,
+            dtype=start.dtype,
+        ),
     )
 
 
@@ -240,7 +248,11 @@ def _method_fault(start: _Start) -> Refusal | None:
     return Refusal(
         error=_wrapped(fault.exception, fault.message, "VllmConfig"),
         stage="quantization config",
-        reason=f"vLLM's method {start.declaration.method} cannot read this quantization config at {fault.field}",
+        reason=say(
+            "vLLM's method {method} cannot read this quantization config at {field}",
+            method=start.declaration.method,
+            field=fault.field,
+        ),
         source=_source_of(start.declaration, fault),
     )
 
@@ -259,12 +271,17 @@ def _method_dtype(start: _Start) -> Refusal | None:
     supported = _DTYPES.get(method, _HALF)
     if start.dtype in supported:
         return None
-    listed = "[" + ", ".join(f"torch.{name}" for name in supported) + "]"
-    message = f"torch.{start.dtype} is not supported for quantization method {method}. Supported dtypes: {listed}"
+    types = "[" + ", ".join(f"torch.{name}" for name in supported) + "]"
+    message = f"torch.{start.dtype} is not supported for quantization method {method}. Supported dtypes: {types}"
     return Refusal(
         error=_wrapped("ValueError", message, "VllmConfig"),
         stage="quantization config",
-        reason=f"vLLM's method {method} runs in {' or '.join(supported)}, not in {start.dtype}",
+        reason=say(
+            "vLLM's method {method} runs in {supported}, not in {dtype}",
+            method=method,
+            supported=joined(" or ", supported),
+            dtype=start.dtype,
+        ),
         source=start.declaration.config_source,
     )
 
@@ -281,7 +298,7 @@ def _nvfp4_with_mla(start: _Start) -> Refusal | None:
     return Refusal(
         error=_wrapped("ValueError", message, "VllmConfig"),
         stage="quantization config",
-        reason="MLA layers have no NVFP4 cache layout",
+        reason=say("MLA layers have no NVFP4 cache layout"),
         source=scheme.source if scheme and start.requested == "auto" else None,
         layers=frozenset({"MLAAttention"}),
     )
@@ -302,7 +319,7 @@ def _compressed_scheme(start: _Start) -> Refusal | None:
     if not isinstance(scheme, Mapping):
         return _layer(
             f"AttributeError: '{type(scheme).__name__}' object has no attribute 'items'",
-            "compressed-tensors needs kv_cache_scheme as an object",
+            say("compressed-tensors needs kv_cache_scheme as an object"),
             declared.source_of("kv_cache_scheme"),
         )
     bits, kind = scheme.get("num_bits"), scheme.get("type")
@@ -311,7 +328,11 @@ def _compressed_scheme(start: _Start) -> Refusal | None:
         return _layer(
             "NotImplementedError: Currently supported kv cache quantization is num_bits=8, type=float, however "
             f"received num_bits={bits}, type={kind}",
-            f"vLLM keeps a compressed-tensors KV cache in 8-bit float only, and this scheme is {bits}-bit {kind}",
+            say(
+                "vLLM keeps a compressed-tensors KV cache in 8-bit float only, and this scheme is {bits}-bit {kind}",
+                bits=bits,
+                kind=kind,
+            ),
             declared.source_of("kv_cache_scheme.num_bits" if bits != 8 else "kv_cache_scheme.type"),
         )
     return _compressed_strategy(declared, scheme)
@@ -322,21 +343,23 @@ def _compressed_strategy(declared: Declaration, scheme: Mapping[str, Any]) -> Re
     source = declared.source_of("kv_cache_scheme.strategy")
     if strategy not in _STRATEGIES:
         return _layer(
-            f"ValueError: {strategy!r} is not a valid QuantizationStrategy", "no such quantization strategy", source
+            f"ValueError: {strategy!r} is not a valid QuantizationStrategy",
+            say("no such quantization strategy"),
+            source,
         )
     if strategy not in ("tensor", "attn_head"):
         return _layer(
             "NotImplementedError: Invalid strategy for compressed-tensors KV cache. Expected strategies: "
             "(<QuantizationStrategy.TENSOR: 'tensor'>, <QuantizationStrategy.ATTN_HEAD: 'attn_head'>), found strategy: "
             f"QuantizationStrategy.{strategy.upper()}",
-            f"vLLM takes one KV scale per tensor or per head, not per {strategy}",
+            say("vLLM takes one KV scale per tensor or per head, not per {strategy}", strategy=strategy),
             source,
         )
     if not symmetric:
         return _layer(
             "NotImplementedError: Only support symmetric scaling factor for compressed-tensors KV cache. However found "
             f"symmetric: {symmetric}",
-            "vLLM has no zero points in the KV cache, and this scheme is asymmetric",
+            say("vLLM has no zero points in the KV cache, and this scheme is asymmetric"),
             declared.source_of("kv_cache_scheme.symmetric"),
         )
     return None
@@ -352,19 +375,23 @@ def _quark_scheme(start: _Start) -> Refusal | None:
     source = declared.kv_scheme.source if declared.kv_scheme else declared.source_of("layer_quant_config")
     if not isinstance(spec, Mapping):
         error = f"AttributeError: '{type(spec).__name__}' object has no attribute 'get'"
-        return _layer(error, "vLLM takes one-level KV quantization from Quark, and this one has two levels", source)
+        reason = say("vLLM takes one-level KV quantization from Quark, and this one has two levels")
+        return _layer(error, reason, source)
     if spec.get("dtype") != "fp8_e4m3":
         return _layer(
             "NotImplementedError: Currently supported kv cache quantization is dtype=fp8_e4m3, however received "
             f"{spec.get('dtype')}",
-            f"vLLM keeps a Quark KV cache in fp8_e4m3 only, and this checkpoint declares {spec.get('dtype')}",
+            say(
+                "vLLM keeps a Quark KV cache in fp8_e4m3 only, and this checkpoint declares {dtype}",
+                dtype=spec.get("dtype"),
+            ),
             source,
         )
     if spec.get("qscheme") != "per_tensor":
         return _layer(
             "NotImplementedError: Only support per-tensor scaling factor for quark KV cache. Expected qscheme: "
             f"per_tensor, found qscheme: {spec.get('qscheme')}",
-            f"vLLM takes one KV scale per tensor from Quark, not {spec.get('qscheme')}",
+            say("vLLM takes one KV scale per tensor from Quark, not {qscheme}", qscheme=spec.get("qscheme")),
             source,
         )
     return None
@@ -383,7 +410,10 @@ def _e5m2(start: _Start) -> Refusal | None:
         return None
     return _layer(
         "ValueError: fp8_e5m2 kv-cache is not supported with fp8 checkpoints.",
-        f"method {declared.method} brings KV scales, which vLLM applies to e4m3 only: use --kv-cache-dtype fp8",
+        say(
+            "method {method} brings KV scales, which vLLM applies to e4m3 only: use --kv-cache-dtype fp8",
+            method=declared.method,
+        ),
         declared.config_source,
         layers,
     )
