@@ -13,7 +13,9 @@ from core.diagnosis.making import make
 from core.diagnosis.selection import keys_of, layers_of, numbers_of
 from core.engines.outcome import AttentionLayer
 from core.naming.scales import KVScale
-from core.wording import are, capital, listed, of, plural, sentence, spread
+from core.wording import are, capital, listed, of, plural, say, sentence, spread
+
+_LEAVE_OUT = say("Nothing to mend; they can be left out on export.")
 
 
 def v_without_k(facts: Facts) -> Iterator[Finding]:
@@ -25,9 +27,13 @@ def v_without_k(facts: Facts) -> Iterator[Finding]:
             "v-without-k",
             keys=keys_of(scales),
             layers=numbers_of(layers),
-            evidence=f"{_share(facts, layers)} {are(len(layers), 'has')} a v scale and no k scale.",
+            evidence=say(
+                "{layers} {_have} a v scale and no k scale.",
+                layers=_share(facts, layers),
+                _have=are(len(layers), "has"),
+            ),
             consequence=of_layers(facts, layers),
-            fix="Calibrate k as well, or leave these v scales out on export.",
+            fix=say("Calibrate k as well, or leave these v scales out on export."),
             remedy="drop",
         )
 
@@ -41,9 +47,13 @@ def k_without_v(facts: Facts) -> Iterator[Finding]:
             "k-without-v",
             keys=keys_of(scales),
             layers=numbers_of(layers),
-            evidence=f"{_share(facts, layers)} {are(len(layers), 'has')} a k scale and no v scale.",
+            evidence=say(
+                "{layers} {_have} a k scale and no v scale.",
+                layers=_share(facts, layers),
+                _have=are(len(layers), "has"),
+            ),
             consequence=of_layers(facts, layers),
-            fix="Calibrate v as well, or write it on export.",
+            fix=say("Calibrate v as well, or write it on export."),
             remedy="duplicate",
         )
 
@@ -64,9 +74,9 @@ def kv_not_shared(facts: Facts) -> Iterator[Finding]:
             "kv-not-shared",
             keys=keys_of(scales),
             layers=numbers_of(layers),
-            evidence=f"{plural(len(scales), 'scale')} for k and v together, and none for v alone.",
+            evidence=say("{scales} for k and v together, and none for v alone.", scales=plural(len(scales), "scale")),
             consequence=of_layers(facts, layers),
-            fix="Write the scale for v as well on export.",
+            fix=say("Write the scale for v as well on export."),
             remedy="duplicate",
         )
 
@@ -78,14 +88,20 @@ def missing_scale(facts: Facts) -> Iterator[Finding]:
     layers = [layer for layer in facts.receivers if not facts.roles_at.get(layer.path, frozenset()) & {"k", "v"}]
     if layers and len(layers) < len(facts.receivers):
         ignored = [layer for layer in layers if _is_ignored(facts, layer)]
-        why = f"; the ignore list names {where(facts, ignored)}" if ignored else ""
-        share = f"{_share(facts, layers)} {are(len(layers), 'has')}"
+        told = say(
+            "{layers} {_have} no k and no v scale: {path}",
+            layers=_share(facts, layers),
+            _have=are(len(layers), "has"),
+            path=layers[0].path,
+        )
+        if ignored:
+            told = say("{lacking}; the ignore list names {layers}", lacking=told, layers=where(facts, ignored))
         yield make(
             "missing-scale",
             layers=numbers_of(layers),
-            evidence=sentence(f"{share} no k and no v scale: {layers[0].path}{why}"),
+            evidence=sentence(told),
             consequence=of_layers(facts, layers),
-            fix="Calibrate these layers too, or set their scales on export.",
+            fix=say("Calibrate these layers too, or set their scales on export."),
             remedy="set-scale",
         )
 
@@ -101,15 +117,22 @@ def cache_not_quantized(facts: Facts) -> Iterator[Finding]:
     if scheme is None or not _unused(facts):
         return
     asked = facts.case.settings.kv_cache_dtype
+    kept = say(
+        "{file} declares {scheme}; {engine} keeps the cache in {dtype} for --kv-cache-dtype {asked}",
+        file=scheme.source.file,
+        scheme=scheme.label,
+        engine=facts.engine,
+        dtype=facts.cache_dtype,
+        asked=asked.value,
+    )
     chosen = asked.origin == "chosen" and asked.value != "auto"
     yield make(
         "cache-not-quantized",
         keys=keys_of(facts.kv_scales),
         layers=layers_of(facts.kv_scales),
-        evidence=f"{scheme.source.file} declares {scheme.label}; {facts.engine} keeps the cache in {facts.cache_dtype} "
-        f"for --kv-cache-dtype {asked.value}{'' if chosen else f' and method {facts.method}'}.",
+        evidence=sentence(kept if chosen else say("{kept} and method {method}", kept=kept, method=facts.method)),
         consequence=of_layers(facts, facts.receivers),
-        fix=f"Start the engine with {facts.fp8_option}.",
+        fix=say("Start the engine with {option}.", option=facts.fp8_option),
     )
 
 
@@ -125,10 +148,17 @@ def _unasked(facts: Facts) -> Iterator[Finding]:
             "cache-not-quantized",
             keys=keys_of(scales),
             layers=numbers_of(layers),
-            evidence=f"{facts.engine} does not pass --kv-cache-dtype on to {where(facts, layers)}: the cache stays in "
-            f"{facts.model_dtype} there.",
+            evidence=say(
+                "{engine} does not pass --kv-cache-dtype on to {layers}: the cache stays in {dtype} there.",
+                engine=facts.engine,
+                layers=where(facts, layers),
+                dtype=facts.model_dtype,
+            ),
             consequence=of_layers(facts, layers),
-            fix=f"Nothing in the checkpoint can change this: {facts.engine} has no quantized cache for these layers.",
+            fix=say(
+                "Nothing in the checkpoint can change this: {engine} has no quantized cache for these layers.",
+                engine=facts.engine,
+            ),
         )
 
 
@@ -137,16 +167,24 @@ def undeclared(facts: Facts) -> Iterator[Finding]:
     if facts.case.declaration.kv_scheme is not None or facts.unasked or not _unused(facts):
         return
     if facts.case.declaration.quantized:
-        told = f"Method {facts.method} declares no KV-cache scheme"
+        told = say("Method {method} declares no KV-cache scheme", method=facts.method)
     else:
-        told = "No quantization is declared where the engine looks"
+        told = say("No quantization is declared where the engine looks")
+    count = len(facts.kv_scales)
     yield make(
         "undeclared",
         keys=keys_of(facts.kv_scales),
         layers=layers_of(facts.kv_scales),
-        evidence=f"{told}; {plural(len(facts.kv_scales), 'k and v scale')} {are(len(facts.kv_scales))} stored.",
+        evidence=say(
+            "{declared}; {scales} {_are} stored.",
+            declared=told,
+            scales=plural(count, "k and v scale"),
+            _are=are(count),
+        ),
         consequence=of_layers(facts, facts.receivers),
-        fix=f"Start the engine with {facts.fp8_option}, or write the scheme into config.json on export.",
+        fix=say(
+            "Start the engine with {option}, or write the scheme into config.json on export.", option=facts.fp8_option
+        ),
         remedy="declare",
     )
 
@@ -165,9 +203,11 @@ def run_time_scales(facts: Facts) -> Iterator[Finding]:
             "run-time-scales",
             keys=keys_of(facts.kv_scales),
             layers=layers_of(facts.kv_scales),
-            evidence=f"The KV cache is {facts.cache_dtype}.",
-            consequence=f"{facts.engine} computes a scale for each token and head; those stored are not used.",
-            fix=f"Start the engine with {facts.fp8_option} to use the stored scales.",
+            evidence=say("The KV cache is {dtype}.", dtype=facts.cache_dtype),
+            consequence=say(
+                "{engine} computes a scale for each token and head; those stored are not used.", engine=facts.engine
+            ),
+            fix=say("Start the engine with {option} to use the stored scales.", option=facts.fp8_option),
         )
 
 
@@ -180,9 +220,11 @@ def q_missing(facts: Facts) -> Iterator[Finding]:
         yield make(
             "q-missing",
             layers=numbers_of(lacking),
-            evidence=f"{_share(facts, have) if have else 'No attention layer'} {are(len(have) or 1, 'has')} a q scale.",
+            evidence=say("{layers} {_have} a q scale.", layers=_share(facts, have), _have=are(len(have), "has"))
+            if have
+            else say("No attention layer has a q scale."),
             consequence=of_layers(facts, lacking, ("q",)),
-            fix="Nothing to mend unless queries are meant to be quantized too.",
+            fix=say("Nothing to mend unless queries are meant to be quantized too."),
         )
 
 
@@ -199,11 +241,11 @@ def q_applied(facts: Facts) -> Iterator[Finding]:
             "q-applied",
             keys=keys_of(scales),
             layers=numbers_of(layers),
-            evidence=f"The KV cache stays in {facts.cache_dtype}.",
+            evidence=say("The KV cache stays in {dtype}.", dtype=facts.cache_dtype),
             consequence=of_layers(facts, layers, ("q", "prob")),
-            fix="Leave these scales out on export."
+            fix=say("Leave these scales out on export.")
             if facts.unasked
-            else f"Start the engine with {facts.fp8_option}, or leave these scales out on export.",
+            else say("Start the engine with {option}, or leave these scales out on export.", option=facts.fp8_option),
             remedy="drop",
         )
 
@@ -214,14 +256,17 @@ def not_needed(facts: Facts) -> Iterator[Finding]:
     if scales:
         kinds = Counter(re.sub(r"\d+", "N", scale.module) for scale in scales)
         garbage = [scale for scale in scales if _is_garbage(facts, scale)]
-        values = f"; {len(garbage)} of them {are(len(garbage))} uninitialised" if garbage else ""
+        told = say("{scales} on {modules}", scales=plural(len(scales), "scale"), modules=listed(list(kinds)))
+        if garbage:
+            count = len(garbage)
+            told = say("{scales}; {count} of them {_are} uninitialised", scales=told, count=count, _are=are(count))
         yield make(
             "not-needed",
             keys=keys_of(scales),
             layers=layers_of(scales),
-            evidence=sentence(f"{plural(len(scales), 'scale')} on {listed(list(kinds))}{values}"),
-            consequence=f"{facts.engine} has no KV cache there: they change nothing.",
-            fix="Nothing to mend; they can be left out on export.",
+            evidence=sentence(told),
+            consequence=say("{engine} has no KV cache there: they change nothing.", engine=facts.engine),
+            fix=_LEAVE_OUT,
             remedy="drop",
         )
 
@@ -235,9 +280,15 @@ def draft_scale(facts: Facts) -> Iterator[Finding]:
             "draft-scale",
             keys=keys_of(scales),
             layers=layers_of(scales),
-            evidence=f"{plural(len(scales), 'scale')} behind the model's {facts.hidden_layers} layers: {values}.",
-            consequence=not_reached(facts) or f"{facts.engine} does not read them into the main model.",
-            fix="Nothing to mend; they can be left out on export.",
+            evidence=say(
+                "{scales} behind the model's {count} layers: {values}.",
+                scales=plural(len(scales), "scale"),
+                count=facts.hidden_layers,
+                values=values,
+            ),
+            consequence=not_reached(facts)
+            or say("{engine} does not read them into the main model.", engine=facts.engine),
+            fix=_LEAVE_OUT,
             remedy="drop",
         )
 
@@ -250,9 +301,9 @@ def zero_points(facts: Facts) -> Iterator[Finding]:
             "zero-points",
             keys=keys_of(offsets),
             layers=layers_of(offsets),
-            evidence=f"{plural(len(offsets), 'tensor')}, all zero.",
-            consequence=f"{facts.engine} does not use them.",
-            fix="Nothing to mend; they can be left out on export.",
+            evidence=say("{tensors}, all zero.", tensors=plural(len(offsets), "tensor")),
+            consequence=say("{engine} does not use them.", engine=facts.engine),
+            fix=_LEAVE_OUT,
             remedy="drop",
         )
 
@@ -265,9 +316,15 @@ def offsets_lost(facts: Facts) -> Iterator[Finding]:
             "offsets-lost",
             keys=keys_of(offsets),
             layers=layers_of(offsets),
-            evidence=f"{plural(len(offsets), 'tensor')} with {spread(v for scale in offsets for v in scale.values)}.",
-            consequence=f"{facts.engine} quantizes around zero: what was calibrated asymmetrically is clipped.",
-            fix="Calibrate again with a symmetric scheme.",
+            evidence=say(
+                "{tensors} with {values}.",
+                tensors=plural(len(offsets), "tensor"),
+                values=spread(value for scale in offsets for value in scale.values),
+            ),
+            consequence=say(
+                "{engine} quantizes around zero: what was calibrated asymmetrically is clipped.", engine=facts.engine
+            ),
+            fix=say("Calibrate again with a symmetric scheme."),
         )
 
 

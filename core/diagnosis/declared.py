@@ -9,7 +9,8 @@ from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.selection import numbers_of
-from core.wording import listed, sentence
+from core.quantization.declaration import KVScheme
+from core.wording import joined, say, sentence
 
 
 def declared_absent(facts: Facts) -> Iterator[Finding]:
@@ -20,9 +21,9 @@ def declared_absent(facts: Facts) -> Iterator[Finding]:
     yield make(
         "declared-absent",
         layers=numbers_of(facts.receivers),
-        evidence=f"{scheme.source.file}: {scheme.source.field} says {scheme.label}.",
+        evidence=_says(scheme),
         consequence=of_layers(facts, facts.receivers),
-        fix="Calibrate the KV cache and export again, or set scales on export.",
+        fix=say("Calibrate the KV cache and export again, or set scales on export."),
         remedy="set-scale",
     )
 
@@ -34,11 +35,16 @@ def dynamic_scheme(facts: Facts) -> Iterator[Finding]:
         yield make(
             "dynamic-scheme",
             layers=numbers_of(facts.receivers),
-            evidence=f"{scheme.source.file}: {scheme.source.field} says {scheme.label}.",
+            evidence=_says(scheme),
             consequence=of_layers(facts, facts.receivers),
-            fix="Calibrate the KV cache with a static scheme and export again, or set scales on export.",
+            fix=say("Calibrate the KV cache with a static scheme and export again, or set scales on export."),
             remedy="set-scale",
         )
+
+
+def _says(scheme: KVScheme) -> str:
+    source = scheme.source
+    return say("{file}: {field} says {scheme}.", file=source.file, field=source.field, scheme=scheme.label)
 
 
 def declaration_note(facts: Facts) -> Iterator[Finding]:
@@ -54,9 +60,14 @@ def declaration_note(facts: Facts) -> Iterator[Finding]:
         silent = not declaration.declared and bool(facts.kv_scales)
         yield make(
             "declaration-note",
-            evidence=" ".join(sentence(note) for note in notes),
-            consequence=f"{facts.engine} goes by what it reads: {facts.method}, KV cache in {facts.cache_dtype}.",
-            fix="Make the config files agree, or export again.",
+            evidence=joined(" ", (sentence(note) for note in notes)),
+            consequence=say(
+                "{engine} goes by what it reads: {method}, KV cache in {dtype}.",
+                engine=facts.engine,
+                method=facts.method,
+                dtype=facts.cache_dtype,
+            ),
+            fix=say("Make the config files agree, or export again."),
             remedy="declare" if silent else "",
         )
 
@@ -77,9 +88,13 @@ def method_chosen(facts: Facts) -> Iterator[Finding]:
     if chosen.origin == "chosen" and chosen.value != declared:
         yield make(
             "method-chosen",
-            evidence=f"{chosen.value} was chosen; the checkpoint declares {declared or 'no quantization'}.",
-            consequence=f"The prediction is for {chosen.value}.",
-            fix=f"Leave --method out to predict for {listed([declared or 'the unquantized model'])}.",
+            evidence=say(
+                "{method} was chosen; the checkpoint declares {declared}.",
+                method=chosen.value,
+                declared=declared or say("no quantization"),
+            ),
+            consequence=say("The prediction is for {method}.", method=chosen.value),
+            fix=say("Leave --method out to predict for {declared}.", declared=declared or say("the unquantized model")),
         )
 
 

@@ -18,6 +18,7 @@ from core.engines import get_engine
 from core.engines.outcome import AttentionLayer, Delivery
 from core.errors import UsageError
 from core.naming.scales import KVScale
+from core.wording import say
 
 Place = Literal["layer", "draft", "no cache"]
 KV_ROLES = ("k", "v")
@@ -43,7 +44,7 @@ class Facts:
         try:
             profile = get_engine(wanted)
         except UsageError:
-            return wanted or "the engine"
+            return wanted or say("the engine")
         return f"{profile.name} {profile.version}"
 
     @cached_property
@@ -55,7 +56,7 @@ class Facts:
     @cached_property
     def method(self) -> str:
         """The quantization method that the engine uses, for people."""
-        return self.case.settings.method.value or "no quantization"
+        return self.case.settings.method.value or say("no quantization")
 
     @property
     def loads(self) -> bool:
@@ -69,7 +70,7 @@ class Facts:
     @cached_property
     def model_dtype(self) -> str:
         """The engine's model dtype, for people."""
-        return self.case.settings.dtype.value or "the model dtype"
+        return self.case.settings.dtype.value or say("the model dtype")
 
     @cached_property
     def cache_quantized(self) -> bool:

@@ -12,10 +12,10 @@ from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.selection import keys_of, layers_of
 from core.naming.conventions import recognise
-from core.wording import are, listed, plural, sentence
+from core.wording import are, joined, listed, plural, say, sentence
 
 _MOST_KEYS = 200
-_AGAIN = "Download these files again."
+_AGAIN = say("Download these files again.")
 
 
 def broken_file(facts: Facts) -> Iterator[Finding]:
@@ -26,14 +26,20 @@ def broken_file(facts: Facts) -> Iterator[Finding]:
     if faults:
         shards = {shard.name for shard in checkpoint.shards if shard.fault is not None}
         lost = [fault for fault in faults if fault.file in shards]
-        stops = f"{facts.engine} stops when it opens {'it' if len(lost) == 1 else 'them'}; what is inside is not known."
+        stops = say(
+            "{engine} stops when it opens {_them}; what is inside is not known.",
+            engine=facts.engine,
+            _them="it" if len(lost) == 1 else "them",
+        )
+        told = [sentence(say("{file} {problem}", file=fault.file, problem=fault.problem)) for fault in faults[:3]]
+        if len(faults) > 3:
+            told.append(say("And {count} more.", count=len(faults) - 3))
         keys = hidden_keys(checkpoint, [fault.file for fault in lost])
         yield make(
             "broken-file",
             keys=_kv_first(keys, kv_keys(keys)),
-            evidence=" ".join(sentence(f"{fault.file} {fault.problem}") for fault in faults[:3])
-            + (f" And {len(faults) - 3} more." if len(faults) > 3 else ""),
-            consequence=stops if lost else "The rest was read as far as it goes.",
+            evidence=joined(" ", told),
+            consequence=stops if lost else say("The rest was read as far as it goes."),
             fix=faults[0].remedy,
         )
 
@@ -48,9 +54,16 @@ def shard_missing(facts: Facts) -> Iterator[Finding]:
         yield make(
             "shard-missing",
             keys=_kv_first(keys, scales),
-            evidence=f"{listed(list(missing))} {are(len(missing))} not there: {plural(len(keys), 'key')}, "
-            f"{plural(len(scales), 'KV scale')} among them.",
-            consequence=f"{facts.engine} finds {plural(len(keys), 'tensor')} too few.",
+            evidence=say(
+                "{files} {_are} not there: {keys}, {scales} among them.",
+                files=listed(list(missing)),
+                _are=are(len(missing)),
+                keys=plural(len(keys), "key"),
+                scales=plural(len(scales), "KV scale"),
+            ),
+            consequence=say(
+                "{engine} finds {tensors} too few.", engine=facts.engine, tensors=plural(len(keys), "tensor")
+            ),
             fix=_AGAIN,
         )
 
@@ -63,17 +76,28 @@ def index_disagrees(facts: Facts) -> Iterator[Finding]:
     unread = {shard.name for shard in facts.case.checkpoint.shards if shard.fault is not None}
     absent = [key for key, shard in index.missing_keys if shard not in unread and shard not in index.missing_shards]
     moved = [key for key, _, _ in index.moved_keys]
-    parts = [(absent, "in no shard"), (moved, "in another shard"), (list(index.unindexed_keys), "not in the index")]
-    told = [f"{plural(len(keys), 'key')} {why}" for keys, why in parts if keys]
-    if told:
-        keys = [key for found, _ in parts for key in found]
+    unnamed = list(index.unindexed_keys)
+    told = [
+        say("{keys} in no shard", keys=plural(len(absent), "key")) if absent else "",
+        say("{keys} in another shard", keys=plural(len(moved), "key")) if moved else "",
+        say("{keys} not in the index", keys=plural(len(unnamed), "key")) if unnamed else "",
+    ]
+    if any(told):
+        keys = [*absent, *moved, *unnamed]
         scales = kv_keys(keys)
         yield make(
             "index-disagrees",
             keys=_kv_first(keys, scales),
-            evidence=f"{index.file}: {', '.join(told)}; {plural(len(scales), 'KV scale')} among them.",
-            consequence=f"{facts.engine} opens the files that the index names, and takes every tensor in them.",
-            fix="Write the index anew on export.",
+            evidence=say(
+                "{file}: {keys}; {scales} among them.",
+                file=index.file,
+                keys=joined(", ", told),
+                scales=plural(len(scales), "KV scale"),
+            ),
+            consequence=say(
+                "{engine} opens the files that the index names, and takes every tensor in them.", engine=facts.engine
+            ),
+            fix=say("Write the index anew on export."),
             remedy="repair-index",
         )
 
@@ -87,9 +111,14 @@ def duplicate_key(facts: Facts) -> Iterator[Finding]:
         yield make(
             "duplicate-key",
             keys=_kv_first(keys, kv_keys(keys)),
-            evidence=f"{plural(len(duplicates), 'key')}; {key} is in {listed(list(shards))}.",
-            consequence=f"{facts.engine} reads each, and the last one wins.",
-            fix="Keep one of them on export, or download the checkpoint again into an empty folder.",
+            evidence=say(
+                "{keys}; {key} is in {files}.",
+                keys=plural(len(duplicates), "key"),
+                key=key,
+                files=listed(list(shards)),
+            ),
+            consequence=say("{engine} reads each, and the last one wins.", engine=facts.engine),
+            fix=say("Keep one of them on export, or download the checkpoint again into an empty folder."),
             remedy="drop",
         )
 
@@ -104,9 +133,16 @@ def split_pair(facts: Facts) -> Iterator[Finding]:
             "split-pair",
             keys=keys_of(scales),
             layers=layers_of(scales),
-            evidence=f"{plural(len(split), 'pair')}: {k.key} is in {k.file}, {v.key} in {v.file}.",
-            consequence=f"{facts.engine} reads both; only a mixed-up download would be wrong.",
-            fix="Check that all shards come from one export.",
+            evidence=say(
+                "{pairs}: {k} is in {k_file}, {v} in {v_file}.",
+                pairs=plural(len(split), "pair"),
+                k=k.key,
+                k_file=k.file,
+                v=v.key,
+                v_file=v.file,
+            ),
+            consequence=say("{engine} reads both; only a mixed-up download would be wrong.", engine=facts.engine),
+            fix=say("Check that all shards come from one export."),
         )
 
 
@@ -118,8 +154,10 @@ def unreadable_scale(facts: Facts) -> Iterator[Finding]:
             "unreadable-scale",
             keys=keys_of(scales),
             layers=layers_of(scales),
-            evidence=sentence(f"{scales[0].key}: {scales[0].fault or 'the tensor is empty'}"),
-            consequence=not_reached(facts) or "What the layers end with is not known.",
+            evidence=sentence(
+                say("{key}: {problem}", key=scales[0].key, problem=scales[0].fault or say("the tensor is empty"))
+            ),
+            consequence=not_reached(facts) or say("What the layers end with is not known."),
             fix=_AGAIN,
             remedy="set-scale",
         )
@@ -136,9 +174,14 @@ def unindexed_scales(facts: Facts) -> Iterator[Finding]:
             yield make(
                 "unindexed-scales",
                 keys=tuple(keys[:_MOST_KEYS]),
-                evidence=f"{name} holds {plural(len(keys), 'KV scale')}, and {index.file} does not name it.",
-                consequence=f"{facts.engine} does not open this file.",
-                fix="Write the index anew on export, so that it names the file.",
+                evidence=say(
+                    "{file} holds {scales}, and {index} does not name it.",
+                    file=name,
+                    scales=plural(len(keys), "KV scale"),
+                    index=index.file,
+                ),
+                consequence=say("{engine} does not open this file.", engine=facts.engine),
+                fix=say("Write the index anew on export, so that it names the file."),
                 remedy="repair-index",
             )
 

@@ -12,23 +12,29 @@ from core.diagnosis.finding import Finding
 from core.diagnosis.making import make
 from core.diagnosis.selection import by_role, identity, keys_of, layers_of
 from core.naming.scales import KVScale
-from core.wording import are, listed, number, numbered, of, plural, sentence
+from core.wording import are, joined, listed, number, numbered, of, plural, say, sentence
 
-_AGAIN = "Calibrate again with representative samples, or set a scale on export."
+_AGAIN = say("Calibrate again with representative samples, or set a scale on export.")
 
 
 def exactly_one(facts: Facts) -> Iterator[Finding]:
     """Exactly 1.0, in all layers or in some."""
     scales = facts.marked("exactly-one")
     if scales:
-        told = [f"{len(mine)} of {_count(facts, role)} {role} scales" for role, mine in by_role(scales).items()]
+        told = [
+            say("{part} of {all} {role} scales", part=len(mine), all=_count(facts, role), role=role)
+            for role, mine in by_role(scales).items()
+        ]
+        evidence = say("{scales} {_are} exactly 1.0.", scales=listed(told), _are=are(len(scales)))
         yield make(
             "exactly-one",
             keys=keys_of(scales),
             layers=layers_of(scales),
-            evidence=sentence(f"{listed(told)} {are(len(scales))} exactly 1.0{_tool(facts)}"),
+            evidence=joined(" ", (evidence, _tool(facts))),
             consequence=_harm(facts, scales),
-            fix="Calibrate again with a tool that does not clamp (ModelOpt 0.43 or later), or set a scale on export.",
+            fix=say(
+                "Calibrate again with a tool that does not clamp (ModelOpt 0.43 or later), or set a scale on export."
+            ),
             remedy="set-scale",
         )
 
@@ -45,28 +51,36 @@ def outlier(facts: Facts) -> Iterator[Finding]:
         )
         worst = max(mine, key=lambda scale: max(scale.values))
         told.append(
-            f"{role} {number(max(worst.values))} in {numbered(layers_of([worst]))} is {max(worst.values) / median:.0f} "
-            f"times the median {number(median)}"
+            say(
+                "{role} {value} in {layers} is {ratio:.0f} times the median {median}",
+                role=role,
+                value=number(max(worst.values)),
+                layers=numbered(layers_of([worst])),
+                ratio=max(worst.values) / median,
+                median=number(median),
+            )
         )
-    yield _sized(facts, "outlier", scales, f"{'; '.join(told)} (limit {facts.thresholds.outlier_ratio:g})")
+    yield _sized(facts, "outlier", scales, _limited(joined("; ", told), f"{facts.thresholds.outlier_ratio:g}"))
 
 
 def dtype_epsilon(facts: Facts) -> Iterator[Finding]:
     """The machine epsilon of the stored type."""
     scales = facts.marked("dtype-epsilon")
     if scales:
-        told = ", ".join(sorted({f"{scale.dtype} {scale.values[0]:g}" for scale in scales}))
-        layers = numbered(layers_of(scales))
-        yield _sized(facts, "dtype-epsilon", scales, f"{told} in {layers}: what an observer stores that saw only zeros")
+        told = say(
+            "{epsilons} in {layers}: what an observer stores that saw only zeros",
+            epsilons=joined(", ", sorted({f"{scale.dtype} {scale.values[0]:g}" for scale in scales})),
+            layers=numbered(layers_of(scales)),
+        )
+        yield _sized(facts, "dtype-epsilon", scales, told)
 
 
 def tiny(facts: Facts) -> Iterator[Finding]:
     """Below anything real."""
     scales = facts.marked("tiny")
     if scales:
-        yield _sized(
-            facts, "tiny", scales, f"{role_ranges(facts, scales)} (limit {_limit(facts, facts.thresholds.tiny)})"
-        )
+        limit = _limit(facts, facts.thresholds.tiny)
+        yield _sized(facts, "tiny", scales, _limited(role_ranges(facts, scales), limit))
 
 
 def large(facts: Facts) -> Iterator[Finding]:
@@ -74,7 +88,7 @@ def large(facts: Facts) -> Iterator[Finding]:
     scales = facts.marked("large")
     if scales:
         limit = _limit(facts, facts.thresholds.large)
-        yield _sized(facts, "large", scales, f"{role_ranges(facts, scales)} (limit {limit})")
+        yield _sized(facts, "large", scales, _limited(role_ranges(facts, scales), limit))
 
 
 def above_half(facts: Facts) -> Iterator[Finding]:
@@ -82,7 +96,11 @@ def above_half(facts: Facts) -> Iterator[Finding]:
     scales = facts.marked("above-half")
     if scales:
         limit = _limit(facts, facts.thresholds.notable)
-        yield _sized(facts, "above-half", scales, f"{role_ranges(facts, scales)} (limit {limit})")
+        yield _sized(facts, "above-half", scales, _limited(role_ranges(facts, scales), limit))
+
+
+def _limited(told: str, limit: str) -> str:
+    return say("{values} (limit {limit})", values=told, limit=limit)
 
 
 def _sized(facts: Facts, code: str, scales: Sequence[KVScale], evidence: str) -> Finding:
@@ -104,10 +122,11 @@ def k_equals_v(facts: Facts) -> Iterator[Finding]:
     equal = [pair for pair in pairs if pair[0].values == pair[1].values and pair[0].values]
     marked = all(facts.marks.get(identity(k)) == "exactly-one" for k, _ in equal)
     if shared and not pairs:
-        scales, evidence = tuple(shared), f"{plural(len(shared), 'scale')} for k and v together"
+        scales = tuple(shared)
+        evidence = say("{scales} for k and v together", scales=plural(len(shared), "scale"))
     elif len(equal) >= 2 and len(equal) == len(pairs) and not marked:
         scales = tuple(scale for pair in pairs for scale in pair)
-        evidence = f"k equals v in {of(len(pairs), len(pairs), 'layer')}"
+        evidence = say("k equals v in {layers}", layers=of(len(pairs), len(pairs), "layer"))
     else:
         return
     yield make(
@@ -115,8 +134,8 @@ def k_equals_v(facts: Facts) -> Iterator[Finding]:
         keys=keys_of(scales),
         layers=layers_of(scales),
         evidence=sentence(evidence),
-        consequence="k and v share the larger of the two scales: the smaller one loses some precision.",
-        fix="Nothing to mend; a tool that calibrates k and v apart is slightly more precise.",
+        consequence=say("k and v share the larger of the two scales: the smaller one loses some precision."),
+        fix=say("Nothing to mend; a tool that calibrates k and v apart is slightly more precise."),
     )
 
 
@@ -133,9 +152,14 @@ def swapped(facts: Facts) -> Iterator[Finding]:
             "swapped",
             keys=keys_of(scales),
             layers=layers_of(scales),
-            evidence=f"v is above k in {len(below)} of {len(pairs)} layers; the median of v / k is {number(ratio)}.",
+            evidence=say(
+                "v is above k in {part} of {all} layers; the median of v / k is {ratio}.",
+                part=len(below),
+                all=len(pairs),
+                ratio=number(ratio),
+            ),
             consequence=of_scales(facts, scales),
-            fix="Compare with another calibration of this model; if they are swapped, exchange k and v on export.",
+            fix=say("Compare with another calibration of this model; if they are swapped, exchange k and v on export."),
             remedy="swap",
         )
 
@@ -151,12 +175,19 @@ def pair_ratio(facts: Facts) -> Iterator[Finding]:
     if far:
         k, v = far[0]
         scales = [scale for pair in far for scale in pair]
-        told = f"k / v is {number(max(k.values) / max(v.values))} in {numbered(layers_of(far[0]))}"
         yield make(
             "pair-ratio",
             keys=keys_of(scales),
             layers=layers_of(scales),
-            evidence=sentence(f"{told}, and {number(math.exp(middle))} in the median of {len(pairs)} layers"),
+            evidence=sentence(
+                say(
+                    "k / v is {ratio} in {layers}, and {median} in the median of {count} layers",
+                    ratio=number(max(k.values) / max(v.values)),
+                    layers=numbered(layers_of(far[0])),
+                    median=number(math.exp(middle)),
+                    count=len(pairs),
+                )
+            ),
             consequence=of_scales(facts, scales),
             fix=_AGAIN,
             remedy="set-scale",
@@ -169,15 +200,20 @@ def rounding(facts: Facts) -> Iterator[Finding]:
     chosen = [scale for scale in facts.sound if identity(scale) in losses]
     if chosen:
         worst = max(chosen, key=lambda scale: losses[identity(scale)])
-        dtype = facts.case.settings.dtype.value or "the model dtype"
-        lost = 100 * losses[identity(worst)]
+
         yield make(
             "rounding",
             keys=keys_of(chosen),
             layers=layers_of(chosen),
-            evidence=f"{plural(len(chosen), 'scale')}, by up to {lost:.2g} % in {dtype} ({worst.key}).",
+            evidence=say(
+                "{scales}, by up to {lost:.2g} % in {dtype} ({key}).",
+                scales=plural(len(chosen), "scale"),
+                lost=100 * losses[identity(worst)],
+                dtype=facts.model_dtype,
+                key=worst.key,
+            ),
             consequence=of_scales(facts, chosen),
-            fix="Nothing to mend.",
+            fix=say("Nothing to mend."),
         )
 
 
@@ -206,13 +242,14 @@ def _limit(facts: Facts, value: float) -> str:
 
 def _tool(facts: Facts) -> str:
     producer = facts.case.declaration.producer
-    return f". Written by {producer.label}" if producer is not None else ""
+    return say("Written by {tool}.", tool=producer.label) if producer is not None else ""
 
 
 def _harm(facts: Facts, scales: Sequence[KVScale]) -> str:
     if not facts.loads:
         return of_scales(facts, scales)
-    return f"{of_scales(facts, scales)} At 1.0 FP8 keeps its range but not its precision for small keys and values."
+    harm = say("At 1.0 FP8 keeps its range but not its precision for small keys and values.")
+    return joined(" ", (of_scales(facts, scales), harm))
 
 
 RULES = (

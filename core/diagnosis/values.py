@@ -12,9 +12,10 @@ from core.diagnosis.making import make
 from core.diagnosis.marks import SENTINEL
 from core.diagnosis.selection import keys_of, layers_of
 from core.naming.scales import KVScale
-from core.wording import listed, numbered, plural, sentence
+from core.wording import joined, listed, numbered, plural, say, sentence
 
-_RECALIBRATE = "Calibrate these layers again, or set a scale on export"
+_RECALIBRATE = say("Calibrate these layers again, or set a scale on export.")
+_NAMED = say("the name says so")
 
 
 def uninitialised(facts: Facts) -> Iterator[Finding]:
@@ -23,21 +24,22 @@ def uninitialised(facts: Facts) -> Iterator[Finding]:
     if not scales:
         return
     only_q = all(scale.role in ("q", "prob") for scale in scales)
-    evidence = f"{role_ranges(facts, scales)}{_ignored(facts, scales)}{_habit(facts, only_q=only_q)}"
+    evidence = (sentence(role_ranges(facts, scales)), _ignored(facts, scales), _habit(facts, only_q=only_q))
     yield make(
         "uninitialised",
         keys=keys_of(scales),
         layers=layers_of(scales),
-        evidence=sentence(evidence),
+        evidence=joined(" ", evidence),
         consequence=of_scales(facts, scales),
-        fix="Leave the q scales out on export: q then runs at 1.0." if only_q else f"{_RECALIBRATE}.",
+        fix=say("Leave the q scales out on export: q then runs at 1.0.") if only_q else _RECALIBRATE,
         remedy="drop" if only_q else "set-scale",
     )
 
 
 def not_finite(facts: Facts) -> Iterator[Finding]:
     """NaN or infinite."""
-    yield from _impossible(facts, "not-finite", f"{_RECALIBRATE}; look for NaN in the activations first.")
+    fix = say("Calibrate these layers again, or set a scale on export; look for NaN in the activations first.")
+    yield from _impossible(facts, "not-finite", fix)
 
 
 def negative(facts: Facts) -> Iterator[Finding]:
@@ -46,17 +48,14 @@ def negative(facts: Facts) -> Iterator[Finding]:
     if not scales:
         return
     sentinel = all(value == SENTINEL for scale in scales for value in scale.values)
-    fix = (
-        "These are an engine's empty parameters written back: leave them out on export."
-        if sentinel
-        else f"{_RECALIBRATE}."
-    )
-    yield from _impossible(facts, "negative", fix, remedy="drop" if sentinel else "set-scale")
+    empty = say("These are an engine's empty parameters written back: leave them out on export.")
+    fix, remedy = (empty, "drop") if sentinel else (_RECALIBRATE, "set-scale")
+    yield from _impossible(facts, "negative", fix, remedy=remedy)
 
 
 def zero(facts: Facts) -> Iterator[Finding]:
     """Exactly 0.0: the observer saw nothing but zeros, or nothing at all."""
-    yield from _impossible(facts, "zero", f"{_RECALIBRATE}.")
+    yield from _impossible(facts, "zero", _RECALIBRATE)
 
 
 def _impossible(facts: Facts, code: str, fix: str, *, remedy: str = "set-scale") -> Iterator[Finding]:
@@ -66,7 +65,7 @@ def _impossible(facts: Facts, code: str, fix: str, *, remedy: str = "set-scale")
             code,
             keys=keys_of(scales),
             layers=layers_of(scales),
-            evidence=sentence(f"{role_ranges(facts, scales)}{_ignored(facts, scales)}"),
+            evidence=joined(" ", (sentence(role_ranges(facts, scales)), _ignored(facts, scales))),
             consequence=of_scales(facts, scales),
             fix=fix,
             remedy=remedy,
@@ -79,14 +78,14 @@ def amax_stored(facts: Facts) -> Iterator[Finding]:
     if not scales:
         return
     named = [scale for scale in scales if scale.quantity == "amax"]
-    why = "the name says so" if named else "k is not below v, as in real amaxes"
+    why = _NAMED if named else say("k is not below v, as in real amaxes")
     yield make(
         "amax-stored",
         keys=keys_of(scales),
         layers=layers_of(scales),
-        evidence=sentence(f"{role_ranges(facts, scales)}; {why}"),
+        evidence=sentence(joined("; ", (role_ranges(facts, scales), why))),
         consequence=of_scales(facts, scales),
-        fix="Divide by 448 (FP8) on export, or export again with the tool's own exporter.",
+        fix=say("Divide by 448 (FP8) on export, or export again with the tool's own exporter."),
         remedy="amax-to-scale",
     )
 
@@ -97,14 +96,14 @@ def reciprocal_stored(facts: Facts) -> Iterator[Finding]:
     if not scales:
         return
     named = any(scale.quantity == "reciprocal" for scale in scales)
-    why = "the name says so" if named else "v is above k, the opposite of real scales"
+    why = _NAMED if named else say("v is above k, the opposite of real scales")
     yield make(
         "reciprocal-stored",
         keys=keys_of(scales),
         layers=layers_of(scales),
-        evidence=sentence(f"{role_ranges(facts, scales)}; {why}"),
+        evidence=sentence(joined("; ", (role_ranges(facts, scales), why))),
         consequence=of_scales(facts, scales),
-        fix="Store 1 / value on export.",
+        fix=say("Store 1 / value on export."),
         remedy="reciprocal",
     )
 
@@ -114,26 +113,27 @@ def odd_dtype(facts: Facts) -> Iterator[Finding]:
     scales = [scale for scale in facts.sound if scale.dtype not in ("F64", "F32", "F16", "BF16")]
     if scales:
         dtypes = Counter(scale.dtype for scale in scales)
+        told = [say("{scales} in {dtype}", scales=plural(count, "scale"), dtype=name) for name, count in dtypes.items()]
         yield make(
             "odd-dtype",
             keys=keys_of(scales),
             layers=layers_of(scales),
-            evidence=sentence(listed([f"{plural(count, 'scale')} in {name}" for name, count in dtypes.items()])),
+            evidence=sentence(listed(told)),
             consequence=of_scales(facts, scales),
-            fix="Calibrate again with scales in float32 or the model's dtype.",
+            fix=say("Calibrate again with scales in float32 or the model's dtype."),
         )
 
 
 def _ignored(facts: Facts, scales: Sequence[KVScale]) -> str:
     """Whether the declaration's ignore list names these layers."""
     named = [scale for scale in scales if any(scale.module in entry for entry in facts.case.declaration.ignore)]
-    return f". The ignore list names {numbered(layers_of(named))}" if named else ""
+    return say("The ignore list names {layers}.", layers=numbered(layers_of(named))) if named else ""
 
 
 def _habit(facts: Facts, *, only_q: bool) -> str:
     producer = facts.case.declaration.producer
     if only_q and producer is not None and "llm-compressor" in producer.label:
-        return f". {producer.tool} registers q_scale and never calibrates it"
+        return say("{tool} registers q_scale and never calibrates it.", tool=producer.tool)
     return ""
 
 
