@@ -13,6 +13,7 @@ from core.errors import ExportError, KVScopeError
 from core.export.index import in_style_of
 from core.export.plan import ConfigEdit, FieldChange
 from core.quantization import Declaration, read_declaration
+from core.wording import joined, say
 
 Path = tuple[str, ...]
 _CONTEXT = 2
@@ -54,9 +55,9 @@ class ConfigDraft:
         content = self.config(file)
         if content is None:
             raise ExportError(
-                "is not there, and the KV cache cannot be declared",
+                say("is not there, and the KV cache cannot be declared"),
                 path=self._checkpoint.root / file,
-                remedy="Put the model's config.json beside its tensors",
+                remedy=say("Put the model's config.json beside its tensors"),
             )
         if self.value(file, path) == value and self._has(file, path):
             return False
@@ -66,9 +67,9 @@ class ConfigDraft:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 raise ExportError(
-                    f"{part} is no object, and {path[-1]} cannot be written into it",
+                    say("{part} is no object, and {field} cannot be written into it", part=part, field=path[-1]),
                     path=self._checkpoint.root / file,
-                    remedy="Correct the file",
+                    remedy=say("Correct the file"),
                 )
         before = place.get(path[-1])
         place[path[-1]] = value
@@ -116,14 +117,16 @@ class ConfigDraft:
             new = in_style_of(text, self._changed[file])
         except (OSError, ValueError) as error:
             raise ExportError(
-                "cannot be written anew", path=path, remedy="It changed since the checkpoint was opened; open it again"
+                say("cannot be written anew"),
+                path=path,
+                remedy=say("It changed since the checkpoint was opened; open it again"),
             ) from error
         return ConfigEdit(
             file=file,
             changes=tuple(self._changes[file].values()),
             text=new,
             diff=_diff(text, new, file),
-            reason=" ".join(self._reasons[file]),
+            reason=joined(" ", self._reasons[file]),
         )
 
 

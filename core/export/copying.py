@@ -14,6 +14,7 @@ from core.errors import ExportError
 from core.export.safetensors_writer import BLOCK, ShardLayout
 from core.export.system import System
 from core.progress import Progress
+from core.wording import say
 
 _CLONE_CHUNK = 1 << 30
 _KERNEL_CHUNK = 64 << 20
@@ -122,10 +123,12 @@ class Copier:
                 done = self.system.read_at(source, view[: min(_BUFFER, end - begin)], begin)
                 if done == 0:
                     raise ExportError(
-                        f"the file ended {end - begin} bytes early while it was copied",
+                        say("the file ended {missing} bytes early while it was copied", missing=end - begin),
                         path=str(source.name),
-                        remedy="It changed since the checkpoint was opened; wait until nothing writes to it, open it"
-                        " again and repeat the export.",
+                        remedy=say(
+                            "It changed since the checkpoint was opened; wait until nothing writes to it, open it"
+                            " again and repeat the export."
+                        ),
                     )
                 self._write(target, view[:done], at)
             begin, at = begin + done, at + done

@@ -15,11 +15,12 @@ from core.naming.scales import KVScale
 from core.quantization import Declaration
 from core.quantization.config_files import CONFIG, HF_QUANT_CONFIG, QUANTIZATION_CONFIG
 from core.quantization.modelopt import modelopt_block, quantizes_cache_alone
+from core.wording import say
 
 _KV = ("k", "v", "kv")
 _OWN_WORDS = {
-    "quark": "Start the engine with --kv-cache-dtype fp8: under Quark's method engines go by that alone",
-    None: "Declare the quantization where the engine looks for it, in config.json's quantization_config",
+    "quark": say("Start the engine with --kv-cache-dtype fp8: under Quark's method engines go by that alone"),
+    None: say("Declare the quantization where the engine looks for it, in config.json's quantization_config"),
 }
 
 
@@ -37,16 +38,21 @@ def declare_cache(draft: ConfigDraft, declaration: Declaration, scales: Iterable
     method, source = declaration.method or "", declaration.config_source
     if source is None or method == "quark":
         raise UsageError(
-            f"the KV cache cannot be declared under {method or 'this configuration'}",
+            say(
+                "the KV cache cannot be declared under {method}"
+                if method
+                else "the KV cache cannot be declared under this configuration",
+                method=method,
+            ),
             path=CONFIG,
             remedy=_OWN_WORDS["quark" if method == "quark" else None],
         )
     path = tuple(part for part in source.field.split(".") if part)
     if declaration.kv_scheme is not None:
         raise UsageError(
-            f"the KV cache is declared already ({declaration.kv_scheme.label})",
+            say("the KV cache is declared already ({scheme})", scheme=declaration.kv_scheme.label),
             path=declaration.kv_scheme.source.file,
-            remedy="Leave --fix declare out",
+            remedy=say("Leave --fix declare out"),
         )
     if method == "compressed-tensors":
         draft.set(source.file, (*path, "kv_cache_scheme"), scheme, _why(scheme))
@@ -60,11 +66,15 @@ def declare_cache(draft: ConfigDraft, declaration: Declaration, scales: Iterable
         draft.set(source.file, (*path, "kv_cache_scheme"), "static", _why(scheme))
     else:
         raise UsageError(
-            f"{engine} gives attention layers no scales under {method}, whatever is declared",
+            say(
+                "{engine} gives attention layers no scales under {method}, whatever is declared",
+                engine=engine,
+                method=method,
+            ),
             path=source.file,
-            remedy="Choose another engine, or quantize the weights in another format",
+            remedy=say("Choose another engine, or quantize the weights in another format"),
         )
-    return f"{source.file} declares the KV cache as {_words(scheme)}."
+    return say("{file} declares the KV cache as {scheme}.", file=source.file, scheme=_words(scheme))
 
 
 def fp8_scheme(scales: Sequence[KVScale]) -> dict[str, Any]:
@@ -83,9 +93,13 @@ def declare_alone(draft: ConfigDraft, declaration: Declaration, scheme: Mapping[
         "ignore": [],
         "kv_cache_scheme": dict(scheme),
     }
-    said = f"{declaration.quant_method}'s config" if declaration.quant_method else "no quantization"
-    reason = (
-        f"Weights are not quantized; compressed-tensors is the method that takes a KV cache alone, in place of {said}."
+    reason = say(
+        "Weights are not quantized; compressed-tensors is the method that takes a KV cache alone, in place of "
+        "{method}'s config."
+        if declaration.quant_method
+        else "Weights are not quantized; compressed-tensors is the method that takes a KV cache alone, in place of no "
+        "quantization.",
+        method=declaration.quant_method,
     )
     place = ("quantization_config",)
     if isinstance(draft.value(CONFIG, place), Mapping):
@@ -95,7 +109,7 @@ def declare_alone(draft: ConfigDraft, declaration: Declaration, scheme: Mapping[
                 draft.set(CONFIG, (*place, *inner), value, reason)
     else:
         draft.set(CONFIG, place, block, reason)
-    return f"config.json declares the KV cache as {_words(scheme)}, with compressed-tensors."
+    return say("config.json declares the KV cache as {scheme}, with compressed-tensors.", scheme=_words(scheme))
 
 
 def follow_convention(draft: ConfigDraft, declaration: Declaration, scales: Sequence[KVScale], names: str) -> bool:
@@ -129,7 +143,7 @@ def declare_fp8(draft: ConfigDraft, declaration: Declaration) -> None:
     Raises:
         UsageError: the scheme stands in words of which no FP8 counterpart is known.
     """
-    reason = "The scales were converted from INT8 to FP8."
+    reason = say("The scales were converted from INT8 to FP8.")
     scheme, source = declaration.kv_scheme, declaration.config_source
     if scheme is not None and isinstance(scheme.raw, Mapping) and "num_bits" in scheme.raw:
         path = tuple(part for part in scheme.source.field.split(".") if part)
@@ -137,9 +151,9 @@ def declare_fp8(draft: ConfigDraft, declaration: Declaration) -> None:
         return
     if source is None or declaration.quant_method != "quark":
         raise UsageError(
-            "an INT8 cache is declared in words of which no FP8 counterpart is known",
+            say("an INT8 cache is declared in words of which no FP8 counterpart is known"),
             path=scheme.source.file if scheme is not None else CONFIG,
-            remedy="Calibrate the KV cache for FP8",
+            remedy=say("Calibrate the KV cache for FP8"),
         )
     path = tuple(part for part in source.field.split(".") if part)
     for section in ("kv_cache_quant_config", "layer_quant_config"):
@@ -164,13 +178,13 @@ def follow(draft: ConfigDraft, declaration: Declaration, scales: Sequence[KVScal
         path = tuple(part for part in scheme.source.field.split(".") if part)
         changes: dict[str, tuple[Any, str]] = {}
         if single and scheme.raw.get("strategy") == "attn_head":
-            changes["strategy"] = ("tensor", "One scale for each layer is stored in place of one for each head.")
+            changes["strategy"] = ("tensor", say("One scale for each layer is stored in place of one for each head."))
         if stored and not offsets and scheme.raw.get("symmetric") is False:
-            changes["symmetric"] = (True, "No zero points are stored any more.")
+            changes["symmetric"] = (True, say("No zero points are stored any more."))
             if scheme.raw.get("zp_dtype") is not None:
-                changes["zp_dtype"] = (None, "No zero points are stored any more.")
+                changes["zp_dtype"] = (None, say("No zero points are stored any more."))
         if filled and scheme.raw.get("dynamic"):
-            changes["dynamic"] = (False, "Scales are stored now.")
+            changes["dynamic"] = (False, say("Scales are stored now."))
         for name, (value, reason) in changes.items():
             draft.set(scheme.source.file, (*path, name), value, reason)
             if draft.value(QUANTIZATION_CONFIG, ("kv_cache_scheme", name)) == scheme.raw.get(name) is not None:
@@ -189,16 +203,16 @@ def _quark_per_tensor(draft: ConfigDraft, declaration: Declaration) -> None:
             place = (*path, section, name, "output_tensors")
             spec = draft.value(source.file, place)
             if isinstance(spec, Mapping) and spec.get("qscheme") == "per_channel":
-                reason = "One scale for each layer is stored in place of one for each channel."
+                reason = say("One scale for each layer is stored in place of one for each channel.")
                 draft.set(source.file, (*place, "qscheme"), "per_tensor", reason)
                 if spec.get("ch_axis") is not None:
                     draft.set(source.file, (*place, "ch_axis"), None, reason)
 
 
 def _words(scheme: Mapping[str, Any]) -> str:
-    shared = "one scale for each head" if scheme["strategy"] == "attn_head" else "one scale for each layer"
-    return f"FP8 with {shared}"
+    per_head = scheme["strategy"] == "attn_head"
+    return say("FP8 with one scale for each head" if per_head else "FP8 with one scale for each layer")
 
 
 def _why(scheme: Mapping[str, Any]) -> str:
-    return f"The scales stored are for {_words(scheme)}, which nothing declared."
+    return say("The scales stored are for {scheme}, which nothing declared.", scheme=_words(scheme))

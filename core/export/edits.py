@@ -12,6 +12,7 @@ from core.export.plan import Action, TensorEdit
 from core.export.rows import Row
 from core.inspection import Inspection
 from core.naming.scales import KVScale
+from core.wording import joined, say, without_stop
 
 
 def edits_of(inspection: Inspection, rows: Sequence[Row], naming: Naming) -> Iterable[TensorEdit]:
@@ -25,7 +26,7 @@ def edits_of(inspection: Inspection, rows: Sequence[Row], naming: Naming) -> Ite
     for row in rows:
         if row.dropped:
             if row.source is not None:
-                yield _dropped(row, " ".join(row.reasons))
+                yield _dropped(row, joined(" ", row.reasons))
             continue
         at, position = position, position + 1
         if at in naming.dropped:
@@ -57,7 +58,7 @@ def _added(row: Row, part: Part, becomes: str) -> TensorEdit:
         key="",
         file=row.file,
         action="added",
-        reason=f"{' '.join(row.reasons)} {becomes}.",
+        reason=_repaired(row, becomes),
         new_key=part.key,
         new_shape=part.fed.shape,
         new_dtype=scale.dtype,
@@ -76,15 +77,29 @@ def _edit(row: Row, part: Part, *, copy: bool, was: str, becomes: str) -> Tensor
     revalued = scale.values is not stored.values and scale.values != stored.values
     action: Action
     if revalued and not copy:
-        action, reason = "repaired", f"{' '.join(row.reasons)} {becomes}."
+        action, reason = "repaired", _repaired(row, becomes)
     elif copy:
-        action, reason = "duplicated", f"{stored.key} stands for k and v alike; {becomes}."
+        action, reason = (
+            "duplicated",
+            say("{key} stands for k and v alike; {becomes}.", key=stored.key, becomes=becomes),
+        )
     elif part.key != stored.key:
-        action, reason = "renamed", f"{was}; {becomes}."
+        action, reason = "renamed", say("{was}; {becomes}.", was=was, becomes=becomes)
     elif shape is not None and stored.numel == 1:
-        action, reason = "reshaped", f"One number takes the shape {list(shape)}; {becomes}."
+        action, reason = (
+            "reshaped",
+            say("One number takes the shape {shape}; {becomes}.", shape=list(shape), becomes=becomes),
+        )
     elif shape is not None or dtype is not None:
-        action, reason = "reshaped", f"Stored as {dtype or stored.dtype} {list(part.fed.shape)}; {becomes}."
+        action, reason = (
+            "reshaped",
+            say(
+                "Stored as {dtype} {shape}; {becomes}.",
+                dtype=dtype or stored.dtype,
+                shape=list(part.fed.shape),
+                becomes=becomes,
+            ),
+        )
     else:
         action, reason = "kept", f"{was}."
     return TensorEdit(
@@ -107,22 +122,36 @@ def _scale_of(part: Part, row: Row) -> KVScale:
     return scale
 
 
+def _repaired(row: Row, becomes: str) -> str:
+    return say("{reasons} {becomes}.", reasons=joined(" ", row.reasons), becomes=becomes)
+
+
 def _fate(key: str, delivery: Delivery | None, title: str) -> str:
     if delivery is None or delivery.outcome == "not_reached":
-        return f"{title} is not known to take {key}"
+        return say("{engine} is not known to take {key}", engine=title, key=key)
     if delivery.outcome == "raises":
-        return f"{title} raises {first_sentence(delivery.error or delivery.reason)} at {key}"
+        return say(
+            "{engine} raises {error} at {key}",
+            engine=title,
+            error=first_sentence(delivery.error or delivery.reason),
+            key=key,
+        )
     if delivery.outcome == "loaded":
-        return f"{title} loads {key} into {delivery.target}"
-    return f"{title} {'ignores' if delivery.outcome == 'ignored' else 'drops'} {key}"
+        return say("{engine} loads {key} into {parameter}", engine=title, key=key, parameter=delivery.target)
+    return say(
+        "{engine} ignores {key}" if delivery.outcome == "ignored" else "{engine} drops {key}", engine=title, key=key
+    )
 
 
 def _why_dropped(why: str, title: str) -> str:
     if why == REDUNDANT:
-        return f"Left out: {why}."
-    return f"Left out: {title} has no parameter for it and raises {first_sentence(why)}."
+        return say("Left out: {why}.", why=why)
+    return say(
+        "Left out: {engine} has no parameter for it and raises {error}.", engine=title, error=first_sentence(why)
+    )
 
 
 def first_sentence(text: str) -> str:
     """Up to the first full stop, without it."""
-    return text.split(". ", maxsplit=1)[0].rstrip(".")
+    first, more, _ = text.partition(". ")
+    return first.rstrip(".") if more else without_stop(text)

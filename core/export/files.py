@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import ExportError
+from core.wording import say
 
 FileRole = Literal["shard", "index", "other"]
 
@@ -89,7 +90,7 @@ def _walk(root: Path, notes: list[str], *, alone: bool) -> Iterator[tuple[Path, 
             try:
                 found = path.stat()
             except FileNotFoundError:
-                notes.append(f"{name} is a link to a file that is not there, and is left out.")
+                notes.append(say("{file} is a link to a file that is not there, and is left out.", file=name))
                 continue
             except OSError as error:
                 raise _unreadable(error, path) from error
@@ -98,11 +99,11 @@ def _walk(root: Path, notes: list[str], *, alone: bool) -> Iterator[tuple[Path, 
             elif alone:
                 continue
             elif not stat.S_ISDIR(found.st_mode):
-                notes.append(f"{name} is no regular file, and is left out.")
+                notes.append(say("{file} is no regular file, and is left out.", file=name))
             elif path.name in _DOWNLOAD_STATE or is_unfinished(path.name):
-                notes.append(f"{name} is no part of the checkpoint, and is left out.")
+                notes.append(say("{file} is no part of the checkpoint, and is left out.", file=name))
             elif _identity(found) in above:
-                notes.append(f"{name} is a link to a folder above it, and is left out.")
+                notes.append(say("{file} is a link to a folder above it, and is left out.", file=name))
             else:
                 waiting.append((path, above | {_identity(found)}))
 
@@ -121,5 +122,7 @@ def _entries(folder: Path) -> list[Path]:
 def _unreadable(error: OSError, path: Path) -> ExportError:
     reason = error.strerror or type(error).__name__
     return ExportError(
-        f"cannot be read for copying: {reason}", path=path, remedy="Change its permissions, or move it away."
+        say("cannot be read for copying: {reason}", reason=reason),
+        path=path,
+        remedy=say("Change its permissions, or move it away."),
     )

@@ -16,7 +16,7 @@ from core.export.rows import Places, Row, added_row
 from core.inspection import Inspection
 from core.naming.scales import KVScale, Role
 from core.side_files import ScaleSource
-from core.wording import number, numbered, spread
+from core.wording import number, numbered, say, spread
 
 _ROLES: tuple[Role, ...] = ("k", "v")
 
@@ -40,7 +40,7 @@ def fill(
             new, why = values.for_scale(wanted)
             shape = _shape(layer, role, new)
             new = new if shape else (max(new),)
-            reason = f"{title}: {number(max(new))}, {why}."
+            reason = say("{title}: {value}, {why}.", title=title, value=number(max(new)), why=why)
             added.append(added_row(module, file, role, new, shape, code=code, reason=reason))
     return [*rows, *added], not facts.kv_scales
 
@@ -71,8 +71,8 @@ def take_from(inspection: Inspection, rows: Sequence[Row], source: ScaleSource, 
         new = (
             values[0] if len(values) == 1 and len(values[0]) == scale.numel else (max(map(max, values)),) * scale.numel
         )
-        old = spread(scale.values) if scale.values else "unreadable"
-        reason = f"Scales of {source.path.name}: {old} becomes {spread(new)}."
+        old = spread(scale.values) if scale.values else say("unreadable")
+        reason = say("Scales of {source}: {old} becomes {new}.", source=source.path.name, old=old, new=spread(new))
         changed.append(row.holding(new, scale.shape, code, reason))
         for owner in facts.owners(scale):
             have |= {(owner.path, role) for role in (_ROLES if scale.role == "kv" else (scale.role,))}
@@ -90,11 +90,13 @@ def take_from(inspection: Inspection, rows: Sequence[Row], source: ScaleSource, 
                 continue
             shape = _shape(layer, role, entry.values)
             new = entry.values if shape else (max(entry.values),)
-            reason = f"Scales of {source.path.name}: {number(max(new))}."
+            reason = say("Scales of {source}: {value}.", source=source.path.name, value=number(max(new)))
             changed.append(added_row(module, file, role, new, shape, code=code, reason=reason))
     if lacking:
         raise UsageError(
-            f"has no scale for {numbered(lacking)}", path=source.path, remedy="Choose a file made for this model"
+            say("has no scale for {layers}", layers=numbered(lacking)),
+            path=source.path,
+            remedy=say("Choose a file made for this model"),
         )
     return changed, not facts.kv_scales
 
@@ -104,9 +106,9 @@ def _refuse_another_model(source: ScaleSource, layers: Sequence[AttentionLayer])
     beyond = [layer for layer in source.layers if layer not in numbers]
     if beyond:
         raise UsageError(
-            f"has scales for {numbered(beyond)}, and this model has no attention layer there",
+            say("has scales for {layers}, and this model has no attention layer there", layers=numbered(beyond)),
             path=source.path,
-            remedy="Choose a file made for this model",
+            remedy=say("Choose a file made for this model"),
         )
 
 
@@ -115,9 +117,9 @@ def _receivers(facts: Facts, inspection: Inspection) -> Sequence[AttentionLayer]
         return facts.receivers
     engine = get_engine(str(inspection.settings.engine.value)).title
     raise UsageError(
-        f"which attention layers {engine} builds here is not known, so no scale can be added",
+        say("which attention layers {engine} builds here is not known, so no scale can be added", engine=engine),
         path=inspection.checkpoint.path,
-        remedy="Mend first what keeps the engine from loading, or choose another engine",
+        remedy=say("Mend first what keeps the engine from loading, or choose another engine"),
     )
 
 
@@ -135,9 +137,9 @@ def _place(inspection: Inspection, places: Places, layer: AttentionLayer) -> tup
     found = places.of(layer)
     if found is None:
         raise UsageError(
-            f"what the checkpoint calls {layer.path} is not known, so no scale can be added",
+            say("what the checkpoint calls {layer} is not known, so no scale can be added", layer=layer.path),
             path=inspection.checkpoint.path,
-            remedy="Give the checkpoint one layer with scales, or its weights, to tell",
+            remedy=say("Give the checkpoint one layer with scales, or its weights, to tell"),
         )
     return found
 

@@ -11,6 +11,7 @@ from core.diagnosis.catalog import BY_CODE
 from core.diagnosis.finding import Finding
 from core.diagnosis.options import WISHES, Option, fix_usage, options_of, usage
 from core.errors import UsageError
+from core.wording import joined, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ def choose(fix: Fix, options: Sequence[Option]) -> Choice:
     if not fix.value and len(options) == 1 and not options[0].typed:
         return Choice(fix, options[0])
     if not fix.value:
-        raise UsageError(f"{fix} needs a value", remedy=f"Choose {usage(fix.code, tuple(options))}")
+        raise UsageError(
+            say("{fix} needs a value", fix=fix), remedy=say("Choose {choices}", choices=usage(fix.code, tuple(options)))
+        )
     factor = _number(fix.value[1:]) if fix.value.startswith("x") and "xNUMBER" in kinds else None
     if factor is not None:
         return Choice(fix, kinds["xNUMBER"], number=factor)
@@ -79,7 +82,8 @@ def choose(fix: Fix, options: Sequence[Option]) -> Choice:
     if "PATH" in kinds and number is None and not _is_word(fix.value):
         return Choice(fix, kinds["PATH"], path=fix.value)
     raise UsageError(
-        f"{fix.value!r} is no choice for --fix {fix.code}", remedy=f"Choose {usage(fix.code, tuple(options))}"
+        say("{value!r} is no choice for --fix {code}", value=fix.value, code=fix.code),
+        remedy=say("Choose {choices}", choices=usage(fix.code, tuple(options))),
     )
 
 
@@ -114,12 +118,18 @@ def refuse_code(fix: Fix, findings: Sequence[Finding]) -> UsageError:
     once = {finding.code: finding for finding in reversed(findings)}
     here = [told for finding in reversed(once.values()) if (told := fix_usage(finding))]
     wishes = [usage(code, options) for code, options in WISHES.items()]
-    offered = f"Choose among {', '.join((*here, *wishes))}"
+    offered = say("Choose among {choices}", choices=joined(", ", (*here, *wishes)))
     found = next((finding for finding in findings if finding.code == fix.code), None)
     if found is not None:
-        return UsageError(f"an export cannot mend {fix.code!r} here", remedy=found.fix)
+        return UsageError(say("an export cannot mend {code!r} here", code=fix.code), remedy=found.fix)
     if fix.code in BY_CODE:
-        return UsageError(f"there is no finding {fix.code!r} in this checkpoint", remedy=offered)
+        return UsageError(say("there is no finding {code!r} in this checkpoint", code=fix.code), remedy=offered)
     near = get_close_matches(fix.code, (*BY_CODE, *WISHES), n=1)
-    meant = f" (did you mean {near[0]!r}?)" if near else ""
-    return UsageError(f"there is no finding or repair called {fix.code!r}{meant}", remedy=offered)
+    problem = say(
+        "there is no finding or repair called {code!r} (did you mean {near!r}?)"
+        if near
+        else "there is no finding or repair called {code!r}",
+        code=fix.code,
+        near=near[0] if near else "",
+    )
+    return UsageError(problem, remedy=offered)

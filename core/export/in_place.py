@@ -28,8 +28,9 @@ from core.export.safetensors_writer import ShardHeader, read_header
 from core.export.shards import ShardJob, shard_jobs
 from core.export.system import System
 from core.progress import Progress
+from core.wording import say
 
-_COPY = "Export to a new folder instead."
+_COPY = say("Export to a new folder instead.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,9 @@ def prepare_in_place(plan: ExportPlan, *, system: System | None = None) -> InPla
     placement = Placement(
         files=tuple(files),
         mode="in-place",
-        mode_why="The checkpoint itself is changed: new headers where the old ones stand, and small files.",
+        mode_why=say("The checkpoint itself is changed: new headers where the old ones stand, and small files."),
         verify="none",
-        verify_why="No byte of a tensor is written, and the changed checkpoint is opened and judged.",
+        verify_why=say("No byte of a tensor is written, and the changed checkpoint is opened and judged."),
     )
     prepared = Prepared(
         plan=plan, out=plan.root, jobs=jobs, texts=texts, placement=placement, digest=digest_of(plan, placement, texts)
@@ -89,7 +90,7 @@ def export_in_place(
     work = prepare_in_place(plan, system=system)
     prepared, root = work.prepared, plan.root
     journal = _journal_of(plan, work)
-    progress.start("Rewriting headers", total=len(work.heads) + len(prepared.texts), unit="files")
+    progress.start(say("Rewriting headers"), total=len(work.heads) + len(prepared.texts), unit=say("files"))
     with _put_back(journal, system):
         journal.keep(system)
         for name, head in work.heads.items():
@@ -120,11 +121,11 @@ def _fitting(path: Path, header: ShardHeader, job: ShardJob) -> bytes:
     (piece,) = job.layout.pieces if len(job.layout.pieces) == 1 else (b"",)
     stays = not isinstance(piece, bytes) and piece.begin == header.data_begin
     if not stays:
-        raise ExportError("tensors' bytes would change or move, which in place cannot be", path=path, remedy=_COPY)
+        raise ExportError(say("tensors' bytes would change or move, which in place cannot be"), path=path, remedy=_COPY)
     text = job.layout.head[8:].rstrip(b" ")
     if len(text) > header.size:
         raise ExportError(
-            f"the new header is {len(text) - header.size} bytes longer than the room of the old one",
+            say("the new header is {count} bytes longer than the room of the old one", count=len(text) - header.size),
             path=path,
             remedy=_COPY,
         )
@@ -133,17 +134,17 @@ def _fitting(path: Path, header: ShardHeader, job: ShardJob) -> bytes:
 
 def _refuse_shared(path: Path, system: System) -> None:
     if path.is_symlink():
-        raise ExportError("is a link, and what it leads to may be shared with others", path=path, remedy=_COPY)
+        raise ExportError(say("is a link, and what it leads to may be shared with others"), path=path, remedy=_COPY)
     if system.status(path).st_nlink > 1:
-        raise ExportError("is shared with another folder by a hard link", path=path, remedy=_COPY)
+        raise ExportError(say("is shared with another folder by a hard link"), path=path, remedy=_COPY)
 
 
 def _journal_of(plan: ExportPlan, work: InPlace) -> Journal:
     if (plan.root / JOURNAL).exists():
         raise ExportError(
-            "an export in place did not end here",
+            say("an export in place did not end here"),
             path=plan.root / JOURNAL,
-            remedy="Run kvscope export --in-place again, which puts everything back first.",
+            remedy=say("Run kvscope export --in-place again, which puts everything back first."),
         )
     heads = {}
     for name, head in work.heads.items():
@@ -169,9 +170,9 @@ def _put_back(journal: Journal, system: System) -> Iterator[None]:
         if isinstance(error, OSError):
             reason = error.strerror or type(error).__name__
             raise ExportError(
-                f"the checkpoint could not be changed ({reason}), and is as it was",
+                say("the checkpoint could not be changed ({reason}), and is as it was", reason=reason),
                 path=journal.root,
-                remedy="Check the disk and its permissions, or export to a new folder.",
+                remedy=say("Check the disk and its permissions, or export to a new folder."),
             ) from error
         raise
 

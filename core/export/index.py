@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import ExportError
+from core.wording import say
 
 _STYLES: tuple[tuple[int | str | None, tuple[str, str] | None], ...] = (
     (2, None), (4, None), (None, None), (None, (",", ":")), ("\t", None), (1, None), (3, None), (8, None),
@@ -40,9 +41,9 @@ def rebuild_index(text: str, changes: IndexChanges, *, name: str) -> str:
         old: dict[str, str] = dict(index["weight_map"].items())
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ExportError(
-            "the file has no weight_map",
+            say("the file has no weight_map"),
             path=name,
-            remedy="It changed since the checkpoint was opened, or is damaged; open the checkpoint again.",
+            remedy=say("It changed since the checkpoint was opened, or is damaged; open the checkpoint again."),
         ) from error
     weight_map: dict[str, str] = {}
     for key, file in old.items():

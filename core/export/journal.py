@@ -18,6 +18,7 @@ from core.errors import ExportError
 from core.export.copying import Copier
 from core.export.files import JOURNAL
 from core.export.system import System
+from core.wording import say
 
 NEW = ".kvscope-new"
 _SCHEMA = "kvscope.in-place-journal/1"
@@ -106,17 +107,19 @@ def recover(path: Path, *, system: System | None = None) -> bool:
     try:
         journal = _journal(root, json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _stuck(root, "it is no journal") from error
+        raise _stuck(root, say("it is no journal")) from error
     for name in (*journal.heads, *journal.texts):
         if not _belongs(root, name):
-            raise _stuck(root, f"{name} is no file of this folder's own")
+            raise _stuck(root, say("{file} is no file of this folder's own", file=name))
     for name, size in journal.sizes.items():
         try:
             found = system.status(root / name).st_size
         except OSError as error:
-            raise _stuck(root, f"{name}: {error.strerror or type(error).__name__}") from error
+            raise _stuck(
+                root, say("{file}: {reason}", file=name, reason=error.strerror or type(error).__name__)
+            ) from error
         if found != size:
-            raise _stuck(root, f"{name} has {found} bytes and not {size}")
+            raise _stuck(root, say("{file} has {found} bytes and not {size}", file=name, found=found, size=size))
     try:
         journal.undo(system)
     except OSError as error:
@@ -145,7 +148,9 @@ def _journal(root: Path, data: Any) -> Journal:
 
 def _stuck(root: Path, why: str) -> ExportError:
     return ExportError(
-        f"what an interrupted export in place changed could not be put back: {why}",
+        say("what an interrupted export in place changed could not be put back: {why}", why=why),
         path=root / JOURNAL,
-        remedy="Check the disk and its permissions, repeat kvscope export --in-place, and keep the journal until then.",
+        remedy=say(
+            "Check the disk and its permissions, repeat kvscope export --in-place, and keep the journal until then."
+        ),
     )

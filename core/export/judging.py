@@ -9,8 +9,9 @@ from core.errors import ExportError
 from core.export.plan import ExportPlan
 from core.inspection import Inspection, inspect_opened
 from core.progress import Progress
+from core.wording import say
 
-_REPORT = "This is a mistake of KVScope's; please report it with the plan of the export."
+_REPORT = say("This is a mistake of KVScope's; please report it with the plan of the export.")
 
 
 def judge_result(plan: ExportPlan, folder: Path, progress: Progress) -> Inspection:
@@ -26,10 +27,14 @@ def judge_result(plan: ExportPlan, folder: Path, progress: Progress) -> Inspecti
         thresholds=plan.before.thresholds,
         progress=progress,
     )
-    faults = {str(fault) for fault in after.checkpoint.faults} - {str(fault) for fault in plan.source.faults}
+    faults = {fault.message for fault in after.checkpoint.faults} - {fault.message for fault in plan.source.faults}
     if faults:
-        raise ExportError(f"the written checkpoint has a fault: {min(faults)}", path=folder, remedy=_REPORT)
+        raise ExportError(
+            say("the written checkpoint has a fault: {fault}", fault=min(faults)), path=folder, remedy=_REPORT
+        )
     index, old_index = after.checkpoint.index, plan.source.index
     if index is not None and not index.agrees and (old_index is None or old_index.agrees):
-        raise ExportError("the written index does not agree with the shards", path=folder / index.file, remedy=_REPORT)
+        raise ExportError(
+            say("the written index does not agree with the shards"), path=folder / index.file, remedy=_REPORT
+        )
     return after

@@ -19,7 +19,7 @@ from core.naming.conventions import is_nvfp4_global
 from core.naming.scales import KVScale
 from core.side_files import ScaleSource
 from core.side_files.formats import NVFP4_OVER_FP8
-from core.wording import number, spread
+from core.wording import number, say, spread
 
 Chosen = Callable[[Row], bool]
 _OTHER = {"k": "v", "v": "k"}
@@ -36,7 +36,9 @@ def divide(
 
     def divided(row: Row, scale: KVScale) -> Row:
         values = [value / largest for value in scale.values]
-        reason = f"{title}: {spread(scale.values)} divided by {largest:g}."
+        reason = say(
+            "{title}: {values} divided by {largest:g}.", title=title, values=spread(scale.values), largest=largest
+        )
         return _renamed(row.holding(values, scale.shape, code, reason), scale)
 
     return _each(rows, chosen, divided)
@@ -47,8 +49,12 @@ def invert(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list[R
 
     def inverted(row: Row, scale: KVScale) -> Row:
         if not all(scale.values):
-            raise UsageError(f"{code}: 1 / 0 is no scale", key=scale.key, remedy="Give this layer a value of its own")
-        reason = f"{title}: 1 / {spread(scale.values)}."
+            raise UsageError(
+                say("{code}: 1 / 0 is no scale", code=code),
+                key=scale.key,
+                remedy=say("Give this layer a value of its own"),
+            )
+        reason = say("{title}: 1 / {values}.", title=title, values=spread(scale.values))
         return _renamed(row.holding([1.0 / value for value in scale.values], scale.shape, code, reason), scale)
 
     return _each(rows, chosen, inverted)
@@ -58,7 +64,7 @@ def scale_by(rows: Sequence[Row], chosen: Chosen, code: str, title: str, factor:
     """Another unit: every value times a number."""
 
     def multiplied(row: Row, scale: KVScale) -> Row:
-        reason = f"{title}: {spread(scale.values)} times {factor:g}."
+        reason = say("{title}: {values} times {factor:g}.", title=title, values=spread(scale.values), factor=factor)
         changed = row.holding([value * factor for value in scale.values], scale.shape, code, reason)
         return _renamed(changed, scale) if factor == NVFP4_OVER_FP8 else changed
 
@@ -71,7 +77,12 @@ def reduce(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list[R
     """
 
     def largest(row: Row, scale: KVScale) -> Row:
-        reason = f"{title}: the largest of {scale.numel} values, {number(max(scale.values))}."
+        reason = say(
+            "{title}: the largest of {count} values, {largest}.",
+            title=title,
+            count=scale.numel,
+            largest=number(max(scale.values)),
+        )
         return row.holding([max(scale.values)], (1,), code, reason)
 
     several = _each(rows, lambda row: chosen(row) and row.scale is not None and row.scale.numel > 1, largest)
@@ -85,7 +96,9 @@ def reduce(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list[R
         )  # fmt: skip
 
     return _each(
-        several, companion, lambda row, _: row.holding([0.0], (1,), code, f"{title}: its zero points are all zero.")
+        several,
+        companion,
+        lambda row, _: row.holding([0.0], (1,), code, say("{title}: its zero points are all zero.", title=title)),
     )
 
 
@@ -101,7 +114,7 @@ def exchange(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list
         if partner is None or partner.scale is None:
             return row
         other = partner.scale
-        reason = f"{title}: {number(max(other.values))}, which {other.key} held."
+        reason = say("{title}: {value}, which {key} held.", title=title, value=number(max(other.values)), key=other.key)
         changed = row.holding(other.values, other.shape, code, reason)
         if changed.scale is None or changed.scale.dtype == other.dtype or not _is_float(other.dtype):
             return changed
@@ -121,8 +134,13 @@ def set_values(
         shape = scale.shape if scale.numel else ()
         if len(new) != scale.numel:
             new = (max(new),) * math.prod(shape)
-        old = spread(scale.values) if scale.values else "unreadable"
-        return row.holding(new, shape, choice.fix.code, f"{title}: {old} becomes {spread(new)}, {why}.")
+        old = spread(scale.values) if scale.values else say("unreadable")
+        return row.holding(
+            new,
+            shape,
+            choice.fix.code,
+            say("{title}: {old} becomes {new}, {why}.", title=title, old=old, new=spread(new), why=why),
+        )
 
     return _each(rows, chosen, changed)
 
@@ -144,13 +162,15 @@ class Values:
         """
         match self.choice.option.value:
             case "NUMBER":
-                return (self.choice.number,), "as typed in"
+                return (self.choice.number,), say("as typed in")
             case "xNUMBER":
-                return tuple(value * self.choice.number for value in scale.values), f"times {self.choice.number:g}"
+                return tuple(value * self.choice.number for value in scale.values), say(
+                    "times {factor:g}", factor=self.choice.number
+                )
             case "PATH":
                 return self._from_source(scale)
             case "median":
-                return (self._median(scale),), f"the median of the {scale.role} scales"
+                return (self._median(scale),), say("the median of the {role} scales", role=scale.role)
             case _:
                 return self._other(scale)
 
@@ -159,9 +179,15 @@ class Values:
         found = source.find(scale.role, scale.layer, scale.module) if source is not None else None
         if source is None or found is None:
             raise self._refusal(
-                f"{self.choice.path} has no {scale.role} scale for layer {scale.layer}", "Choose another file or value"
+                say(
+                    "{file} has no {role} scale for layer {layer}",
+                    file=self.choice.path,
+                    role=scale.role,
+                    layer=scale.layer,
+                ),
+                say("Choose another file or value"),
             )
-        return found.values, f"from {source.path.name}"
+        return found.values, say("from {file}", file=source.path.name)
 
     def _median(self, scale: KVScale) -> float:
         doubted = {key for finding in self.inspection.findings if finding.code in DOUBTS for key in finding.keys}
@@ -176,7 +202,8 @@ class Values:
         ]
         if not sound:
             raise self._refusal(
-                f"there is no sound {scale.role} scale to take the median of", "Give a number, or a file with scales"
+                say("there is no sound {role} scale to take the median of", role=scale.role),
+                say("Give a number, or a file with scales"),
             )
         return statistics.median_low(sound)
 
@@ -194,18 +221,25 @@ class Values:
         )
         if role is None or found is None:
             raise self._refusal(
-                f"layer {scale.layer} has no other role's scale to stand for {scale.role}", "Choose another value"
+                say("layer {layer} has no other role's scale to stand for {role}", layer=scale.layer, role=scale.role),
+                say("Choose another value"),
             )
         if not found.values or not all(math.isfinite(value) and value > 0 for value in found.values):
-            held = spread(found.values) if found.values else "nothing that can be read"
+            held = spread(found.values) if found.values else say("nothing that can be read")
             raise self._refusal(
-                f"the {role} scale of layer {scale.layer} cannot stand for {scale.role}: it is {held}",
-                "Choose another value",
+                say(
+                    "the {other} scale of layer {layer} cannot stand for {role}: it is {held}",
+                    other=role,
+                    layer=scale.layer,
+                    role=scale.role,
+                    held=held,
+                ),
+                say("Choose another value"),
             )
-        return found.values, f"the {role} scale of the same layer"
+        return found.values, say("the {role} scale of the same layer", role=role)
 
     def _refusal(self, problem: str, remedy: str) -> UsageError:
-        return UsageError(f"{self.choice.fix}: {problem}", remedy=remedy)
+        return UsageError(say("{fix}: {problem}", fix=self.choice.fix, problem=problem), remedy=remedy)
 
 
 def _each(rows: Sequence[Row], chosen: Chosen, change: Callable[[Row, KVScale], Row]) -> list[Row]:

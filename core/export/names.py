@@ -16,6 +16,7 @@ from core.errors import UsageError
 from core.inspection import Inspection, predict_tensors
 from core.naming.conventions import recognise
 from core.naming.scales import KVScale, Role
+from core.wording import joined, say
 
 AS_IS = "as-is"
 _SIDES = frozenset({"encoder", "decoder"})
@@ -199,8 +200,12 @@ def spelling_of(names: str) -> Spelling:
         if spelling.id == names:
             return spelling
     raise UsageError(
-        f"scales cannot be renamed to the convention {names!r}",
-        remedy=f"Choose one of {', '.join(spelling.id for spelling in CONVENTIONS)}, or {AS_IS}.",
+        say("scales cannot be renamed to the convention {names!r}", names=names),
+        remedy=say(
+            "Choose one of {names}, or {as_is}.",
+            names=joined(", ", (spelling.id for spelling in CONVENTIONS)),
+            as_is=AS_IS,
+        ),
     )
 
 

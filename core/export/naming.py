@@ -14,8 +14,9 @@ from core.export.plan import Unreachable
 from core.inspection import Inspection
 from core.naming.conventions import is_nvfp4_global
 from core.naming.scales import KVScale
+from core.wording import say
 
-REDUNDANT = "the same attention layer has this scale under another name already"
+REDUNDANT = say("the same attention layer has this scale under another name already")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,24 +82,27 @@ def untranslatable(inspection: Inspection, scale: KVScale) -> str | None:
     scheme = inspection.declaration.kv_scheme
     reason = no_scale(scale)
     if reason is None and scheme is not None and (scheme.type == "int" or scheme.num_bits not in {8, None}):
-        return f"it belongs to a cache declared as {scheme.label}, and the engine's parameters take FP8 scales"
+        return say(
+            "it belongs to a cache declared as {scheme}, and the engine's parameters take FP8 scales",
+            scheme=scheme.label,
+        )
     return reason
 
 
 def no_scale(scale: KVScale) -> str | None:
     """Why a tensor is no scale of keys or values that another convention has a name for."""
     if scale.fault is not None:
-        return f"its values cannot be read: {scale.fault}"
+        return say("its values cannot be read: {fault}", fault=scale.fault)
     if scale.quantity == "amax":
-        return "it holds an amax, which is no scale until it is divided by the largest value of the cache's type"
+        return say("it holds an amax, which is no scale until it is divided by the largest value of the cache's type")
     if scale.quantity == "reciprocal":
-        return "it holds the reciprocal of a scale"
+        return say("it holds the reciprocal of a scale")
     if scale.kind == "bias":
-        return "it is an offset, which no engine here takes"
+        return say("it is an offset, which no engine here takes")
     if is_nvfp4_global(scale):
-        return "it is the global scale of an NVFP4 cache, not the scale of an FP8 cache"
+        return say("it is the global scale of an NVFP4 cache, not the scale of an FP8 cache")
     if ".kv_b_proj." in scale.key:
-        return "it belongs to the up-projection of multi-head latent attention, not to what its cache stores"
+        return say("it belongs to the up-projection of multi-head latent attention, not to what its cache stores")
     return None
 
 
@@ -174,7 +178,7 @@ def _misfit(oracle: Oracle, scale: KVScale) -> str | None:
     if reason is not None:
         return reason
     if not oracle.inspection.declaration.quantized and oracle.inspection.settings.method.value is None:
-        return "nothing declares a quantization; --fix declare declares the KV cache's"
+        return say("nothing declares a quantization; --fix declare declares the KV cache's")
     layer = oracle.layer_of(scale)
     parameter = f"{'k' if scale.role == 'kv' else scale.role}_{scale.kind}"
     if layer is None or parameter not in layer.parameters:
@@ -182,16 +186,19 @@ def _misfit(oracle: Oracle, scale: KVScale) -> str | None:
     wanted = math.prod(layer.parameters[parameter])
     if scale.numel != wanted:
         engine = get_engine(str(oracle.inspection.settings.engine.value)).title
-        return f"it holds {_values(scale.numel)}, and {engine} takes {wanted} for each layer{_hint(scale, wanted)}"
+        return say(
+            "it holds {values}, and {engine} takes {wanted} for each layer; --fix per-head stores the largest"
+            if wanted == 1 < scale.numel
+            else "it holds {values}, and {engine} takes {wanted} for each layer",
+            values=_values(scale.numel),
+            engine=engine,
+            wanted=wanted,
+        )
     return None
 
 
-def _hint(scale: KVScale, wanted: int) -> str:
-    return "; --fix per-head stores the largest" if wanted == 1 < scale.numel else ""
-
-
 def _values(count: int) -> str:
-    return "1 value" if count == 1 else f"{count} values"
+    return say("1 value") if count == 1 else say("{count} values", count=count)
 
 
 def _in_shape(oracle: Oracle, part: Part, scale: KVScale) -> Part:
@@ -218,10 +225,14 @@ def _resolve_collisions(inspection: Inspection, parts: dict[int, tuple[Part, ...
                 kept.append(part)
             elif len(parts[position]) == 1 and fed.values != other.values:
                 raise ExportError(
-                    f"it would be written as {part.key}, and so would {other.key}, with another value",
+                    say(
+                        "it would be written as {name}, and so would {other}, with another value",
+                        name=part.key,
+                        other=other.key,
+                    ),
                     key=fed.key,
                     path=inspection.checkpoint.path,
-                    remedy="Remove one of the two from the checkpoint.",
+                    remedy=say("Remove one of the two from the checkpoint."),
                 )
         if kept:
             parts[position] = tuple(kept)
@@ -250,18 +261,29 @@ def _unreachable(oracle: Oracle, parts: Mapping[int, tuple[Part, ...]]) -> tuple
 def _why_not(oracle: Oracle, scale: KVScale) -> str:
     settings = oracle.inspection.settings
     engine = get_engine(str(settings.engine.value)).title
-    method = settings.method.value or "no quantization method"
+    method = settings.method.value or say("no quantization method")
     layer = oracle.layer_of(scale)
     role = "k" if scale.role == "kv" else scale.role
     if layer is None:
-        return f"{engine} builds no attention layer with a KV cache there"
+        return say("{engine} builds no attention layer with a KV cache there", engine=engine)
     if f"{role}_scale" not in layer.parameters:
-        which = f"no {role}_scale" if layer.parameters else "no parameters for scales"
-        return f"{engine} gives {layer.cls} layers {which} under {method}"
+        return say(
+            "{engine} gives {cls} layers no {parameter} under {method}"
+            if layer.parameters
+            else "{engine} gives {cls} layers no parameters for scales under {method}",
+            engine=engine,
+            cls=layer.cls,
+            parameter=f"{role}_scale",
+            method=method,
+        )
     reason = untranslatable(oracle.inspection, scale) or _misfit(oracle, scale)
     if reason is not None:
         return reason
-    return f"no spelling leads to the parameters of {engine}'s {layer.cls} layers: its own renaming goes past them"
+    return say(
+        "no spelling leads to the parameters of {engine}'s {cls} layers: its own renaming goes past them",
+        engine=engine,
+        cls=layer.cls,
+    )
 
 
 def _in_reading_order(inspection: Inspection, parts: Mapping[int, tuple[Part, ...]]) -> tuple[Fed, ...]:
@@ -327,7 +349,11 @@ def _why_kept(scale: KVScale, names: str) -> str:
     reason = no_scale(scale)
     if reason is not None:
         return reason
-    return "" if scale.kind != "scale" else f"{names} has no name for the scale of {scale.role}"
+    return (
+        ""
+        if scale.kind != "scale"
+        else say("{names} has no name for the scale of {role}", names=names, role=scale.role)
+    )
 
 
 def _not_taken(oracle: Oracle, parts: Mapping[int, tuple[Part, ...]]) -> tuple[Unreachable, ...]:
@@ -351,7 +377,12 @@ def _not_taken(oracle: Oracle, parts: Mapping[int, tuple[Part, ...]]) -> tuple[U
             reason = _why_not(oracle, scale)
         else:
             fates = {oracle.fate(part.fed).outcome for part in parts.get(position, ())}
-            does = "stops at" if "raises" in fates else "passes over" if fates & {"ignored", "dropped"} else "misreads"
-            reason = f"{engine} {does} these names; export for the engine instead of a convention"
+            if "raises" in fates:
+                what = say("{engine} stops at these names", engine=engine)
+            elif fates & {"ignored", "dropped"}:
+                what = say("{engine} passes over these names", engine=engine)
+            else:
+                what = say("{engine} misreads these names", engine=engine)
+            reason = say("{problem}; export for the engine instead of a convention", problem=what)
         found.setdefault(reason, []).append(scale.key)
     return tuple(Unreachable(tuple(keys), reason) for reason, keys in found.items())

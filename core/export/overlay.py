@@ -20,13 +20,14 @@ from core.export.plan import ExportPlan
 from core.export.safetensors_writer import NewTensor, ShardHeader, lay_out, read_header
 from core.export.shards import ShardJob
 from core.inspection import predict_tensors
+from core.wording import say
 
 HONOURED_BY = ("vllm-0.33.0",)
 """Engines that took scales from an overlay before our eyes: the real one loaded it, and every layer held its values."""
 OVERLAY = "model-kvscales.safetensors"
 INDEX = "model.safetensors.index.json"
 _LARGEST = 64 << 20
-_REMEDY = "Export without --overlay."
+_REMEDY = say("Export without --overlay.")
 
 
 def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str | None, dict[str, bytes]]:
@@ -39,14 +40,18 @@ def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str |
     """
     title = get_engine(plan.engine).title
     if plan.engine not in HONOURED_BY:
-        raise ExportError(f"{title} was not seen to honour an overlay", path=plan.root, remedy=_REMEDY)
+        raise ExportError(
+            say("{engine} was not seen to honour an overlay", engine=title), path=plan.root, remedy=_REMEDY
+        )
     texts = {edit.file: edit.text.encode() for edit in plan.config_edits}
     if not jobs:
         return None, texts
     _refuse_what_stays(plan, title)
     tensors = [tensor for name, job in jobs.items() for tensor in _new_tensors(plan, name, job)]
     if sum(len(tensor.data or b"") for tensor in tensors) > _LARGEST:
-        raise ExportError("more than scales would change, and an overlay is for scales", path=plan.root, remedy=_REMEDY)
+        raise ExportError(
+            say("more than scales would change, and an overlay is for scales"), path=plan.root, remedy=_REMEDY
+        )
     tensors.sort(key=lambda tensor: (-len(tensor.data or b""), tensor.name))
     empty = ShardHeader(0, {"format": "pt"}, 0, ())
     layout = lay_out(empty, file_size=8, replaced={}, added=tensors)
@@ -66,7 +71,7 @@ def _refuse_what_stays(plan: ExportPlan, title: str) -> None:
     for edit in plan.changes:
         if edit.new_key == edit.key:
             raise ExportError(
-                "the tensor changes and keeps its name, and an overlay leaves the old one in its shard",
+                say("the tensor changes and keeps its name, and an overlay leaves the old one in its shard"),
                 path=edit.file, key=edit.key, remedy=_REMEDY,
             )  # fmt: skip
     new = [
@@ -78,13 +83,18 @@ def _refuse_what_stays(plan: ExportPlan, title: str) -> None:
     changed = {edit.key for edit in plan.changes}
     for found in both.deliveries:
         if found.key in changed and found.outcome in {"loaded", "raises"}:
-            does = f"raises {found.error}" if found.outcome == "raises" else f"loads it into {found.target}"
-            raise ExportError(
-                f"{title} {does}, and an overlay leaves the key in its shard", key=found.key, remedy=_REMEDY
+            problem = say(
+                "{engine} raises {error}, and an overlay leaves the key in its shard"
+                if found.outcome == "raises"
+                else "{engine} loads it into {parameter}, and an overlay leaves the key in its shard",
+                engine=title,
+                error=found.error,
+                parameter=found.target,
             )
+            raise ExportError(problem, key=found.key, remedy=_REMEDY)
     if not plan.config_edits and _ends(both) != _ends(plan.predicted):  # else the result itself is judged
         raise ExportError(
-            f"{title} would not end with the planned scales, as the old names stay beside the new",
+            say("{engine} would not end with the planned scales, as the old names stay beside the new", engine=title),
             path=plan.root,
             remedy=_REMEDY,
         )
@@ -98,7 +108,7 @@ def refuse_other_end(plan: ExportPlan, out: Path, after: Deliveries) -> None:
     """
     if _ends(after) != _ends(plan.predicted):
         title = get_engine(plan.engine).title
-        raise ExportError(f"{title} does not end with the planned scales", path=out, remedy=_REMEDY)
+        raise ExportError(say("{engine} does not end with the planned scales", engine=title), path=out, remedy=_REMEDY)
 
 
 def _ends(deliveries: Deliveries) -> list[object]:

@@ -15,6 +15,7 @@ from core.export.plan import ExportPlan
 from core.export.safetensors_writer import BLOCK, ShardLayout
 from core.export.shards import ShardJob
 from core.export.system import System
+from core.wording import say
 
 How = Literal["rewrite", "text", "link", "clone", "copy"]
 
@@ -22,7 +23,7 @@ VERIFY_ALL_UP_TO = 16 << 30
 """Bytes; where more would have to be compared, samples of each shard are, unless every byte is asked for."""
 _WORTH_LINKING = 64 << 20
 _ROOM_PER_FILE = 2 * BLOCK
-_CLONES = (
+_CLONES = say(
     "Source and target share blocks, as the file system can: "
     "unchanged bytes cost no room, and neither side can change the other."
 )
@@ -128,23 +129,25 @@ def _shareable(layout: ShardLayout) -> int:
 def _mode(plan: ExportPlan, parent: Path, options: WriteOptions, system: System, *, clones: bool) -> tuple[Mode, str]:
     wanted = options.mode or ("link" if options.overlay else None)
     if wanted == "copy":
-        return "copy", "Every byte is copied, as asked."
+        return "copy", say("Every byte is copied, as asked.")
     if wanted == "link":
         _refuse_other_device(plan, parent, system)
-        why = "as asked" if options.mode else "as an overlay leaves them alone"
-        return "link", (
-            f"Shards that do not change are hard links, {why}: they are one file in both folders, and what changes one "
-            "in place changes the other."
+        return "link", say(
+            "Shards that do not change are hard links, as asked: they are one file in both folders, and what changes "
+            "one in place changes the other."
+            if options.mode
+            else "Shards that do not change are hard links, as an overlay leaves them alone: they are one file in both "
+            "folders, and what changes one in place changes the other."
         )
     if clones:
         return "clone", _CLONES
     if wanted == "clone":
         raise ExportError(
-            "this file system cannot share blocks with the source",
+            say("this file system cannot share blocks with the source"),
             path=parent,
-            remedy="Use --copy or --link, or choose a folder on the source's own XFS or btrfs file system.",
+            remedy=say("Use --copy or --link, or choose a folder on the source's own XFS or btrfs file system."),
         )
-    return "copy", "Every byte is copied: the file system cannot share blocks between source and target."
+    return "copy", say("Every byte is copied: the file system cannot share blocks between source and target.")
 
 
 def can_clone(plan: ExportPlan, folder: Path, system: System) -> bool:
@@ -165,26 +168,28 @@ def _refuse_other_device(plan: ExportPlan, parent: Path, system: System) -> None
     for file in plan.files:
         if file.role == "shard" and system.status(plan.root / file.name).st_dev != device:
             raise ExportError(
-                "lies on another file system than the target, and hard links cannot cross",
+                say("lies on another file system than the target, and hard links cannot cross"),
                 path=plan.root / file.name,
-                remedy="Leave --link away or use --copy, or choose a folder on the source's file system.",
+                remedy=say("Leave --link away or use --copy, or choose a folder on the source's file system."),
             )
 
 
 def _verify(files: tuple[FilePlacement, ...], wanted: Level | None) -> tuple[Level, str]:
     if wanted is not None:
         words = {
-            "all": "Every byte that comes from the source is compared with it, as asked.",
-            "sample": "Samples of every shard are compared with the source, as asked.",
-            "none": "Nothing is compared with the source, as asked.",
+            "all": say("Every byte that comes from the source is compared with it, as asked."),
+            "sample": say("Samples of every shard are compared with the source, as asked."),
+            "none": say("Nothing is compared with the source, as asked."),
         }
         return wanted, words[wanted]
     count = sum(file.size for file in files if file.how not in {"link", "text"})
     if count <= VERIFY_ALL_UP_TO:
-        return "all", "Every byte that comes from the source is compared with it."
-    return "sample", (
-        f"Samples of every shard are compared with the source: {count / 2**30:.0f} GiB are more than the "
-        f"{VERIFY_ALL_UP_TO >> 30} GiB that are compared in full unless --verify all asks for it."
+        return "all", say("Every byte that comes from the source is compared with it.")
+    return "sample", say(
+        "Samples of every shard are compared with the source: {size:.0f} GiB are more than the {most} GiB that are "
+        "compared in full unless --verify all asks for it.",
+        size=count / 2**30,
+        most=VERIFY_ALL_UP_TO >> 30,
     )
 
 

@@ -23,6 +23,7 @@ from core.export.repairs import Repaired, repair
 from core.export.target import with_quantized_cache
 from core.inspection import Inspection, imagine, reinspect
 from core.quantization import is_quantized
+from core.wording import say, without_stop
 
 _ROOM_PER_FILE = 8192
 """Bytes that a file may grow by: a header's padding, and what the file system keeps about it."""
@@ -88,14 +89,14 @@ def plan_export(
 def _refuse_source(checkpoint: Checkpoint) -> None:
     if checkpoint.format.startswith("pytorch"):
         raise ExportError(
-            "tensors in PyTorch's pickled files are not renamed yet",
+            say("tensors in PyTorch's pickled files are not renamed yet"),
             path=checkpoint.path,
-            remedy="Convert the checkpoint to safetensors first, for example with transformers' save_pretrained.",
+            remedy=say("Convert the checkpoint to safetensors first, for example with transformers' save_pretrained."),
         )
     for fault in checkpoint.faults:
         if any(shard.fault == fault for shard in checkpoint.shards):
             raise ExportError(
-                f"{fault.problem}, and a copy would be incomplete",
+                say("{problem}, and a copy would be incomplete", problem=fault.problem),
                 path=checkpoint.root / fault.file,
                 remedy=fault.remedy,
             )
@@ -111,9 +112,9 @@ def _files(checkpoint: Checkpoint) -> tuple[tuple[SourceFile, ...], tuple[str, .
     for file in files:
         if file.role == "shard" and file.size != shards[file.name]:
             raise ExportError(
-                "the file changed since the checkpoint was opened",
+                say("the file changed since the checkpoint was opened"),
                 path=checkpoint.root / file.name,
-                remedy="Wait until nothing writes to it, open the checkpoint again and repeat the export.",
+                remedy=say("Wait until nothing writes to it, open the checkpoint again and repeat the export."),
             )
     return files, notes
 
@@ -123,32 +124,51 @@ def _notes(
 ) -> Iterable[str]:
     load = after.deliveries.load
     if not naming.proven:
-        what = f"{title} refuses this checkpoint" if load.outcome == "refused" else f"{title} cannot be predicted here"
         if load.outcome in {"refused", "unknown"}:
-            yield f"{what}, so that no name could be tried: {(load.reason or load.error or '').rstrip('.')}."
+            yield say(
+                "{engine} refuses this checkpoint, so that no name could be tried: {reason}."
+                if load.outcome == "refused"
+                else "{engine} cannot be predicted here, so that no name could be tried: {reason}.",
+                engine=title,
+                reason=without_stop(load.reason or load.error or ""),
+            )
     elif load.outcome == "raises":
-        whatever = "" if naming.asked else " whatever its name"
-        yield f"{title} raises {first_sentence(load.error or load.reason)} at {load.key}{whatever}."
+        yield say(
+            "{engine} raises {error} at {key}."
+            if naming.asked
+            else "{engine} raises {error} at {key} whatever its name.",
+            engine=title,
+            error=first_sentence(load.error or load.reason),
+            key=load.key,
+        )
     changes = [edit for edit in edits if edit.action != "kept"]
     if not changes:
-        yield "No tensor has to change; the export is a copy."
+        yield say("No tensor has to change; the export is a copy.")
     elif naming.names != AS_IS:
-        yield f"Names follow the convention {naming.names!r}."
+        yield say("Names follow the convention {names!r}.", names=naming.names)
     if naming.asked and naming.names != AS_IS and not spelling_of(naming.names).several:
         wide = sum(fed.scale is not None and fed.scale.numel > 1 for fed in naming.tensors)
         if wide:
             yield (
-                f"{naming.names} stores one number for each layer; {wide} scales keep more. --fix per-head stores the "
-                "largest instead."
+                say(
+                    "{names} stores one number for each layer; {count} scales keep more. --fix per-head stores the "
+                    "largest instead.",
+                    names=naming.names,
+                    count=wide,
+                )
             )
     if any(inspection.tensors[at].key.endswith(("_bias", "_zero_point")) for at in naming.dropped):
-        yield "The scales were calibrated together with the offsets left out: large values may be clipped."
+        yield say("The scales were calibrated together with the offsets left out: large values may be clipped.")
     resolved = after.settings.kv_cache_dtype_resolved
     loaded = any(found.outcome == "loaded" and found.scale is not None for found in after.deliveries.deliveries)
     if loaded and not is_quantized(resolved):
         yield (
-            f"With the KV-cache dtype {resolved!r} {title} does not quantize its cache and runs at 1.0; start it with "
-            "--kv-cache-dtype fp8 to use the scales. No config file has to change for that."
+            say(
+                "With the KV-cache dtype {dtype!r} {engine} does not quantize its cache and runs at 1.0; start it with "
+                "--kv-cache-dtype fp8 to use the scales. No config file has to change for that.",
+                dtype=resolved,
+                engine=title,
+            )
         )
 
 
@@ -158,25 +178,39 @@ def _warnings(work: Repaired, after: Inspection, title: str) -> Iterable[str]:
     failing = [layer.path for layer in after.deliveries.attention if layer.error is not None]
     if failing and before.load.outcome == "loads" and not any(layer.error for layer in before.attention):
         yield (
-            f"{title} passes these scales over as they are; under names that it takes, it stops at {failing[0]}: mend "
-            "their values as well, or keep the names (--names as-is)."
+            say(
+                "{engine} passes these scales over as they are; under names that it takes, it stops at {layer}: mend "
+                "their values as well, or keep the names (--names as-is).",
+                engine=title,
+                layer=failing[0],
+            )
         )
     if not work.asked_for("leftovers") and (left := leftovers(work.inspection.checkpoint)):
         yield (
-            f"{len(left)} tensors that quantizers left behind ({left[0].fed.key}) are no part of the model: {title} "
-            "may stop at them. --fix leftovers leaves them out."
+            say(
+                "{count} tensors that quantizers left behind ({key}) are no part of the model: {engine} "
+                "may stop at them. --fix leftovers leaves them out.",
+                count=len(left),
+                key=left[0].fed.key,
+                engine=title,
+            )
         )
     dropped = [row.source.scale for row in work.rows if row.dropped and row.source is not None]
     if any(scale is not None and scale.kind != "scale" and any(scale.values) for scale in dropped):
-        yield "The scales were calibrated together with the offsets left out: large values may be clipped."
+        yield say("The scales were calibrated together with the offsets left out: large values may be clipped.")
     scheme = work.inspection.declaration.kv_scheme
     largest = LARGEST_NUMBER.get(scheme.algorithm or "FP8") if scheme is not None else None
     if largest is not None and largest != LARGEST_NUMBER["FP8"] and work.inspection.scales:
         ratio = largest / LARGEST_NUMBER["FP8"]
         label = scheme.label if scheme is not None else ""
         yield (
-            f"The scales are those of {label}, amax / {largest:g}; an FP8 cache wants amax / 448: "
-            f"--fix factor={ratio:.4g} makes them so."
+            say(
+                "The scales are those of {scheme}, amax / {largest:g}; an FP8 cache wants amax / 448: "
+                "--fix factor={factor:.4g} makes them so.",
+                scheme=label,
+                largest=largest,
+                factor=ratio,
+            )
         )
 
 

@@ -12,6 +12,7 @@ from core.export.files import JOURNAL, RECORD, changed_file
 from core.export.plan import ExportPlan
 from core.export.remainder import remainder_of
 from core.export.system import System
+from core.wording import say
 
 
 def refuse_remote(plan: ExportPlan) -> None:
@@ -24,9 +25,11 @@ def refuse_remote(plan: ExportPlan) -> None:
     if checkpoint.remote is not None:
         size = checkpoint.total_bytes / 1e9
         raise ExportError(
-            f"is not on this machine, and a copy of it would download all of its {size:,.1f} GB",
+            say("is not on this machine, and a copy of it would download all of its {size:,.1f} GB", size=size),
             path=checkpoint.place,
-            remedy="Download it first and export that folder; --dry-run says what would change without a download.",
+            remedy=say(
+                "Download it first and export that folder; --dry-run says what would change without a download."
+            ),
         )
 
 
@@ -40,28 +43,36 @@ def refuse(plan: ExportPlan, out: Path, *, resume: bool = False) -> None:
     refuse_remote(plan)
     if (plan.root / JOURNAL).exists():
         raise ExportError(
-            "an export in place did not end here",
+            say("an export in place did not end here"),
             path=plan.root / JOURNAL,
-            remedy="Run kvscope export --in-place again, which puts everything back first.",
+            remedy=say("Run kvscope export --in-place again, which puts everything back first."),
         )
     _refuse_overlap(plan.root, out)
     if out.is_symlink() and not out.exists():
-        raise ExportError("is a link to nothing", path=out, remedy="Choose another folder.")
+        raise ExportError(say("is a link to nothing"), path=out, remedy=say("Choose another folder."))
     if out.exists() and not out.is_dir():
-        raise ExportError("is a file", path=out, remedy="Choose a folder that does not exist yet.")
+        raise ExportError(say("is a file"), path=out, remedy=say("Choose a folder that does not exist yet."))
     try:
         if out.exists() and any(out.iterdir()) and not (resume and (out / RECORD).exists()):
-            raise ExportError("is not empty", path=out, remedy="Choose a folder that does not exist yet, or empty it.")
+            raise ExportError(
+                say("is not empty"), path=out, remedy=say("Choose a folder that does not exist yet, or empty it.")
+            )
         if not out.parent.is_dir():
-            raise ExportError("does not exist", path=out.parent, remedy="Create this folder first, or choose another.")
+            raise ExportError(
+                say("does not exist"), path=out.parent, remedy=say("Create this folder first, or choose another.")
+            )
         if out.is_mount():
             raise ExportError(
-                "is the top of a file system, which cannot be replaced", path=out, remedy="Choose a folder below it."
+                say("is the top of a file system, which cannot be replaced"),
+                path=out,
+                remedy=say("Choose a folder below it."),
             )
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ExportError(
-            f"cannot be looked at: {reason}", path=out, remedy="Choose a folder that you may write to."
+            say("cannot be looked at: {reason}", reason=reason),
+            path=out,
+            remedy=say("Choose a folder that you may write to."),
         ) from error
 
 
@@ -77,7 +88,9 @@ def told_when_unreadable(root: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ExportError(
-            f"cannot be read: {reason}", path=error.filename or root, remedy="Check the disk and its permissions."
+            say("cannot be read: {reason}", reason=reason),
+            path=error.filename or root,
+            remedy=say("Check the disk and its permissions."),
         ) from error
 
 
@@ -95,13 +108,15 @@ def refuse_full_disk(out: Path, room: int, *, digest: str, resume: bool, system:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ExportError(
-            f"cannot be looked at: {reason}", path=out, remedy="Choose a folder that you may write to."
+            say("cannot be looked at: {reason}", reason=reason),
+            path=out,
+            remedy=say("Choose a folder that you may write to."),
         ) from error
     if free < room:
         raise ExportError(
-            f"the disk has {_size(free)} free and the export needs {_size(room)}",
+            say("the disk has {free} free and the export needs {needed}", free=_size(free), needed=_size(room)),
             path=out,
-            remedy="Free some space, or export to another disk.",
+            remedy=say("Free some space, or export to another disk."),
         )
 
 
@@ -123,20 +138,24 @@ def refuse_changed_source(plan: ExportPlan) -> None:
     changed = changed_file(plan.root, plan.files)
     if changed is not None:
         raise ExportError(
-            "the file changed since the checkpoint was opened",
+            say("the file changed since the checkpoint was opened"),
             path=plan.root / changed,
-            remedy="Wait until nothing writes to it, open the checkpoint again and repeat the export.",
+            remedy=say("Wait until nothing writes to it, open the checkpoint again and repeat the export."),
         )
 
 
 def _refuse_overlap(root: Path, out: Path) -> None:
     root, out = root.resolve(), out.resolve()
     if _same(root, out):
-        raise ExportError("is the source itself", path=out, remedy="Choose a new folder: the source stays as it is.")
+        raise ExportError(
+            say("is the source itself"), path=out, remedy=say("Choose a new folder: the source stays as it is.")
+        )
     if any(_same(root, parent) for parent in out.parents):
-        raise ExportError("lies inside the source", path=out, remedy="Choose a folder outside the source.")
+        raise ExportError(say("lies inside the source"), path=out, remedy=say("Choose a folder outside the source."))
     if any(_same(out, parent) for parent in root.parents):
-        raise ExportError("contains the source", path=out, remedy="Choose a folder that does not contain the source.")
+        raise ExportError(
+            say("contains the source"), path=out, remedy=say("Choose a folder that does not contain the source.")
+        )
 
 
 def _same(one: Path, other: Path) -> bool:

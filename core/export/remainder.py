@@ -18,6 +18,7 @@ from core import __version__
 from core.errors import ExportError
 from core.export.files import UNFINISHED
 from core.export.system import System
+from core.wording import say
 
 STATE = "state.jsonl"
 PART = ".part"
@@ -140,9 +141,11 @@ class Remainder:
         if lines[0].get("plan") != digest or lines[0].get("schema") != _SCHEMA:
             self.close()
             raise ExportError(
-                "holds the remainder of another export",
+                say("holds the remainder of another export"),
                 path=self.folder,
-                remedy="Leave --resume away to remove it and write anew, or repeat the options that it was begun with.",
+                remedy=say(
+                    "Leave --resume away to remove it and write anew, or repeat the options that it was begun with."
+                ),
             )
         for line in lines[1:]:
             try:
@@ -163,7 +166,9 @@ class Remainder:
         except BlockingIOError as error:
             file.close()
             raise ExportError(
-                "another export to this folder is running", path=self.folder, remedy="Wait until it has ended."
+                say("another export to this folder is running"),
+                path=self.folder,
+                remedy=say("Wait until it has ended."),
             ) from error
         except OSError:  # a file system without locks
             pass
@@ -219,9 +224,9 @@ class Remainder:
             strangers = not entries <= {STATE, "files"} or (bool(entries) and STATE not in entries)
         if strangers:
             raise ExportError(
-                "is in the way, and no export left it there",
+                say("is in the way, and no export left it there"),
                 path=self.folder,
-                remedy="Move it, or choose another folder.",
+                remedy=say("Move it, or choose another folder."),
             )
         if (self.folder / STATE).exists():
             self._open()

@@ -28,6 +28,7 @@ from core.export.rows import Row, rows_of
 from core.inspection import Inspection, imagine
 from core.side_files import ScaleSource, open_scale_source
 from core.side_files.formats import NVFP4_OVER_FP8
+from core.wording import joined, say
 
 SCALES_FROM = "scales-from"
 _ADDING = ("missing-scale", "declared-absent", "dynamic-scheme", "k-without-v", "v-without-k")
@@ -94,7 +95,7 @@ def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str |
             fix = pending[0]
             if not options_for(fix, inspection.findings):
                 raise refuse_code(fix, (*inspection.findings, *work.inspection.findings))
-            reason = "Nothing was left to do: another repair had mended it."
+            reason = say("Nothing was left to do: another repair had mended it.")
             work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason))
         pending.remove(fix)
     return work
@@ -126,7 +127,7 @@ def _apply(work: Repaired, fix: Fix) -> None:
     remedy = finding.remedy if finding is not None else _WISHED[fix.code]
     title = finding.title if finding is not None else _TITLES[fix.code]
     if remedy == "rename":
-        reason = "Every export for an engine does so by itself."
+        reason = say("Every export for an engine does so by itself.")
         work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason))
         return
     if remedy == "repair-index":
@@ -136,21 +137,23 @@ def _apply(work: Repaired, fix: Fix) -> None:
         scales = [row.scale for row in work.tensors if row.scale is not None]
         engine = str(work.inspection.settings.engine.value)
         said = declare_cache(work.configs, work.inspection.declaration, scales, engine)
-        work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=f"{title}: {said}"))
+        work.applied.append(
+            AppliedFix(code=fix.code, value=fix.value, reason=say("{title}: {said}", title=title, said=said))
+        )
         return
     before = work.rows
     work.rows = _changed(work, fix, choice, remedy, finding, title)
     if work.rows == before:
-        raise UsageError(f"{fix} finds nothing to change", remedy="Leave it out")
-    reason = f"{title}: {_words(choice)}."
+        raise UsageError(say("{fix} finds nothing to change", fix=fix), remedy=say("Leave it out"))
+    reason = say("{title}: {choice}.", title=title, choice=_words(choice))
     work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason, keys=_touched(work.rows, fix.code)))
 
 
 def _reindex(work: Repaired, fix: Fix, title: str) -> None:
     checkpoint = work.inspection.checkpoint
-    reason = f"{title}: it is written anew, as the files are."
+    reason = say("{title}: it is written anew, as the files are.", title=title)
     if fix.code == "unindexed-scales":
-        reason = f"{title}: it is entered there."
+        reason = say("{title}: it is entered there.", title=title)
         work.rows = [*work.rows, *take_in(work.configs, checkpoint, fix.code, reason)]
     else:
         agree(work.configs, checkpoint, reason)
@@ -160,11 +163,11 @@ def _reindex(work: Repaired, fix: Fix, title: str) -> None:
 
 
 _TITLES = {
-    "per-head": "One scale for each layer was wished for",
-    "factor": "Another unit was wished for",
-    "swap": "k and v were said to be swapped",
-    "declare": "A declaration was wished for",
-    "leftovers": "What quantizers left behind",
+    "per-head": say("One scale for each layer was wished for"),
+    "factor": say("Another unit was wished for"),
+    "swap": say("k and v were said to be swapped"),
+    "declare": say("A declaration was wished for"),
+    "leftovers": say("What quantizers left behind"),
 }
 
 
@@ -225,7 +228,7 @@ def _to_fp8(work: Repaired, chosen: Callable[[Row], bool], code: str, title: str
     """INT8 scales to FP8 scales, declared so; zero points, all of them zero, have no place there."""
     declare_fp8(work.configs, work.inspection.declaration)
     rows = scale_by(work.rows, chosen, code, title, LARGEST_NUMBER["INT8"] / LARGEST_NUMBER["FP8"])
-    reason = f"{title}: an FP8 cache has no zero points, and this one is zero."
+    reason = say("{title}: an FP8 cache has no zero points, and this one is zero.", title=title)
     return [row.without(code, reason) if _is_offset(row) else row for row in rows]
 
 
@@ -240,14 +243,14 @@ def _all_scales(row: Row) -> bool:
 
 def _dropped(work: Repaired, code: str, keys: frozenset[str], title: str) -> list[Row]:
     """Left out; of several tensors for one parameter, or under one name, the last one read stays: engines use that."""
-    reason = f"{title}: left out."
+    reason = say("{title}: left out.", title=title)
     if code == "leftovers":
         return [*work.rows, *(row.without(code, reason) for row in leftovers(work.inspection.checkpoint))]
     if code == "duplicate-key":
-        return _once(work, code, f"{title}: the last shard's stays, which engines use.")
+        return _once(work, code, say("{title}: the last shard's stays, which engines use.", title=title))
     stays: set[str] = set()
     if code == "conflict":
-        reason = f"{title}: the last one read stays, which the engine uses."
+        reason = say("{title}: the last one read stays, which the engine uses.", title=title)
         last: dict[str, str] = {}
         for delivery in work.inspection.deliveries.deliveries:
             if delivery.outcome == "loaded" and delivery.target is not None and delivery.key in keys:
@@ -278,7 +281,7 @@ def _split(row: Row, code: str, title: str) -> tuple[Row, ...]:
     if scale is None or row.source is None:
         return (row,)
     parts = parts_of(scale, "portable")
-    reason = f"{title}: written for k and for v."
+    reason = say("{title}: written for k and for v.", title=title)
     return tuple(
         Row(source=row.source, fed=part.fed, file=row.file, fixes=(*row.fixes, code), reasons=(*row.reasons, reason))
         for part in parts
@@ -290,7 +293,8 @@ def _source(path: str) -> ScaleSource:
 
 
 def _told(source: ScaleSource) -> str:
-    return " ".join((f"Scales of {source.path.name} ({source.title}).", *source.notes))
+    said = say("Scales of {source} ({title}).", source=source.path.name, title=source.title)
+    return joined(" ", (said, *source.notes))
 
 
 def _touched(rows: Sequence[Row], code: str) -> tuple[str, ...]:
@@ -302,5 +306,8 @@ def _words(choice: Choice) -> str:
     option: Option = choice.option
     if not option.typed:
         return option.title
-    number = f"{choice.number:g}"
-    return {"NUMBER": number, "xNUMBER": f"times {number}"}.get(option.value, f"from {Path(choice.path).name}")
+    if option.value == "NUMBER":
+        return f"{choice.number:g}"
+    if option.value == "xNUMBER":
+        return say("times {factor:g}", factor=choice.number)
+    return say("from {file}", file=Path(choice.path).name)

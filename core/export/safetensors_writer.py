@@ -16,6 +16,7 @@ from typing import Any
 
 from core.checkpoint.dtypes import DTYPES
 from core.errors import ExportError
+from core.wording import say
 
 BLOCK = 4096
 """File systems that share extents between files do so in blocks of this size (XFS and btrfs defaults)."""
@@ -115,9 +116,9 @@ def read_header(path: Path) -> ShardHeader:
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ExportError(
-            "the file does not begin with a safetensors header",
+            say("the file does not begin with a safetensors header"),
             path=path,
-            remedy="It changed since the checkpoint was opened, or is damaged; open the checkpoint again.",
+            remedy=say("It changed since the checkpoint was opened, or is damaged; open the checkpoint again."),
         ) from error
     metadata_at = list(entries).index("__metadata__") if "__metadata__" in entries else 0
     return ShardHeader(size, entries.get("__metadata__"), metadata_at, tensors)
@@ -218,9 +219,9 @@ def _encode_head(header: ShardHeader, tensors: Sequence[StoredTensor]) -> bytes:
             entries["__metadata__"] = header.metadata
         if tensor.name in entries:
             raise ExportError(
-                "two tensors of one shard would have this name",
+                say("two tensors of one shard would have this name"),
                 key=tensor.name,
-                remedy="Drop one of them, or choose another naming convention.",
+                remedy=say("Drop one of them, or choose another naming convention."),
             )
         entries[tensor.name] = {
             "dtype": tensor.dtype,
@@ -236,7 +237,11 @@ def _encode_head(header: ShardHeader, tensors: Sequence[StoredTensor]) -> bytes:
     text += b" " * ((within - 8 - len(text)) % step)
     if len(text) > MAX_HEADER:
         raise ExportError(
-            f"the new header would be {len(text)} bytes long and readers of safetensors accept {MAX_HEADER}",
-            remedy="Split the checkpoint into more shards, or use shorter names.",
+            say(
+                "the new header would be {length} bytes long and readers of safetensors accept {largest}",
+                length=len(text),
+                largest=MAX_HEADER,
+            ),
+            remedy=say("Split the checkpoint into more shards, or use shorter names."),
         )
     return struct.pack("<Q", len(text)) + text

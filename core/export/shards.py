@@ -11,6 +11,7 @@ from core.errors import ExportError
 from core.export.index import IndexChanges
 from core.export.plan import ExportPlan, TensorEdit
 from core.export.safetensors_writer import NewTensor, ShardLayout, StoredTensor, lay_out, read_header
+from core.wording import say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ def shard_jobs(plan: ExportPlan) -> dict[str, ShardJob]:
         if edits is not None:
             jobs[file.name] = _job(plan, file.name, file.size, edits)
     for name, edits in by_file.items():
-        raise ExportError("the plan changes a tensor of a file that is not there", path=name, key=edits[0].key)
+        raise ExportError(say("the plan changes a tensor of a file that is not there"), path=name, key=edits[0].key)
     _refuse_collisions(plan, jobs)
     return jobs
 
@@ -76,10 +77,10 @@ def _job(plan: ExportPlan, file: str, size: int, edits: Sequence[TensorEdit]) ->
         tensor = stored.get(edit.key)
         if tensor is None:
             raise ExportError(
-                "the shard has no such tensor",
+                say("the shard has no such tensor"),
                 path=file,
                 key=edit.key,
-                remedy="It changed since the checkpoint was opened; open the checkpoint again.",
+                remedy=say("It changed since the checkpoint was opened; open the checkpoint again."),
             )
         new = replaced.setdefault(edit.key, [])
         if edit.action != "dropped":
@@ -102,7 +103,13 @@ def _changed(edit: TensorEdit, tensor: StoredTensor) -> NewTensor:
         return NewTensor(edit.new_key or edit.key, dtype, shape, _data(edit, dtype, shape))
     if dtype != tensor.dtype or math.prod(shape) != math.prod(tensor.shape):
         raise ExportError(
-            f"the tensor is {tensor.dtype} {list(tensor.shape)} and cannot become {dtype} {list(shape)} without values",
+            say(
+                "the tensor is {dtype} {shape} and cannot become {new_dtype} {new_shape} without values",
+                dtype=tensor.dtype,
+                shape=list(tensor.shape),
+                new_dtype=dtype,
+                new_shape=list(shape),
+            ),
             path=edit.file,
             key=edit.key,
         )
@@ -111,18 +118,24 @@ def _changed(edit: TensorEdit, tensor: StoredTensor) -> NewTensor:
 
 def _added(edit: TensorEdit) -> NewTensor:
     if edit.new_key is None or edit.new_dtype is None or edit.new_shape is None:
-        raise ExportError("an added tensor needs a name, a type and a shape", path=edit.file, key=edit.new_key)
+        raise ExportError(say("an added tensor needs a name, a type and a shape"), path=edit.file, key=edit.new_key)
     return NewTensor(edit.new_key, edit.new_dtype, edit.new_shape, _data(edit, edit.new_dtype, edit.new_shape))
 
 
 def _data(edit: TensorEdit, dtype: str, shape: Sequence[int]) -> bytes:
     key = edit.new_key or edit.key
     if len(edit.values) != math.prod(shape):
-        raise ExportError(f"{len(edit.values)} values do not fill the shape {list(shape)}", path=edit.file, key=key)
+        raise ExportError(
+            say("{count} values do not fill the shape {shape}", count=len(edit.values), shape=list(shape)),
+            path=edit.file,
+            key=key,
+        )
     try:
         return encode(edit.values, dtype)
     except ValueError as error:
-        raise ExportError(str(error), path=edit.file, key=key, remedy="Use F32.") from error
+        raise ExportError(
+            say("values are not written as type {dtype}", dtype=dtype), path=edit.file, key=key, remedy=say("Use F32.")
+        ) from error
 
 
 def _refuse_collisions(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> None:
@@ -138,9 +151,9 @@ def _refuse_collisions(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> None:
             other = next(kept, where.setdefault(name, file))
             if other != file:
                 raise ExportError(
-                    f"two tensors would have this name, one in {other} and one in {file}",
+                    say("two tensors would have this name, one in {other} and one in {file}", other=other, file=file),
                     key=name,
-                    remedy="Drop one of them, or choose another naming convention.",
+                    remedy=say("Drop one of them, or choose another naming convention."),
                 )
 
 

@@ -16,12 +16,13 @@ from core.export.safetensors_writer import NewTensor, ShardHeader, StoredTensor,
 from core.export.shards import ShardJob
 from core.export.system import System
 from core.progress import Progress
+from core.wording import say
 
 _BUFFER = 1 << 20
 _SAMPLES = 256
 """Tensors of a shard, or places of another file, that a sample looks at."""
 _SAMPLE = 4096
-_REMEDY = "Check the disk and the memory of this machine, then export again."
+_REMEDY = say("Check the disk and the memory of this machine, then export again.")
 
 Run = tuple[int, int, int]
 """Bytes that two files should share: where they begin in the source, where in the written file, how many."""
@@ -75,7 +76,11 @@ class Verifier:
         with self._open(source) as old, self._open(written) as new:
             length = new.seek(0, 2)
             if length != size:
-                raise ExportError(f"the copy has {length} bytes and not {size}", path=name, remedy=_REMEDY)
+                raise ExportError(
+                    say("the copy has {length} bytes and not {size}", length=length, size=size),
+                    path=name,
+                    remedy=_REMEDY,
+                )
             runs: list[Run] = [(0, 0, size)]
             if self.level == "sample":
                 step = max(_SAMPLE, size // _SAMPLES)
@@ -90,7 +95,7 @@ class Verifier:
             got = bytearray(file.seek(0, 2))
             self._fill(file, memoryview(got), 0)
         if got != text:
-            raise ExportError("the written text is not the planned one", path=name, remedy=_REMEDY)
+            raise ExportError(say("the written text is not the planned one"), path=name, remedy=_REMEDY)
         return Checked(0, hashlib.sha256(text).hexdigest())
 
     def digest(self, path: Path) -> str:
@@ -116,14 +121,18 @@ class Verifier:
         for wanted in job.added:
             self._check_data(file, new.data_begin + _take(found, wanted, name).begin, wanted, name)
         if found:
-            raise ExportError("the written shard holds a tensor too many", path=name, key=min(found), remedy=_REMEDY)
+            raise ExportError(
+                say("the written shard holds a tensor too many"), path=name, key=min(found), remedy=_REMEDY
+            )
         return sorted(same, key=lambda pair: pair[1].begin)
 
     def _check_data(self, file: FileIO, at: int, wanted: NewTensor, name: str) -> None:
         got = bytearray(len(wanted.data or b""))
         self._fill(file, memoryview(got), at)
         if wanted.data is None or got != wanted.data:
-            raise ExportError("the written values are not those planned", path=name, key=wanted.name, remedy=_REMEDY)
+            raise ExportError(
+                say("the written values are not those planned"), path=name, key=wanted.name, remedy=_REMEDY
+            )
 
     def _compare(
         self, old: FileIO, new: FileIO, runs: Iterable[Run], name: str, keys: Sequence[tuple[int, int, str]]
@@ -145,7 +154,7 @@ class Verifier:
                     differs = at + done + next(n for n in range(count) if ours[n] != theirs[n])
                     key = next((key for first, last, key in keys if first <= differs < last), None)
                     raise ExportError(
-                        f"the written bytes differ from the source's at byte {differs}",
+                        say("the written bytes differ from the source's at byte {byte}", byte=differs),
                         path=name, key=key, remedy=_REMEDY,
                     )  # fmt: skip
                 if digest is not None:
@@ -169,7 +178,9 @@ class Verifier:
         while view:
             count = self.system.read_at(file, view, at)
             if count == 0:
-                raise ExportError("the file ended early while it was compared", path=str(file.name), remedy=_REMEDY)
+                raise ExportError(
+                    say("the file ended early while it was compared"), path=str(file.name), remedy=_REMEDY
+                )
             view, at = view[count:], at + count
 
     @contextmanager
@@ -184,10 +195,16 @@ class Verifier:
 def _take(found: dict[str, StoredTensor], wanted: NewTensor, name: str) -> StoredTensor:
     got = found.pop(wanted.name, None)
     if got is None:
-        raise ExportError("the written shard lacks a tensor", path=name, key=wanted.name, remedy=_REMEDY)
+        raise ExportError(say("the written shard lacks a tensor"), path=name, key=wanted.name, remedy=_REMEDY)
     if (got.dtype, got.shape) != (wanted.dtype, wanted.shape):
         raise ExportError(
-            f"the written tensor is {got.dtype} {list(got.shape)} and not {wanted.dtype} {list(wanted.shape)}",
+            say(
+                "the written tensor is {dtype} {shape} and not {planned_dtype} {planned_shape}",
+                dtype=got.dtype,
+                shape=list(got.shape),
+                planned_dtype=wanted.dtype,
+                planned_shape=list(wanted.shape),
+            ),
             path=name,
             key=wanted.name,
             remedy=_REMEDY,
@@ -203,7 +220,7 @@ def _runs(
     for tensor, got in same:
         begin, at, length = old.data_begin + tensor.begin, new.data_begin + got.begin, got.end - got.begin
         if length != tensor.end - tensor.begin:
-            raise ExportError("a written tensor has another length", path=name, key=got.name, remedy=_REMEDY)
+            raise ExportError(say("a written tensor has another length"), path=name, key=got.name, remedy=_REMEDY)
         if joined and runs and runs[-1][0] + runs[-1][2] == begin and runs[-1][1] + runs[-1][2] == at:
             runs[-1] = (*runs[-1][:2], runs[-1][2] + length)
         else:

@@ -33,6 +33,7 @@ from core.export.system import System
 from core.export.verify import Checked, Verifier
 from core.inspection import Inspection
 from core.progress import Progress
+from core.wording import say
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -119,7 +120,7 @@ class _Work:
             return
         files = {file.name: file for file in self.prepared.placement.files}
         left = list(self.remainder.finished.values())
-        self.progress.start("Checking what is there", total=sum(each.size for each in left), unit="bytes")
+        self.progress.start(say("Checking what is there"), total=sum(each.size for each in left), unit="bytes")
         for each in left:
             with self.names_file(each.name):
                 if each.name in files and self._still(files[each.name], each):
@@ -147,7 +148,7 @@ class _Work:
     def write(self) -> None:
         """Write every file that is not finished: first under another name, then flushed, renamed and noted."""
         files = [file for file in self.prepared.placement.files if file.name not in self.remainder.finished]
-        self.progress.start("Copying", total=sum(file.size for file in files), unit="bytes")
+        self.progress.start(say("Copying"), total=sum(file.size for file in files), unit="bytes")
         for file in files:
             with self.names_file(file.name):
                 self.remainder.forget(file.name)
@@ -182,9 +183,9 @@ class _Work:
             if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
                 raise
             raise ExportError(
-                f"the shard could not be linked ({error.strerror or type(error).__name__})",
+                say("the shard could not be linked ({reason})", reason=error.strerror or type(error).__name__),
                 path=source,
-                remedy="Leave --link away or use --copy.",
+                remedy=say("Leave --link away or use --copy."),
             ) from error
 
     def _make_folders(self, folder: Path) -> None:
@@ -196,7 +197,7 @@ class _Work:
         """Compare everything that comes from the source with it."""
         files = [f for f in self.prepared.placement.files if self.remainder.finished[f.name].checked is None]
         total = sum(file.size for file in files)
-        self.progress.start("Verifying", total=total, unit="bytes")
+        self.progress.start(say("Verifying"), total=total, unit="bytes")
         for file in files:
             before = self.progress.done
             with self.names_file(file.name):
@@ -212,9 +213,9 @@ class _Work:
         if file.how == "link":
             if not os.path.samestat(self.system.status(source), self.system.status(written)):
                 raise ExportError(
-                    "the source's file was replaced while it was linked",
+                    say("the source's file was replaced while it was linked"),
                     path=source,
-                    remedy="Wait until nothing writes to it, open the checkpoint again and repeat the export.",
+                    remedy=say("Wait until nothing writes to it, open the checkpoint again and repeat the export."),
                 )
             return Checked(tensors)
         if file.how == "rewrite":
@@ -229,7 +230,11 @@ class _Work:
 
     @property
     def _consequence(self) -> str:
-        return "what is finished waits for --resume" if self.prepared.options.resume else "the export was taken back"
+        return (
+            say("what is finished waits for --resume")
+            if self.prepared.options.resume
+            else say("the export was taken back")
+        )
 
     @contextmanager
     def names_file(self, name: str) -> Iterator[None]:
@@ -240,14 +245,22 @@ class _Work:
             reason = error.strerror or type(error).__name__
             if error.errno in _FULL:
                 raise ExportError(
-                    f"there was no room to write the file ({reason}), and {self._consequence}",
+                    say(
+                        "there was no room to write the file ({reason}), and {consequence}",
+                        reason=reason,
+                        consequence=self._consequence,
+                    ),
                     path=name,
-                    remedy="Free some space, raise the limit on file sizes, or export to another disk.",
+                    remedy=say("Free some space, raise the limit on file sizes, or export to another disk."),
                 ) from error
             raise ExportError(
-                f"the file could not be copied ({reason}), and {self._consequence}",
+                say(
+                    "the file could not be copied ({reason}), and {consequence}",
+                    reason=reason,
+                    consequence=self._consequence,
+                ),
                 path=name,
-                remedy="Check the disks and their permissions, then export again.",
+                remedy=say("Check the disks and their permissions, then export again."),
             ) from error
 
     @contextmanager
@@ -260,11 +273,11 @@ class _Work:
             self._settle(error)
             if isinstance(error, OSError):
                 reason = error.strerror or type(error).__name__
-                left = "what is finished waits for --resume" if kept else "nothing was left behind"
+                left = say("what is finished waits for --resume") if kept else say("nothing was left behind")
                 raise ExportError(
-                    f"the folder could not be written ({reason}), and {left}",
+                    say("the folder could not be written ({reason}), and {left}", reason=reason, left=left),
                     path=self.prepared.out,
-                    remedy="Choose a folder that you may write to.",
+                    remedy=say("Choose a folder that you may write to."),
                 ) from error
             raise
 
@@ -287,13 +300,25 @@ def _settle_success(remainder: Remainder, target: Path) -> tuple[str, ...]:
     try:
         remainder.system.flush_folder(target.parent)
     except OSError as error:
-        notes.append(f"The folder that holds {target} could not be flushed to the disk ({_reason(error)}).")
+        notes.append(
+            say(
+                "The folder that holds {folder} could not be flushed to the disk ({reason}).",
+                folder=target,
+                reason=_reason(error),
+            )
+        )
     try:
         if remainder.folder.exists():
             remainder.remove()
     except OSError as error:
         remainder.close()
-        notes.append(f"{remainder.folder} is empty and could not be removed ({_reason(error)}); delete it.")
+        notes.append(
+            say(
+                "{folder} is empty and could not be removed ({reason}); delete it.",
+                folder=remainder.folder,
+                reason=_reason(error),
+            )
+        )
     return tuple(notes)
 
 
@@ -305,7 +330,7 @@ def _found_finished(prepared: Prepared, remainder: Remainder, progress: Progress
     """The export that is asked for is there: an earlier run died after its last rename, if at all."""
     after = judge_result(prepared.plan, prepared.out, progress)
     notes = [
-        "The export was finished already; nothing was written.",
+        say("The export was finished already; nothing was written."),
         *_settle_success(remainder, prepared.out.resolve()),
     ]
     return ExportResult(

@@ -16,6 +16,7 @@ from typing import Any
 from core.naming.conventions import layer_number
 from core.naming.scales import Role
 from core.side_files.source import SourceScale
+from core.wording import say
 
 FP8_LARGEST = 448.0
 NVFP4_OVER_FP8 = 6.0
@@ -24,7 +25,11 @@ _INC_NODE = re.compile(r"^(?P<module>.+\.\d+\.[^.]+)(?:\.[^.]+)*\.(?P<role>[kv])
 
 
 class SideFileError(ValueError):
-    """The file is of the format, and something in it is wrong; ``str()`` says what."""
+    """The file is of the format, and something in it is wrong; ``problem`` says what."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,28 +45,30 @@ class SideFormat:
 
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SideFileError(f"{where} is {value!r} and no number")
+        raise SideFileError(say("{place} is {value!r} and no number", place=where, value=value))
     if not math.isfinite(value) or value <= 0:
-        raise SideFileError(f"{where} is {value!r}, and a scale is a finite number above 0")
+        raise SideFileError(
+            say("{place} is {value!r}, and a scale is a finite number above 0", place=where, value=value)
+        )
     return float(value)
 
 
 def _integer(value: Any, where: str) -> int:
     found = re.fullmatch(r"(?:rank)?(\d+)", str(value))
     if found is None:
-        raise SideFileError(f"{where} {value!r} is no number")
+        raise SideFileError(say("{place} {value!r} is no number", place=where, value=value))
     return int(found.group(1))
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise SideFileError(f"{where} is no JSON object")
+        raise SideFileError(say("{place} is no JSON object", place=where))
     return value
 
 
 def _list(value: Any, where: str) -> Sequence[Any]:
     if not isinstance(value, list):
-        raise SideFileError(f"{where} is no list")
+        raise SideFileError(say("{place} is no list", place=where))
     return value
 
 
@@ -73,21 +80,25 @@ def _is_scaling_factor(content: Mapping[str, Any]) -> bool:
 
 def _read_scaling_factor(content: Mapping[str, Any]) -> tuple[list[SourceScale], list[str]]:
     block = content["kv_cache"]
-    notes = []
+    notes: list[str] = []
     dtype = block.get("dtype")
     if dtype not in (None, "float8_e4m3fn"):
-        raise SideFileError(f"kv_cache.dtype is {dtype!r}, and only scales for float8_e4m3fn are known")
+        raise SideFileError(
+            say("kv_cache.dtype is {dtype!r}, and only scales for float8_e4m3fn are known", dtype=dtype)
+        )
     ranks = _object(block["scaling_factor"], "kv_cache.scaling_factor")
     found: dict[int, list[float]] = {}
     for rank, layers in ranks.items():
-        _integer(rank, "the tensor-parallel rank")
+        _integer(rank, say("the tensor-parallel rank"))
         for layer, value in _object(layers, f"kv_cache.scaling_factor.{rank}").items():
             where = f"kv_cache.scaling_factor.{rank}.{layer}"
-            found.setdefault(_integer(layer, "the layer"), []).append(_number(value, where))
+            found.setdefault(_integer(layer, say("the layer")), []).append(_number(value, where))
     if any(not str(rank).isdigit() for rank in ranks):
-        notes.append("Its ranks are not plain numbers, which vLLM up to 0.6 refused.")
+        notes.append(say("Its ranks are not plain numbers, which vLLM up to 0.6 refused."))
     if len(ranks) > 1:
-        notes.append(f"It holds {len(ranks)} tensor-parallel ranks; the largest scale of each layer was taken.")
+        notes.append(
+            say("It holds {count} tensor-parallel ranks; the largest scale of each layer was taken.", count=len(ranks))
+        )
     return [SourceScale(role="kv", layer=layer, values=(max(values),)) for layer, values in found.items()], notes
 
 
@@ -99,16 +110,30 @@ def _is_lightllm(content: Mapping[str, Any]) -> bool:
 def _read_lightllm(content: Mapping[str, Any]) -> tuple[list[SourceScale], list[str]]:
     kind = content["quant_type"]
     if kind not in ("per_tensor", "per_head"):
-        raise SideFileError(f"quant_type is {kind!r}, and only per_tensor and per_head are known")
+        raise SideFileError(say("quant_type is {kind!r}, and only per_tensor and per_head are known", kind=kind))
     rows = _list(content["scales"], "scales")
     heads = 1 if kind == "per_tensor" else _integer(content.get("num_head"), "num_head")
     if content["scales_shape"] != [len(rows), 2 * heads]:
-        raise SideFileError(f"scales_shape is {content['scales_shape']}, and scales are {len(rows)} x {2 * heads}")
+        raise SideFileError(
+            say(
+                "scales_shape is {shape}, and scales are {layers} x {width}",
+                shape=content["scales_shape"],
+                layers=len(rows),
+                width=2 * heads,
+            )
+        )
     found = []
     for layer, row in enumerate(rows):
         values = [_number(value, f"scales[{layer}][{at}]") for at, value in enumerate(_list(row, f"scales[{layer}]"))]
         if len(values) != 2 * heads:
-            raise SideFileError(f"scales[{layer}] holds {len(values)} values and not {2 * heads}")
+            raise SideFileError(
+                say(
+                    "scales[{layer}] holds {count} values and not {wanted}",
+                    layer=layer,
+                    count=len(values),
+                    wanted=2 * heads,
+                )
+            )
         found.append(SourceScale(role="k", layer=layer, values=tuple(values[:heads])))
         found.append(SourceScale(role="v", layer=layer, values=tuple(values[heads:])))
     return found, []
@@ -122,22 +147,32 @@ def _is_sglang_pools(content: Mapping[str, Any]) -> bool:
 def _read_sglang_pools(content: Mapping[str, Any]) -> tuple[list[SourceScale], list[str]]:
     policy = str(content.get("scale_policy", ""))
     if not policy.endswith("amax-over-6x448"):
-        raise SideFileError(f"scale_policy is {policy!r}, and only amax-over-6x448 is known")
+        raise SideFileError(say("scale_policy is {policy!r}, and only amax-over-6x448 is known", policy=policy))
     pools = _object(content["pools"], "pools")
     target = _object(pools.get("target"), "pools.target")
-    layers = [_integer(layer, "the layer") for layer in _list(target.get("layer_ids"), "pools.target.layer_ids")]
+    layers = [_integer(layer, say("the layer")) for layer in _list(target.get("layer_ids"), "pools.target.layer_ids")]
     found = []
     roles: tuple[Role, ...] = ("k", "v")
     for role in roles:
         values = _list(target.get(f"{role}_scale"), f"pools.target.{role}_scale")
         if len(values) != len(layers):
-            raise SideFileError(f"pools.target.{role}_scale holds {len(values)} values for {len(layers)} layers")
+            raise SideFileError(
+                say(
+                    "pools.target.{role}_scale holds {count} values for {layers} layers",
+                    role=role,
+                    count=len(values),
+                    layers=len(layers),
+                )
+            )
         for layer, value in zip(layers, values, strict=True):
-            scale = _number(value, f"pools.target.{role}_scale of layer {layer}") * NVFP4_OVER_FP8
+            scale = (
+                _number(value, say("pools.target.{role}_scale of layer {layer}", role=role, layer=layer))
+                * NVFP4_OVER_FP8
+            )
             found.append(SourceScale(role=role, layer=layer, values=(scale,)))
-    notes = ["Its scales are amax / (6 x 448), for an NVFP4 cache; times 6 they are FP8 scales."]
+    notes: list[str] = [say("Its scales are amax / (6 x 448), for an NVFP4 cache; times 6 they are FP8 scales.")]
     if "draft" in pools:
-        notes.append("The draft model's pool was left out.")
+        notes.append(say("The draft model's pool was left out."))
     return found, notes
 
 
@@ -149,7 +184,7 @@ def _is_inc(content: Mapping[str, Any]) -> bool:
 def _read_inc(content: Mapping[str, Any]) -> tuple[list[SourceScale], list[str]]:
     mode = content["Mode"]
     if mode not in ("Scale", "DynamicRange"):
-        raise SideFileError(f"Mode is {mode!r}, and only Scale and DynamicRange are known")
+        raise SideFileError(say("Mode is {mode!r}, and only Scale and DynamicRange are known", mode=mode))
     found = []
     for name, node in content["Nodes"].items():
         match = _INC_NODE.match(name)
@@ -165,8 +200,8 @@ def _read_inc(content: Mapping[str, Any]) -> tuple[list[SourceScale], list[str]]
             )
         )
     if mode == "Scale":
-        return found, ["Its scales are made for Gaudi, whose FP8 ends at 240: they are larger than FP8 needs."]
-    return found, ["It holds amaxes, which were divided by 448."]
+        return found, [say("Its scales are made for Gaudi, whose FP8 ends at 240: they are larger than FP8 needs.")]
+    return found, [say("It holds amaxes, which were divided by 448.")]
 
 
 def _largest(inputs: Any) -> Any:
@@ -181,7 +216,7 @@ def _largest(inputs: Any) -> Any:
 FORMATS: tuple[SideFormat, ...] = (
     SideFormat(
         id="scaling-factor",
-        title="vLLM up to 0.6, SGLang, KsanaLLM: kv_cache_scales.json",
+        title=say("vLLM up to 0.6, SGLang, KsanaLLM: kv_cache_scales.json"),
         fields="kv_cache.scaling_factor",
         is_this=_is_scaling_factor,
         read=_read_scaling_factor,

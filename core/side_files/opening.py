@@ -16,6 +16,7 @@ from core.quantization import read_declaration
 from core.quantization.config_files import ASCEND_DESCRIPTION
 from core.side_files.formats import FORMATS, FP8_LARGEST, NVFP4_OVER_FP8, SideFileError
 from core.side_files.source import ScaleSource, SourceScale
+from core.wording import joined, say
 
 _LARGEST_INTEGER = {"INT8": 127.0, "INT4": 7.0}
 
@@ -46,18 +47,24 @@ def _from_json(path: Path, content: dict[str, Any], progress: Progress | None) -
             scales, notes = form.read(content)
         except SideFileError as error:
             raise UnreadableCheckpointError(
-                f"{error} ({form.title})", path=path, remedy="Correct the file, or take the scales from elsewhere"
+                say("{problem} ({format})", problem=error.problem, format=form.title),
+                path=path,
+                remedy=say("Correct the file, or take the scales from elsewhere"),
             ) from error
         if not scales:
             raise _nothing(path, form.title)
         return ScaleSource(path=path, format=form.id, title=form.title, scales=tuple(scales), notes=tuple(notes))
     if path.name.startswith(ASCEND_DESCRIPTION):
         raise UnreadableCheckpointError(
-            "describes tensors and holds no scales", path=path, remedy="Give the checkpoint that it belongs to"
+            say("describes tensors and holds no scales"),
+            path=path,
+            remedy=say("Give the checkpoint that it belongs to"),
         )
-    known = "; ".join(f"{form.title} ({form.fields})" for form in FORMATS)
+    known = joined("; ", (say("{format} ({fields})", format=form.title, fields=form.fields) for form in FORMATS))
     raise UnreadableCheckpointError(
-        "is no side file of KV-cache scales that is known here", path=path, remedy=f"Known are {known}"
+        say("is no side file of KV-cache scales that is known here"),
+        path=path,
+        remedy=say("Known are {known}", known=known),
     )
 
 
@@ -75,15 +82,21 @@ def _from_checkpoint(path: Path, progress: Progress | None) -> ScaleSource:
         largest = _LARGEST_INTEGER.get(number)
         if largest is not None and scale.quantity == "scale":
             values = tuple(value * largest / FP8_LARGEST for value in values)
-            notes.append(f"It holds scales of an {number} cache (amax / {largest:g}), made FP8 scales (amax / 448).")
+            notes.append(
+                say(
+                    "It holds scales of an {number} cache (amax / {largest:g}), made FP8 scales (amax / 448).",
+                    number=number,
+                    largest=largest,
+                )
+            )
         scales.append(SourceScale(role=scale.role, layer=scale.layer, values=values, module=scale.module))
         if scale.quantity == "amax":
-            notes.append("It holds amaxes, which were divided by 448.")
+            notes.append(say("It holds amaxes, which were divided by 448."))
         elif is_nvfp4_global(scale):
-            notes.append("It holds global scales of an NVFP4 cache (amax / 2688), which were multiplied by 6.")
+            notes.append(say("It holds global scales of an NVFP4 cache (amax / 2688), which were multiplied by 6."))
     if not scales:
-        raise _nothing(path, "a checkpoint")
-    title = "an overlay" if path.is_file() else "a checkpoint"
+        raise _nothing(path, say("a checkpoint"))
+    title = say("an overlay") if path.is_file() else say("a checkpoint")
     return ScaleSource(
         path=path, format="checkpoint", title=title, scales=tuple(scales), notes=tuple(dict.fromkeys(notes))
     )
@@ -108,5 +121,7 @@ def _as_scale(scale: KVScale) -> tuple[float, ...] | None:
 
 def _nothing(path: Path, title: str) -> UnreadableCheckpointError:
     return UnreadableCheckpointError(
-        f"holds no KV-cache scales ({title})", path=path, remedy="Choose the file that the calibration wrote"
+        say("holds no KV-cache scales ({format})", format=title),
+        path=path,
+        remedy=say("Choose the file that the calibration wrote"),
     )
