@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.text import CORE
+from core.wording import from_data
 from resources import resource
 
 SAMPLES = "Samples"
@@ -45,6 +46,8 @@ def texts() -> list[Text]:
         found.update(dict.fromkeys(_texts_of(path)))
     for path in sorted((root.parent / "core").rglob("*.py")):
         found.update(dict.fromkeys((CORE, template) for template in _templates_of(path)))
+    static = json.loads(resource("architectures", "static_by_hand.json").read_text("utf-8"))
+    found.update(dict.fromkeys((CORE, from_data(entry["why"]).template) for entry in static["architectures"].values()))
     for sample in json.loads(resource("samples", "samples.json").read_text("utf-8")):
         found.update(dict.fromkeys((SAMPLES, sample[part]) for part in ("title", "story")))
     return sorted(found, key=lambda text: text[0])

@@ -50,6 +50,11 @@ def say(template: str, /, **values: object) -> Sentence:
     return Sentence(template.format(**values), template, values)
 
 
+def from_data(text: str) -> Sentence:
+    """A sentence that stands in a resource file, where the catalogue of texts finds it."""
+    return Sentence(text, text.replace("{", "{{").replace("}", "}}"), {})
+
+
 def joined(separator: str, parts: Iterable[str]) -> Sentence:
     """``separator.join(parts)``, in which the parts stay sentences; empty ones are left out."""
     kept = tuple(part for part in parts if part)

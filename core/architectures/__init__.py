@@ -43,7 +43,7 @@ from core.architectures.modules import (
     OwnLoader,
     build_model,
 )
-from core.architectures.surveys import how_surveyed, known_architectures, why_not_surveyed
+from core.architectures.surveys import how_surveyed, known_architectures, why_not_surveyed, why_static
 
 __all__ = [
     "AutoLoader",
@@ -58,4 +58,5 @@ __all__ = [
     "how_surveyed",
     "known_architectures",
     "why_not_surveyed",
+    "why_static",
 ]

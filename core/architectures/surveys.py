@@ -8,6 +8,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from core.wording import from_data, say
 from resources import resource
 
 
@@ -19,6 +20,7 @@ def survey(engine: str) -> Mapping[str, Any]:
     return data | {"modules": _Rows(rows.splitlines())}
 
 
+_NOT_FOLLOWED = " was not followed"
 _MODULES = ',\n"modules":{\n'
 
 
@@ -72,6 +74,17 @@ def how_surveyed(architecture: str, engine: str = "vllm-0.33.0") -> str:
     "" for one that is not known.
     """
     return str(survey(engine)["architectures"].get(architecture, {}).get("surveyed", ""))
+
+
+def why_static(architecture: str, engine: str = "vllm-0.33.0") -> str:
+    """Why the module tree of that architecture was read from the sources; "" for any other. The reasons stand in
+    ``static_by_hand.json``, but for a loader that was not followed.
+    """
+    how, _, why = how_surveyed(architecture, engine).partition(": ")
+    if how != "static":
+        return ""
+    method = why.removesuffix(_NOT_FOLLOWED)
+    return from_data(why) if method == why else say("{method} was not followed", method=method)
 
 
 def why_not_surveyed(architecture: str, engine: str = "vllm-0.33.0") -> str:

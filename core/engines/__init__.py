@@ -12,6 +12,7 @@ from core.engines.tensorrt_llm.engine import TensorrtLlm
 from core.engines.vllm.engine import Vllm
 from core.engines.vllm.releases import RELEASES, release_for, version_of
 from core.errors import KVScopeError, UsageError
+from core.wording import joined, say
 
 DEFAULT_ENGINE = "vllm-0.33.0"
 
@@ -20,8 +21,10 @@ _PROFILES: tuple[EngineProfile, ...] = (
     Sglang(
         "0.5.23",
         source="SGLang 0.5.23's Python sources, model class by model class",
-        how_checked="compared with what SGLang 0.5.23 itself did on CPU: 8,370 names, 825 cases, 107 checkpoints, and "
-        "65,586 names through the load loops of 77 of its models",
+        how_checked=say(
+            "compared with what SGLang 0.5.23 itself did on CPU: 8,370 names, 825 cases, 107 checkpoints, and 65,586 "
+            "names through the load loops of 77 of its models"
+        ),
     ),
     TensorrtLlm(),
 )
@@ -67,7 +70,8 @@ def get_engine(engine: str) -> EngineProfile:
         installed = installed_engine()
         if installed is None:
             raise UsageError(
-                "no vLLM of this machine was probed yet", remedy="Run `kvscope probe --python PATH` with its Python"
+                say("no vLLM of this machine was probed yet"),
+                remedy=say("Run `kvscope probe --python PATH` with its Python"),
             )
         return installed
     if (known := ENGINES.get(engine)) is not None:
@@ -76,7 +80,8 @@ def get_engine(engine: str) -> EngineProfile:
     if name == "vllm" and (version := version_of(number)) is not None:
         return Vllm(release_for(version), number)
     raise UsageError(
-        f"no engine is called {engine!r}", remedy=f"Choose one of {', '.join(ENGINES)}, or another version of vLLM"
+        say("no engine is called {engine!r}", engine=engine),
+        remedy=say("Choose one of {choices}, or another version of vLLM", choices=joined(", ", ENGINES)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +13,15 @@ from core.backends.older import OUTPUT_SCALES
 from core.engines.probed import ProbedClass, ProbedMapper, ProbedMethod, Reading, release_reading
 from core.engines.vllm.releases import RELEASES, Release
 from core.naming.mapper import ORDER, Rule, WeightsMapper
+from core.wording import Sentence, joined, say
 
 Kind = Literal["method", "rule", "suffix", "renaming", "architecture", "mapper", "loader"]
 Change = Literal["added", "removed", "changed"]
-_BUILT_IN_RULES = ("cache-scale rule", "checkpoint rule")
-_USED: Mapping[Change, str] = {"added": "applied", "changed": "applied as installed", "removed": "not applied"}
+_USED: Mapping[Change, str] = {
+    "added": say("applied"),
+    "changed": say("applied as installed"),
+    "removed": say("not applied"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,26 +41,40 @@ class Difference:
     @property
     def text(self) -> str:
         """One line for people."""
-        return f"{self.kind} {self.change}: {self.detail}"
+        return say(
+            "{kind} {change}: {detail}", kind=_KINDS[self.kind], change=_CHANGES[self.change], detail=self.detail
+        )
 
 
-_NOUNS: tuple[tuple[Kind, str, str], ...] = (
-    ("method", "quantization method", "quantization methods"),
-    ("rule", "rule of a method", "rules of methods"),
-    ("suffix", "list of ignored suffixes", "lists of ignored suffixes"),
-    ("renaming", "renaming", "renamings"),
-    ("architecture", "architecture", "architectures"),
-    ("mapper", "rule of a model class", "rules of model classes"),
-    ("loader", "loader of a model class", "loaders of model classes"),
-)
+_KINDS: Mapping[Kind, str] = {
+    "method": say("method"),
+    "rule": say("rule"),
+    "suffix": say("suffix"),
+    "renaming": say("renaming"),
+    "architecture": say("architecture"),
+    "mapper": say("mapper"),
+    "loader": say("loader"),
+}
+_CHANGES: Mapping[Change, str] = {"added": say("added"), "removed": say("removed"), "changed": say("changed")}
+_COUNTED: Mapping[Kind, Callable[[int], Sentence]] = {
+    "method": lambda n: say("{count} quantization method" if n == 1 else "{count} quantization methods", count=n),
+    "rule": lambda n: say("{count} rule of a method" if n == 1 else "{count} rules of methods", count=n),
+    "suffix": lambda n: say(
+        "{count} list of ignored suffixes" if n == 1 else "{count} lists of ignored suffixes", count=n
+    ),
+    "renaming": lambda n: say("{count} renaming" if n == 1 else "{count} renamings", count=n),
+    "architecture": lambda n: say("{count} architecture" if n == 1 else "{count} architectures", count=n),
+    "mapper": lambda n: say("{count} rule of a model class" if n == 1 else "{count} rules of model classes", count=n),
+    "loader": lambda n: say(
+        "{count} loader of a model class" if n == 1 else "{count} loaders of model classes", count=n
+    ),
+}
 
 
-def summary(differences: Sequence[Difference]) -> str:
+def summary(differences: Sequence[Difference]) -> Sentence:
     """How many there are of each kind: "2 rules of methods, 1 architecture"."""
     counts = Counter(difference.kind for difference in differences)
-    return ", ".join(
-        f"{counts[kind]} {one if counts[kind] == 1 else more}" for kind, one, more in _NOUNS if counts[kind]
-    )
+    return joined(", ", (said(counts[kind]) for kind, said in _COUNTED.items() if counts[kind]))
 
 
 def differences_of(reading: Reading, release: Release) -> tuple[Difference, ...]:
@@ -87,11 +105,15 @@ def rule_changes(before: WeightsMapper, now: WeightsMapper) -> Iterator[tuple[Ch
         if other is None:
             yield "removed", str(rule)
         elif (other.replacement, other.shard) != (rule.replacement, rule.shard):
-            yield "changed", f"{rule}{_shard(rule)}, now -> {other.replacement or 'dropped'}{_shard(other)}"
+            before_it, shard = f"{rule}{_shard(rule)}", _shard(other)
+            if other.replacement:
+                yield "changed", say("{rule}, now -> {name}", rule=before_it, name=f"{other.replacement}{shard}")
+            else:
+                yield "changed", say("{rule}, now -> dropped{shard}", rule=before_it, shard=shard)
     yield from (("added", f"{rule}{_shard(rule)}") for key, rule in new.items() if key not in old)
     common = [key for key in old if key in new]
     if common != [key for key in new if key in old]:
-        yield "changed", "the rules come in another order"
+        yield "changed", say("the rules come in another order")
 
 
 def _by_pattern(mapper: WeightsMapper) -> dict[tuple[str, str], Rule]:
@@ -112,26 +134,26 @@ def _methods(reading: Reading, release: Release) -> Iterator[Difference]:
                     kind="method",
                     subject=name,
                     change="removed",
-                    detail=f"vLLM {reading.version} has no such quantization method",
-                    consequence="a checkpoint that declares it is refused",
+                    detail=say("vLLM {version} has no such quantization method", version=reading.version),
+                    consequence=say("a checkpoint that declares it is refused"),
                 )
             continue
         rules = (
             (backend.get_cache_scale_mapper(), method.cache_scales),
             (backend.get_checkpoint_weight_mapper(), method.checkpoint),
         )
-        for what, (known, probed) in zip(_BUILT_IN_RULES, rules, strict=True):
+        for number, (known, probed) in enumerate(rules):
             for change, rule in rule_changes(known, probed.mapper if probed is not None else WeightsMapper()):
-                yield Difference(
-                    kind="rule", subject=name, change=change, detail=f"{what} {rule}", consequence=_USED[change]
-                )
+                detail = say("checkpoint rule {rule}" if number else "cache-scale rule {rule}", rule=rule)
+                yield Difference(kind="rule", subject=name, change=change, detail=detail, consequence=_USED[change])
             yield from _unread(name, probed)
         yield from _suffixes(name, backend, method.ignored_suffixes)
         if method.asks_cache_scale != (release.asks_cache_scale and name in OUTPUT_SCALES):
-            does = "has" if method.asks_cache_scale else "has no"
-            yield Difference(
-                kind="method", subject=name, change="changed", detail=f"{method.config_class} {does} get_cache_scale"
+            detail = say(
+                "{config} has get_cache_scale" if method.asks_cache_scale else "{config} has no get_cache_scale",
+                config=method.config_class,
             )
+            yield Difference(kind="method", subject=name, change="changed", detail=detail)
     for name, method in reading.methods.items():
         if name not in release.backends:
             elsewhere = known_backend(name, method, release) is not None
@@ -139,10 +161,16 @@ def _methods(reading: Reading, release: Release) -> Iterator[Difference]:
                 kind="method",
                 subject=name,
                 change="added",
-                detail=f"vLLM {release.version} does not have {method.config_class.rpartition('.')[2]}",
-                consequence="it is known from another version"
-                if elsewhere
-                else "names are mapped by its rules, the values that layers end with are unknown",
+                detail=say(
+                    "vLLM {version} does not have {config}",
+                    version=release.version,
+                    config=method.config_class.rpartition(".")[2],
+                ),
+                consequence=say(
+                    "it is known from another version"
+                    if elsewhere
+                    else "names are mapped by its rules, the values that layers end with are unknown"
+                ),
             )
 
 
@@ -163,7 +191,7 @@ def _suffixes(name: str, backend: Backend, probed: Iterable[str]) -> Iterator[Di
                 kind="suffix",
                 subject=name,
                 change=change,
-                detail=f"names that end in {', '.join(sorted(suffixes))} and lead nowhere",
+                detail=say("names that end in {suffixes} and lead nowhere", suffixes=joined(", ", sorted(suffixes))),
                 consequence=_USED[change],
             )
 
@@ -174,8 +202,8 @@ def _unread(subject: str, probed: ProbedMapper | None) -> Iterator[Difference]:
             kind="renaming",
             subject=subject,
             change="added",
-            detail=f"its mapper has {field}, a kind of rule that is not known here",
-            consequence="such rules are not applied",
+            detail=say("its mapper has {field}, a kind of rule that is not known here", field=field),
+            consequence=say("such rules are not applied"),
         )
 
 
@@ -198,8 +226,13 @@ def _renamings(reading: Reading) -> Iterator[Difference]:
                 kind="renaming",
                 subject=subject,
                 change="changed",
-                detail=f"vLLM makes {theirs or 'nothing'} of {name}, the same rules here make {ours or 'nothing'}",
-                consequence="predictions may be wrong: vLLM applies rules in another way there",
+                detail=say(
+                    "vLLM makes {theirs} of {name}, the same rules here make {ours}",
+                    theirs=theirs or say("nothing"),
+                    name=name,
+                    ours=ours or say("nothing"),
+                ),
+                consequence=say("predictions may be wrong: vLLM applies rules in another way there"),
             )
 
 
@@ -226,16 +259,18 @@ def _architectures(reading: Reading, known: Reading, release: Release) -> Iterat
                 kind="architecture",
                 subject=name,
                 change="removed",
-                detail=f"vLLM {reading.version} does not register it",
-                consequence="what becomes of its scales is unknown",
+                detail=say("vLLM {version} does not register it", version=reading.version),
+                consequence=say("what becomes of its scales is unknown"),
             )
         elif (old := before[name]) and (new := now[name]) and old != new:
             yield Difference(
                 kind="architecture",
                 subject=name,
                 change="changed",
-                detail=f"it is built as {new}, in vLLM {release.version} as {old}",
-                consequence="what becomes of its scales is unknown",
+                detail=say(
+                    "it is built as {new}, in vLLM {version} as {old}", new=new, version=release.version, old=old
+                ),
+                consequence=say("what becomes of its scales is unknown"),
             )
     for name in now:
         if name not in before:
@@ -244,8 +279,8 @@ def _architectures(reading: Reading, known: Reading, release: Release) -> Iterat
                 kind="architecture",
                 subject=name,
                 change="added",
-                detail=f"vLLM {release.version} does not register it",
-                consequence="built by a class that is known" if alias is not None else "its modules are not known",
+                detail=say("vLLM {version} does not register it", version=release.version),
+                consequence=say("built by a class that is known" if alias is not None else "its modules are not known"),
             )
 
 
@@ -272,31 +307,33 @@ def class_differences(name: str, before: ProbedClass, now: ProbedClass) -> Itera
             kind="loader",
             subject=name,
             change="changed",
-            detail=f"load_weights {_does(now)}, before it {_does(before)}",
-            consequence="" if before.handed is not None and now.handed is not None else "predictions need a new survey",
+            detail=say("load_weights {now}, before it {before}", now=_does(now), before=_does(before)),
+            consequence=""
+            if before.handed is not None and now.handed is not None
+            else say("predictions need a new survey"),
         )
     elif before.source and now.source and (before.source, before.written) != (now.source, now.written):
         yield Difference(
             kind="loader",
             subject=name,
             change="changed",
-            detail="load_weights was rewritten",
-            consequence="predictions follow the loader as it was",
+            detail=say("load_weights was rewritten"),
+            consequence=say("predictions follow the loader as it was"),
         )
     if "class" in (before.passes, now.passes) or before.passes == now.passes == "other":
         old = before.mapper.mapper if before.mapper is not None and before.passes != "none" else WeightsMapper()
         new = now.mapper.mapper if now.mapper is not None and now.passes != "none" else WeightsMapper()
         for change, rule in rule_changes(old, new):
-            yield Difference(kind="mapper", subject=name, change=change, detail=f"rule {rule}")
+            yield Difference(kind="mapper", subject=name, change=change, detail=say("rule {rule}", rule=rule))
 
 
 def _does(probed: ProbedClass) -> str:
     match probed.passes:
         case "class":
-            return "hands its class's mapper to AutoWeightsLoader"
+            return say("hands its class's mapper to AutoWeightsLoader")
         case "none":
-            return "hands no mapper to AutoWeightsLoader"
+            return say("hands no mapper to AutoWeightsLoader")
         case "own":
-            return "is a loop of its own"
+            return say("is a loop of its own")
         case "other":
-            return "makes a mapper while it runs, or calls other loaders"
+            return say("makes a mapper while it runs, or calls other loaders")

@@ -31,6 +31,7 @@ from core.errors import KVScopeError
 from core.naming.mapper import WeightsMapper
 from core.quantization import Declaration
 from core.settings import Choice, Settings
+from core.wording import joined, say
 
 INSTALLED = "installed"
 """The id of this profile."""
@@ -78,7 +79,7 @@ class Installed(Vllm):
         self.base = base
         self.differences = differences_of(reading, base)
         self.id = INSTALLED
-        self.title = f"vLLM {probed.version} (installed)"
+        self.title = say("vLLM {version} (installed)", version=probed.version)
         self.stands_in = ""
         self.source = (
             f"{len(reading.methods)} quantization methods' rules and {len(reading.classes)} model classes' loaders, "
@@ -134,9 +135,10 @@ class Installed(Vllm):
         self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], method: str
     ) -> Deliveries:
         """The names of a method of which only the rules are known."""
-        reason = (
-            f"of the quantization method {method} only the renaming rules are known: which attention layers take "
-            "scales, and what they make of them, is not"
+        reason = say(
+            "of the quantization method {method} only the renaming rules are known: which attention layers take "
+            "scales, and what they make of them, is not",
+            method=method,
         )
         backend = self.release.backends[method]
         root = self._model(declaration, settings.architecture.value, method, tensors)
@@ -166,7 +168,9 @@ class Installed(Vllm):
             "ValidationError: 1 validation error for ModelConfig Value error, Unknown quantization method: "
             f"{method}. Must be one of {list(self.probed.reading.methods)}."
         )
-        reason = f"the installed vLLM {self.version} has no quantization method {method}"
+        reason = say(
+            "the installed vLLM {version} has no quantization method {method}", version=self.version, method=method
+        )
         return Deliveries(
             load=LoadResult("refused", error, None, reason), deliveries=_none(tensors, reason), attention=()
         )
@@ -178,28 +182,53 @@ class Installed(Vllm):
         return Deliveries(load=LoadResult("unknown", reason=reason), deliveries=_none(tensors, reason), attention=())
 
     def _notes(self, method: str | None, architecture: str | None) -> tuple[str, ...]:
-        notes = []
+        notes: list[str] = []
+        known = self.base.version
         if self.version != self.base.version:
             notes.append(
-                f"vLLM {self.version} was probed for its renaming rules; the modules and what they do with scales "
-                f"are those of vLLM {self.base.version}"
+                say(
+                    "vLLM {version} was probed for its renaming rules; the modules and what they do with scales are "
+                    "those of vLLM {known}",
+                    version=self.version,
+                    known=known,
+                )
             )
         rules = [each for each in self.differences if each.subject == method and each.kind in ("rule", "suffix")]
         if rules:
             notes.append(
-                f"the rules of {method} differ from those of vLLM {self.base.version} in {summary(rules)}; they are "
-                "used as they are installed"
+                say(
+                    "the rules of {method} differ from those of vLLM {known} in {differences}; they are used as they "
+                    "are installed",
+                    method=method,
+                    known=known,
+                    differences=summary(rules),
+                )
             )
         if rewritten := self._rewritten.get(architecture or ""):
             notes.append(
-                f"{', '.join(rewritten)}: load_weights was rewritten since vLLM {self.base.version}, and is followed "
-                "as it was"
+                say(
+                    "{classes}: load_weights was rewritten since vLLM {known}, and is followed as it was",
+                    classes=joined(", ", rewritten),
+                    known=known,
+                )
             )
         if (alias := self._alias(architecture or "")) is not None:
-            notes.append(f"{architecture} is built by the same class as {alias}, whose modules are known")
+            notes.append(
+                say(
+                    "{architecture} is built by the same class as {alias}, whose modules are known",
+                    architecture=architecture,
+                    alias=alias,
+                )
+            )
         unread = self.probed.reading.unread_architectures.get(architecture or "")
         if unread is not None and (self._known is None or architecture not in self._known.unread_architectures):
-            notes.append(f"the installed vLLM could not be asked about {architecture} ({unread})")
+            notes.append(
+                say(
+                    "the installed vLLM could not be asked about {architecture} ({error})",
+                    architecture=architecture,
+                    error=unread,
+                )
+            )
         return tuple(notes)
 
     # ---------------------------------------------------------------------------------------------------------- model
@@ -215,7 +244,7 @@ class Installed(Vllm):
         try:
             rebuilt, self._rewritten[architecture] = self._rebuilding.model(known, root)
         except ContradictionError as found:
-            self._reasons[architecture] = str(found)
+            self._reasons[architecture] = found.reason
             return None
         return rebuilt
 
@@ -261,9 +290,18 @@ def differences(installed: ProbedEngine) -> tuple[Difference, ...]:
 
 def _compared(found: Sequence[Difference], base: Release) -> str:
     if found:
-        return f"differs from the built-in profile of vLLM {base.version} in {summary(found)}"
-    checked = f", which was {base.how_checked}" if base.how_checked else ""
-    return f"no difference from the built-in profile of vLLM {base.version}{checked}"
+        return say(
+            "differs from the built-in profile of vLLM {known} in {differences}",
+            known=base.version,
+            differences=summary(found),
+        )
+    if not base.how_checked:
+        return say("no difference from the built-in profile of vLLM {known}", known=base.version)
+    return say(
+        "no difference from the built-in profile of vLLM {known}, which was {compared}",
+        known=base.version,
+        compared=base.how_checked,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ backends

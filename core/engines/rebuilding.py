@@ -9,10 +9,15 @@ from core.architectures.modules import Loader
 from core.engines.difference import registered, same_rules
 from core.engines.probed import ProbedClass, Reading
 from core.naming.mapper import WeightsMapper
+from core.wording import say
 
 
 class ContradictionError(Exception):
-    """What was probed and the built-in module tree do not fit together."""
+    """What was probed and the built-in module tree do not fit together; ``reason`` is a sentence for people."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Rebuilding:
@@ -34,14 +39,27 @@ class Rebuilding:
 
         Raises ContradictionError where the tree cannot be right for that version.
         """
-        there = f"the installed vLLM {self._reading.version}"
+        installed, known = self._reading.version, self._known.version
         if architecture in self._before and architecture not in self._now:
-            raise ContradictionError(f"{there} does not register {architecture}")
+            raise ContradictionError(
+                say(
+                    "the installed vLLM {installed} does not register {architecture}",
+                    installed=installed,
+                    architecture=architecture,
+                )
+            )
         old, new = self._before.get(architecture, ""), self._now.get(architecture, "")
         if old and new and old != new:
             raise ContradictionError(
-                f"{there} builds {architecture} as {new}, which is not known; vLLM {self._known.version} builds it as "
-                f"{old}"
+                say(
+                    "the installed vLLM {installed} builds {architecture} as {new}, which is not known; vLLM {known} "
+                    "builds it as {old}",
+                    installed=installed,
+                    architecture=architecture,
+                    new=new,
+                    known=known,
+                    old=old,
+                )
             )
         if not self._changed:
             return root, ()
@@ -83,17 +101,27 @@ class Rebuilding:
 
     def _loader(self, name: str, loader: Loader) -> Loader:
         before, now = self._known.classes[name], self._reading.classes[name]
-        there = f"the installed vLLM {self._reading.version}"
+        installed, known = self._reading.version, self._known.version
         if isinstance(loader, AutoLoader) and before.handed is not None and now.handed is not None:
             return self._handed(name, loader, before.handed, now.handed)
         if before.passes != now.passes:
             raise ContradictionError(
-                f"{name} loads itself in another way in {there} than in vLLM {self._known.version}, whose way alone "
-                "is known"
+                say(
+                    "{loader} loads itself in another way in the installed vLLM {installed} than in vLLM {known}, "
+                    "whose way alone is known",
+                    loader=name,
+                    installed=installed,
+                    known=known,
+                )
             )
         if isinstance(loader, AutoLoader) and now.passes == "other" and not _same_mapper(before, now):
             raise ContradictionError(
-                f"{name} has another mapper in {there}, and only running code shows how it is used"
+                say(
+                    "{loader} has another mapper in the installed vLLM {installed}, and only running code shows how it "
+                    "is used",
+                    loader=name,
+                    installed=installed,
+                )
             )
         return loader
 
@@ -106,7 +134,11 @@ class Rebuilding:
         version = self._reading.version
         if not same_rules(WeightsMapper((*ahead, *before.rules)), loader.mapper):
             raise ContradictionError(
-                f"the mapper of {name} changed in the installed vLLM {version}, and so did its use"
+                say(
+                    "the mapper of {loader} changed in the installed vLLM {installed}, and so did its use",
+                    loader=name,
+                    installed=version,
+                )
             )
         source = f"vLLM {version} as installed, {name}'s own mapper"
         return replace(loader, mapper=WeightsMapper((*ahead, *with_source(now, source).rules)))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core.engines.probed import LIMIT, NotUnderstoodError, ProbedEngine, parse_json, read_probe
 from core.errors import KVScopeError
+from core.wording import say
 
 SCHEMA = "kvscope.installed/1"
 
@@ -47,9 +48,9 @@ def save(engine: ProbedEngine) -> Path:
                 raise
     except OSError as error:
         raise KVScopeError(
-            f"cannot be written: {error.strerror}",
+            say("cannot be written: {error}", error=error.strerror),
             path=path,
-            remedy="Name a folder that can be written to with KVSCOPE_DATA",
+            remedy=say("Name a folder that can be written to with KVSCOPE_DATA"),
         ) from error
     return path
 
@@ -57,27 +58,27 @@ def save(engine: ProbedEngine) -> Path:
 def load_installed() -> ProbedEngine | None:
     """The vLLM that was probed last; None when none was. Raises KVScopeError when its file cannot be read."""
     path = saved_file()
-    again = "Run `kvscope probe --python PATH` again"
+    again = say("Run `kvscope probe --python PATH` again")
     try:
         with path.open("rb") as file:
             raw = file.read(LIMIT + 65_537)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise KVScopeError(f"cannot be read: {error.strerror}", path=path, remedy=again) from error
+        raise KVScopeError(say("cannot be read: {error}", error=error.strerror), path=path, remedy=again) from error
     try:
         return _read(raw)
     except NotUnderstoodError as error:
-        raise KVScopeError(f"is no saved engine: {error}", path=path, remedy=again) from error
+        raise KVScopeError(say("is no saved engine: {error}", error=error.args[0]), path=path, remedy=again) from error
 
 
 def _read(raw: bytes) -> ProbedEngine:
     if len(raw) > LIMIT + 65_536:
-        raise NotUnderstoodError("it is too large")
+        raise NotUnderstoodError(say("it is too large"))
     saved = parse_json(raw)
     if not isinstance(saved, dict) or saved.get("schema") != SCHEMA:
-        raise NotUnderstoodError(f"its schema is not {SCHEMA}")
+        raise NotUnderstoodError(say("its schema is not {schema}", schema=SCHEMA))
     python, date, document = saved.get("python"), saved.get("date"), saved.get("probe")
     if not isinstance(python, str) or not isinstance(date, str) or not isinstance(document, dict):
-        raise NotUnderstoodError("python, date and probe are not all there")
+        raise NotUnderstoodError(say("python, date and probe are not all there"))
     return ProbedEngine(reading=read_probe(document), python=python, date=date, document=document)

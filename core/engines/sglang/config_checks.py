@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.wording import say
+
 
 class SglangError(Exception):
     """An exception SGLang raises while it reads configs or builds layers: "Type: message"."""
@@ -137,7 +139,7 @@ def _modelopt_fp8(config: Mapping[str, Any]) -> Reading:
             kv = config.get("kv_cache_quant_algo")
         nested = config.get("quantization")
         if kv is None and isinstance(nested, Mapping) and nested.get("kv_cache_quant_algo"):
-            note = (
+            note = say(
                 "config.json keeps its ModelOpt section nested (quantization_config.quantization), where SGLang 0.5.23 "
                 "does not see the KV-cache algorithm: attention layers get no scale parameters"
             )
@@ -263,8 +265,10 @@ def _compressed_tensors(config: Mapping[str, Any]) -> Reading:
     if supported:
         return Reading(kv_method="CompressedTensorsKVCacheMethod", kv_cache_quant_algo="FP8")
     return Reading(
-        note="SGLang 0.5.23 ignores this kv_cache_scheme with a warning: only static symmetric per-tensor FP8 scales "
-        "are taken"
+        note=say(
+            "SGLang 0.5.23 ignores this kv_cache_scheme with a warning: only static symmetric per-tensor FP8 scales "
+            "are taken"
+        )
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from core.backends.kv_method import CacheSetup
 from core.engines.outcome import Deliveries, LoadResult
@@ -26,6 +26,7 @@ from core.naming.mapper import Renaming, WeightsMapper
 from core.numerics import FLOAT_TYPES
 from core.quantization import Declaration
 from core.settings import Choice, Settings
+from core.wording import Sentence, joined, say
 
 _CACHE_NAMES = {"fp8": "fp8_e4m3", "bf16": "bfloat16"}
 """Names of KV-cache dtypes that mean the same here: vLLM's fp8, and SGLang's two words for bfloat16."""
@@ -68,19 +69,24 @@ class Sglang:
         )
 
     def _check(self, wish: Wish) -> None:
-        checks = (
-            ("KV-cache dtype", wish.kv_cache_dtype, (*KV_CACHE_DTYPES, *_CACHE_NAMES), KV_CACHE_DTYPES),
-            ("quantization method", wish.method, (*METHODS, *ALIASES), METHODS),
-            ("model dtype", wish.dtype, FLOAT_TYPES, FLOAT_TYPES),
-        )
-        for what, value, known, offered in checks:
-            if value is not None and value not in known:
-                raise UsageError(f"{self.title} has no {what} {value!r}", remedy=f"Choose one of {', '.join(offered)}")
+        title, cache, method, dtype = self.title, wish.kv_cache_dtype, wish.method, wish.dtype
+        if cache not in (*KV_CACHE_DTYPES, *_CACHE_NAMES):
+            problem = say("{engine} has no KV-cache dtype {value!r}", engine=title, value=cache)
+            raise UsageError(problem, remedy=_one_of(KV_CACHE_DTYPES))
+        if method is not None and method not in (*METHODS, *ALIASES):
+            problem = say("{engine} has no quantization method {value!r}", engine=title, value=method)
+            raise UsageError(problem, remedy=_one_of(METHODS))
+        if dtype is not None and dtype not in FLOAT_TYPES:
+            problem = say("{engine} has no model dtype {value!r}", engine=title, value=dtype)
+            raise UsageError(problem, remedy=_one_of(FLOAT_TYPES))
         if wish.architecture is not None and wish.architecture not in architectures():
-            raise UsageError(
-                f"the architecture {wish.architecture!r} is not known for {self.title}",
-                remedy="Run 'kvscope engines' for the list",
-            )
+            raise self._not_known(wish.architecture)
+
+    def _not_known(self, architecture: str) -> UsageError:
+        problem = say(
+            "the architecture {architecture!r} is not known for {engine}", architecture=architecture, engine=self.title
+        )
+        return UsageError(problem, remedy=say("Run 'kvscope engines' for the list"))
 
     def _quantization(self, declaration: Declaration, wish: Wish) -> Quantization:
         """As the configs say; a method the user chose against them is tried out as if they agreed."""
@@ -95,7 +101,9 @@ class Sglang:
         if declaration.dialect == "tensorrt-llm":
             return _refused(_NO_MODEL_TYPE, "config.json: model_type", tensors)
         if declaration.dialect == "mistral":
-            reason = f"how {self.title} reads Mistral's own format (params.json) is not described here"
+            reason = say(
+                "how {engine} reads Mistral's own format (params.json) is not described here", engine=self.title
+            )
             return _nothing(LoadResult("unknown", reason=reason), tensors, reason)
         name = settings.architecture.value
         quantization = self._quantization(declaration, wish)
@@ -124,21 +132,35 @@ class Sglang:
         )
         return predict(model, tensors, notes=self._notes(architecture, quantization, wish))
 
-    def _why_unknown(self, name: str | None) -> str:
+    def _why_unknown(self, name: str | None) -> Sentence:
         if name is None:
-            return "the checkpoint does not name its architecture"
-        if is_registered(name):
-            return f"{self.title} has a model class for {name}, but its load loop is not described here"
-        return f"{self.title} has no model class of its own for {name}: it would fall back to Transformers, or refuse"
+            return say("the checkpoint does not name its architecture")
+        return say(
+            "{engine} has a model class for {architecture}, but its load loop is not described here"
+            if is_registered(name)
+            else "{engine} has no model class of its own for {architecture}: it would fall back to Transformers, or "
+            "refuse",
+            engine=self.title,
+            architecture=name,
+        )
 
     def _notes(self, architecture: Architecture, quantization: Quantization, wish: Wish) -> tuple[str, ...]:
         notes = [note for note in (quantization.note, quantization.reading.note) if note]
         if not architecture.compared:
             notes.append(
-                f"the load loop of {architecture.name} was read from {self.title}'s source, but not compared with a run"
+                say(
+                    "the load loop of {architecture} was read from {engine}'s source, but not compared with a run",
+                    architecture=architecture.name,
+                    engine=self.title,
+                )
             )
         if wish.rules is not None:
-            notes.append(f"{self.title} takes no rules of an out-of-tree backend: its models rename in their own code")
+            notes.append(
+                say(
+                    "{engine} takes no rules of an out-of-tree backend: its models rename in their own code",
+                    engine=self.title,
+                )
+            )
         return tuple(notes)
 
     # -------------------------------------------------------------------------------------------------------- mapping
@@ -150,12 +172,13 @@ class Sglang:
             return [_helper(name) for name in names]
         found = architectures().get(architecture)
         if found is None:
-            raise UsageError(
-                f"the architecture {architecture!r} is not known for {self.title}",
-                remedy="Run 'kvscope engines' for the list",
-            )
+            raise self._not_known(architecture)
         walk = Walk(loops=load_loops(), root=found.loop, exists=_is_scale_parameter, layers=None, experts=_no_number)
         return [_through(walk, name) for name in names]
+
+
+def _one_of(choices: Iterable[str]) -> Sentence:
+    return say("Choose one of {choices}", choices=joined(", ", choices))
 
 
 def _is_scale_parameter(name: str) -> bool:
@@ -190,8 +213,8 @@ def _built(name: str | None, quantization: Quantization) -> Architecture | None:
 
 
 def _refused(error: str, field: str | None, tensors: Sequence[Fed]) -> Deliveries:
-    reason = "the engine refuses to build the model"
-    return _nothing(LoadResult("refused", error, field, f"{reason}: {error.partition(': ')[2]}"), tensors, reason)
+    reason = say("the engine refuses to build the model: {error}", error=error.partition(": ")[2])
+    return _nothing(LoadResult("refused", error, field, reason), tensors, say("the engine refuses to build the model"))
 
 
 def _nothing(load: LoadResult, tensors: Sequence[Fed], reason: str) -> Deliveries:
@@ -203,14 +226,14 @@ def _architecture(declaration: Declaration, wish: Wish) -> Choice:
         return Choice(wish.architecture, "chosen")
     for name in declaration.architectures:
         return Choice(name, "config", "config.json: architectures")
-    return Choice(None, "unknown", "config.json names no architecture")
+    return Choice(None, "unknown", say("config.json names no architecture"))
 
 
 def _method(wish: Wish, quantization: Quantization) -> Choice:
     if wish.method is not None:
         return Choice(quantization.method or ALIASES.get(wish.method, wish.method), "chosen")
     if quantization.method is None:
-        return Choice(None, "config", quantization.source or "SGLang sees no quantization")
+        return Choice(None, "config", quantization.source or say("SGLang sees no quantization"))
     return Choice(quantization.method, "config", quantization.source)
 
 
@@ -218,12 +241,15 @@ def _cache_dtype(wish: Wish, quantization: Quantization, architecture: Architect
     """The cache's dtype ("auto": the model's own), and why."""
     if wish.kv_cache_dtype != "auto":
         named = _CACHE_NAMES.get(wish.kv_cache_dtype, wish.kv_cache_dtype)
-        return named, "" if named == wish.kv_cache_dtype else f"SGLang calls it {named}"
+        return named, "" if named == wish.kv_cache_dtype else say("SGLang calls it {dtype}", dtype=named)
     if quantization.auto_dtype == "auto":
-        return "auto", "SGLang resolves auto to FP8 only for a kv_cache_quant_algo of FP8: model dtype"
+        return "auto", say("SGLang resolves auto to FP8 only for a kv_cache_quant_algo of FP8: model dtype")
     if architecture is not None and not architecture.auto_cache:
-        return "auto", f"{architecture.name} keeps no quant_config, so that auto does not see the scheme: model dtype"
-    return quantization.auto_dtype, "the checkpoint declares an FP8 KV cache"
+        return "auto", say(
+            "{architecture} keeps no quant_config, so that auto does not see the scheme: model dtype",
+            architecture=architecture.name,
+        )
+    return quantization.auto_dtype, say("the checkpoint declares an FP8 KV cache")
 
 
 def _dtype(declaration: Declaration, wish: Wish) -> Choice:
@@ -234,5 +260,7 @@ def _dtype(declaration: Declaration, wish: Wish) -> Choice:
     if named in ("float16", "bfloat16"):
         return Choice(named, "config", "config.json: torch_dtype")
     served = "bfloat16" if (declaration.model_type or "").startswith("gemma") else "float16"
-    detail = f"float32 is served in {served}" if named == "float32" else f"no dtype is declared: {served}"
+    detail = say(
+        "float32 is served in {dtype}" if named == "float32" else "no dtype is declared: {dtype}", dtype=served
+    )
     return Choice(served, "config" if named == "float32" else "default", detail)

@@ -12,6 +12,7 @@ from core.engines.profile import Fed
 from core.engines.sglang.kv_method import SglangKVCacheMethod
 from core.engines.sglang.models import ATTENTION_CLASS, Architecture, Layer, build_layers, load_loops, number_in
 from core.engines.sglang.walk import Arrival, Walk
+from core.wording import say
 
 _SHAPE = AttentionShape(num_heads=1, num_kv_heads=1, total_num_heads=1, total_num_kv_heads=1)
 """SGLang's scale parameters are scalars whatever the heads are."""
@@ -72,7 +73,7 @@ def predict(model: Model, tensors: Iterable[Fed], *, notes: tuple[str, ...] = ()
     failure: Delivery | None = None
     for tensor in tensors:
         if failure is not None:
-            deliveries.append(not_reached(tensor, f"the load has already failed at {failure.key}"))
+            deliveries.append(not_reached(tensor, say("the load has already failed at {key}", key=failure.key)))
             continue
         delivery = _deliver(tensor, walk.follow(tensor.key, tensor.values), model, held, written)
         deliveries.append(delivery)
@@ -103,11 +104,20 @@ def _deliver(
         try:
             kept = method.take(model.parameters[target], tensor.values, tensor.shape, _SHAPE, "float32")
         except EngineError as refused:
-            error, reason = refused, f"{target} does not take a tensor of shape {list(tensor.shape)}: {refused}"
+            error = refused
+            reason = say(
+                "{target} does not take a tensor of shape {shape}: {error}",
+                target=target,
+                shape=list(tensor.shape),
+                error=str(refused),
+            )
             target = None
         else:
             held[target] = kept or held[target]
-            reason = f"{target} takes it" + ("" if target not in written else ", and replaces the value before")
+            reason = say(
+                "{target} takes it, and replaces the value before" if target in written else "{target} takes it",
+                target=target,
+            )
             written.add(target)
     return Delivery(
         key=tensor.key,

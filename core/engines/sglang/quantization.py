@@ -12,6 +12,7 @@ from typing import Any
 
 from core.engines.sglang.config_checks import UNQUANTIZED, Reading, SglangError, read_config, usual_reading
 from core.quantization.declaration import Declaration
+from core.wording import say
 
 METHODS = (
     "fp8", "mxfp8", "minimax_m3_nvfp4", "blockwise_int8", "modelopt", "modelopt_fp8", "modelopt_fp4", "nvfp4_online",
@@ -128,7 +129,13 @@ def suppose(declaration: Declaration, method: str) -> Quantization:
         reading = usual_reading(method)
     if reading.kv_method is None and reading.refuses is None:
         reading = usual_reading(method)
-    note = f"--quantization {method} is refused by SGLang for these configs: {honest.refused}" if honest.refused else ""
+    note = ""
+    if honest.refused:
+        note = say(
+            "--quantization {method} is refused by SGLang for these configs: {error}",
+            method=method,
+            error=honest.refused,
+        )
     return Quantization(method=method, source=source, reading=reading, note=note)
 
 

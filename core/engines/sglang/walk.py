@@ -25,6 +25,7 @@ from core.engines.sglang.steps import (
 )
 from core.engines.sglang.steps import Step as LoopStep
 from core.naming.mapper import Rule, RuleKind, Step
+from core.wording import say
 
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
@@ -112,7 +113,7 @@ class _Path:
             found = self._step(step, loop)
             if found is not None:
                 return found
-        raise _End(f"{loop.by} has no use for it", name=self.full)
+        raise _End(say("{loader} has no use for it", loader=loop.by), name=self.full)
 
     def _step(self, step: LoopStep, loop: Loop) -> str | None:
         """One step: the parameter's full name where the name is at its end, None where it goes on."""
@@ -142,11 +143,11 @@ class _Path:
         elif step.where.fits(self.name, self.exists):
             match step:
                 case Skip():
-                    raise _End(f"{loop.by}'s load_weights passes over such names", name=self.full)
+                    raise _End(say("{loader}'s load_weights passes over such names", loader=loop.by), name=self.full)
                 case One():
                     self._one()
                 case Raise(error):
-                    self.why = f"{loop.by} does not take a checkpoint with such names"
+                    self.why = say("{loader} does not take a checkpoint with such names", loader=loop.by)
                     raise EngineError(*error.split(": ", 1))
 
     def _spell(self, step: Replace | Regex | Add, loop: Loop) -> None:
@@ -190,7 +191,8 @@ class _Path:
             found = _LAYER.search(self.name)
             outside = found is not None and int(found.group(1)) >= count
         if outside:
-            raise _End(f"{loop.by} passes over layers behind the model's {count}", name=self.full)
+            reason = say("{loader} passes over layers behind the model's {count}", loader=loop.by, count=count)
+            raise _End(reason, name=self.full)
 
     def _remap(self, step: Remap, loop: Loop) -> str | None:
         if not step.where.fits(self.name, self.exists):
@@ -200,17 +202,20 @@ class _Path:
             self.steps.append(remapped.step)
         if remapped.name is None:
             wanted = remapped.step.after if remapped.step is not None else self.name
-            raise _End(
-                f"{HELPER} looks for {self.below}{wanted}, which is no parameter: left out with one warning",
-                warned=True,
-                name=f"{self.below}{wanted}",
+            wanted = f"{self.below}{wanted}"
+            reason = say(
+                "{helper} looks for {name}, which is no parameter: left out with one warning",
+                helper=HELPER,
+                name=wanted,
             )
+            raise _End(reason, warned=True, name=wanted)
         changed = remapped.name != self.name
         self.name = remapped.name
         if not changed or step.changed == "go on":
             return None
         if step.changed == "end":
-            raise _End(f"{loop.by} asks {HELPER} and then leaves the tensor out", name=self.full)
+            reason = say("{loader} asks {helper} and then leaves the tensor out", loader=loop.by, helper=HELPER)
+            raise _End(reason, name=self.full)
         return self._look_up(loop)
 
     def _stacked(self, step: Stacked, loop: Loop) -> str | None:
@@ -228,7 +233,8 @@ class _Path:
                 case "raise":
                     return self._look_up(loop)
                 case "skip":
-                    raise _End(f"{loop.by} finds no {self.full} and leaves the tensor out", name=self.full)
+                    reason = say("{loader} finds no {name} and leaves the tensor out", loader=loop.by, name=self.full)
+                    raise _End(reason, name=self.full)
                 case "go on" if step.keeps:
                     self.name = before
                     del self.steps[kept:]
@@ -250,7 +256,8 @@ class _Path:
         if step.absent == "raise":
             return self._look_up(loop)
         if step.absent == "skip":
-            raise _End(f"{loop.by} leaves out expert tensors it has no parameter for", name=self.full)
+            reason = say("{loader} leaves out expert tensors it has no parameter for", loader=loop.by)
+            raise _End(reason, name=self.full)
         return None
 
     def _cache_scale(self, loop: Loop) -> str | None:
@@ -258,7 +265,11 @@ class _Path:
         if config is None:
             return None
         if config != "CompressedTensorsConfig":
-            self.why = f"{loop.by} asks {config} for cache scales, which only compressed-tensors' config can name"
+            self.why = say(
+                "{loader} asks {config} for cache scales, which only compressed-tensors' config can name",
+                loader=loop.by,
+                config=config,
+            )
             raise EngineError("AttributeError", f"'{config}' object has no attribute 'get_cache_scale'")
         for role in ("k", "v"):
             if self.name.endswith(".output_scale") and f".{role}_proj" in self.name:
@@ -269,12 +280,12 @@ class _Path:
 
     def _one(self) -> None:
         if len(self.values) != 1:
-            self.why = f"{self.full} does not exist, and a scale left out must be one number"
+            self.why = say("{name} does not exist, and a scale left out must be one number", name=self.full)
             raise EngineError("RuntimeError", "a Tensor with several elements cannot be converted to Scalar")
         if not abs(self.values[0] - 1.0) < 1e-6:
-            self.why = f"{self.full} does not exist, and a scale left out must be 1.0"
+            self.why = say("{name} does not exist, and a scale left out must be 1.0", name=self.full)
             raise EngineError("AssertionError", f"Expected 1.0, got {self.values[0]} in skipped {self.name}")
-        raise _End("it is 1.0, and nothing of that name exists: left out", name=self.full)
+        raise _End(say("it is 1.0, and nothing of that name exists: left out"), name=self.full)
 
     def _call(self, step: Call) -> str | None:
         if not step.where.fits(self.name, self.exists):
@@ -286,12 +297,14 @@ class _Path:
     def _look_up(self, loop: Loop) -> str:
         if self.exists(self.name):
             return self.full
-        self.why = f"{loop.by} looks up {self.full}, which is no parameter"
+        self.why = say("{loader} looks up {name}, which is no parameter", loader=loop.by, name=self.full)
         raise EngineError("KeyError", repr(self.name))
 
     def _take(self, absent: str, loop: Loop) -> str:
         if absent == "raise" or self.exists(self.name):
             return self._look_up(loop)
         if absent == "warn":
-            raise _End(f"{loop.by} has no parameter {self.full}: left out with a warning", warned=True, name=self.full)
-        raise _End(f"{loop.by} has no parameter {self.full}: left out without a word", name=self.full)
+            reason = say("{loader} has no parameter {name}: left out with a warning", loader=loop.by, name=self.full)
+            raise _End(reason, warned=True, name=self.full)
+        reason = say("{loader} has no parameter {name}: left out without a word", loader=loop.by, name=self.full)
+        raise _End(reason, name=self.full)

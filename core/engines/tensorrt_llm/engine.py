@@ -21,6 +21,7 @@ from core.naming.mapper import Renaming, Rule, RuleKind, Step, WeightsMapper
 from core.numerics import FLOAT_TYPES
 from core.quantization import Declaration
 from core.settings import Choice, Settings
+from core.wording import joined, say
 
 KV_CACHE_DTYPES = ("auto", "fp8", "nvfp4", "int8", "float16", "bfloat16")
 _ALGORITHMS: Mapping[str, Algorithm] = {"fp8": "FP8", "fp8_e4m3": "FP8", "nvfp4": "NVFP4", "int8": "INT8"}
@@ -39,10 +40,10 @@ class TensorrtLlm:
     id = "tensorrt-llm"
     name = "TensorRT-LLM"
     verifiable = False
-    version = "(PyTorch backend)"
-    title = "TensorRT-LLM (PyTorch backend)"
+    version: str = say("(PyTorch backend)")
+    title: str = say("TensorRT-LLM (PyTorch backend)")
     source = "TensorRT-LLM's public documentation, sources and tests"
-    how_checked = "from documentation and public sources, not run: no prediction was compared with the engine"
+    how_checked: str = say("from documentation and public sources, not run: no prediction was compared with the engine")
 
     def known_architectures(self) -> tuple[str, ...]:
         """The models of the PyTorch backend whose layout is described, sorted."""
@@ -50,14 +51,16 @@ class TensorrtLlm:
 
     # ---------------------------------------------------------------------------------------------------- assumptions
     def settle(self, declaration: Declaration, wish: Wish) -> Settings:
-        checks = (
-            ("KV-cache dtype", wish.kv_cache_dtype, (*KV_CACHE_DTYPES, *_ALGORITHMS), KV_CACHE_DTYPES),
-            ("model dtype", wish.dtype, FLOAT_TYPES, FLOAT_TYPES),
-            ("description of the architecture", wish.architecture, ARCHITECTURES, ARCHITECTURES),
-        )
-        for what, value, known, offered in checks:
-            if value is not None and value not in known:
-                raise UsageError(f"{self.title} has no {what} {value!r}", remedy=f"Choose one of {', '.join(offered)}")
+        title, cache, dtype, architecture = self.title, wish.kv_cache_dtype, wish.dtype, wish.architecture
+        if cache not in (*KV_CACHE_DTYPES, *_ALGORITHMS):
+            problem = say("{engine} has no KV-cache dtype {value!r}", engine=title, value=cache)
+            raise UsageError(problem, remedy=_one_of(KV_CACHE_DTYPES))
+        if dtype is not None and dtype not in FLOAT_TYPES:
+            problem = say("{engine} has no model dtype {value!r}", engine=title, value=dtype)
+            raise UsageError(problem, remedy=_one_of(FLOAT_TYPES))
+        if architecture is not None and architecture not in ARCHITECTURES:
+            problem = say("{engine} has no description of the architecture {value!r}", engine=title, value=architecture)
+            raise UsageError(problem, remedy=_one_of(ARCHITECTURES))
         algorithm, why = _algorithm(declaration, wish)
         return Settings(
             engine=Choice(self.id, "chosen"),
@@ -77,9 +80,13 @@ class TensorrtLlm:
         count = len(layer_kinds(declaration.hf_config))
         if name not in ARCHITECTURES or not count:
             reason = (
-                f"the layout of {name} in {self.title} is not described here"
+                say(
+                    "the layout of {architecture} in {engine} is not described here",
+                    architecture=name,
+                    engine=self.title,
+                )
                 if name not in ARCHITECTURES
-                else "config.json does not say how many layers the model has"
+                else say("config.json does not say how many layers the model has")
             )
             load = LoadResult("unknown", reason=reason)
             return Deliveries(
@@ -87,9 +94,10 @@ class TensorrtLlm:
             )
         refused = _refusal(declaration, algorithm)
         if refused is not None:
-            reason = "the engine refuses to build the model"
+            reason = say("the engine refuses to build the model")
+            why = say("the engine refuses to build the model: {error}", error=refused.partition(": ")[2])
             return Deliveries(
-                load=LoadResult("refused", refused, None, f"{reason}: {refused.partition(': ')[2]}"),
+                load=LoadResult("refused", refused, None, why),
                 deliveries=tuple(_lost(fed, "not_reached", reason) for fed in tensors),
                 attention=(),
             )
@@ -107,6 +115,10 @@ class TensorrtLlm:
     ) -> list[Renaming]:
         """Each scale beside a projection becomes an entry of the fused projection's ``kv_scales``."""
         return [Renaming(name, _target(name) or name, None, _steps(name)) for name in names]
+
+
+def _one_of(choices: Sequence[str]) -> str:
+    return say("Choose one of {choices}", choices=joined(", ", choices))
 
 
 def _target(name: str) -> str | None:
@@ -129,11 +141,10 @@ def _algorithm(declaration: Declaration, wish: Wish) -> tuple[Algorithm, str]:
     scheme = declaration.kv_scheme
     named = (scheme.algorithm or "").upper() if scheme is not None else ""
     if named in ("FP8", "NVFP4", "INT8"):
-        return _ALGORITHMS[named.lower()], f"the checkpoint declares {named}"
-    return (
-        "none",
-        f"no cache is kept in {named}: model dtype" if named else "no KV-cache algorithm declared: model dtype",
-    )
+        return _ALGORITHMS[named.lower()], say("the checkpoint declares {algorithm}", algorithm=named)
+    if not named:
+        return "none", say("no KV-cache algorithm declared: model dtype")
+    return "none", say("no cache is kept in {algorithm}: model dtype", algorithm=named)
 
 
 def _refusal(declaration: Declaration, algorithm: Algorithm) -> str | None:
@@ -198,14 +209,15 @@ def _delivery(fed: Fed, used: set[str], algorithm: Algorithm) -> Delivery:
             target=_target(fed.key),
             outcome="loaded",
             steps=_steps(fed.key),
-            reason="the fused QKV projection takes it",
+            reason=say("the fused QKV projection takes it"),
             loaded=fed.values,
         )
     if algorithm == "FP8":
-        return _lost(fed, "ignored", "an FP8 cache runs at 1.0: TensorRT-LLM never uses a checkpoint's scales for it")
+        reason = say("an FP8 cache runs at 1.0: TensorRT-LLM never uses a checkpoint's scales for it")
+        return _lost(fed, "ignored", reason)
     if algorithm == "none":
-        return _lost(fed, "ignored", "the cache is not quantized, and no scales are used")
-    return _lost(fed, "ignored", "only k_proj.k_scale and v_proj.v_scale of the decoder's layers are read")
+        return _lost(fed, "ignored", say("the cache is not quantized, and no scales are used"))
+    return _lost(fed, "ignored", say("only k_proj.k_scale and v_proj.v_scale of the decoder's layers are read"))
 
 
 def _lost(fed: Fed, outcome: DeliveryOutcome, reason: str, error: str | None = None) -> Delivery:
@@ -233,7 +245,7 @@ def _layer(
         path=path,
         cls="Attention",
         layer=index,
-        kv_method="fused QKV projection" if takes else None,
+        kv_method=say("fused QKV projection") if takes else None,
         parameters=takes,
         final=final,
         source=source,
@@ -247,7 +259,9 @@ def _converted(tensors: Sequence[Fed], algorithm: Algorithm, how_checked: str) -
     for fed in tensors:
         found = CONVERTED.match(fed.key)
         if found is None or algorithm == "none":
-            reason = "only kv_cache_scaling_factor is a parameter" if found is None else "the cache is not quantized"
+            reason = say(
+                "only kv_cache_scaling_factor is a parameter" if found is None else "the cache is not quantized"
+            )
             deliveries.append(_lost(fed, "ignored", reason))
             continue
         if not found["reciprocal"] and len(fed.values) == 1:
@@ -260,7 +274,7 @@ def _converted(tensors: Sequence[Fed], algorithm: Algorithm, how_checked: str) -
                 target=fed.key,
                 outcome="loaded",
                 steps=(),
-                reason="the parameter has the same name",
+                reason=say("the parameter has the same name"),
                 loaded=fed.values,
             )
         )
@@ -281,7 +295,7 @@ def _method(declaration: Declaration, wish: Wish) -> Choice:
     if wish.method is not None:
         return Choice(wish.method, "chosen")
     if declaration.method is None:
-        return Choice(None, "config", "no quantization is declared")
+        return Choice(None, "config", say("no quantization is declared"))
     source = declaration.config_source
     return Choice(declaration.method, "config", f"{source.file}: {source.field}" if source is not None else "")
 
@@ -291,7 +305,7 @@ def _architecture(declaration: Declaration, wish: Wish) -> Choice:
         return Choice(wish.architecture, "chosen")
     for name in declaration.architectures:
         return Choice(name, "config", "config.json: architectures")
-    return Choice(None, "unknown", "config.json names no architecture")
+    return Choice(None, "unknown", say("config.json names no architecture"))
 
 
 def _dtype(declaration: Declaration, wish: Wish) -> Choice:
@@ -300,4 +314,4 @@ def _dtype(declaration: Declaration, wish: Wish) -> Choice:
     named = re.sub(r"^torch\.", "", declaration.torch_dtype or "")
     if named in FLOAT_TYPES:
         return Choice(named, "config", "config.json: torch_dtype")
-    return Choice("bfloat16", "default", "no dtype is declared")
+    return Choice("bfloat16", "default", say("no dtype is declared"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,7 @@ from core.quantization.cache_dtype import PER_TOKEN_HEAD_DTYPES
 from core.quantization.older import as_read_by
 from core.quantization.refusals import FLOAT16_UNSTABLE
 from core.settings import Choice, Settings
+from core.wording import joined, say
 
 _ATTENTION_CLASSES = ("Attention", "MLAAttention")
 
@@ -49,7 +50,7 @@ class _WithRules(Backend):
         self._mapper = mapper
         self.method = base.method
         self.config_class = base.config_class
-        self.title = f"{base.title} with custom rules"
+        self.title = say("{backend} with custom rules", backend=base.title)
         self.source = base.source
         self.ignored_suffixes = base.ignored_suffixes
 
@@ -75,15 +76,17 @@ class Vllm:
         self.release = release
         self.version = version or release.version
         self.id = f"vllm-{self.version}"
-        self.title = f"vLLM {self.version}"
+        self.title: str = f"vLLM {self.version}"
         self.source = release.source
         self.how_checked = release.how_checked
         self.stands_in = "" if self.version == release.version else _stands_in(release, self.version)
         # core.loading runs the unified loader of the versions that were run themselves.
         self.verifiable = release.first >= UNIFIED and not self.stands_in
         if self.stands_in:
-            self.title += f" (as {release.version})"
-            self.how_checked = f"{self.stands_in}; that one was {release.how_checked}"
+            self.title = say("vLLM {version} (as {known})", version=self.version, known=release.version)
+            self.how_checked = say(
+                "{stands_in}; that one was {compared}", stands_in=self.stands_in, compared=release.how_checked
+            )
 
     def get_backend(self, method: str) -> Backend:
         """The backend of that name in this version; raises UsageError when it has none."""
@@ -91,8 +94,8 @@ class Vllm:
             return self.release.backends[method]
         except KeyError:
             raise UsageError(
-                f"no quantization method is called {method!r} in {self.title}",
-                remedy=f"Choose one of {', '.join(sorted(self.release.backends))}",
+                say("no quantization method is called {method!r} in {engine}", method=method, engine=self.title),
+                remedy=_one_of(sorted(self.release.backends)),
             ) from None
 
     # ---------------------------------------------------------------------------------------------------- assumptions
@@ -105,11 +108,11 @@ class Vllm:
             self.get_backend(wish.method)
         if wish.kv_cache_dtype not in self.release.kv_cache_dtypes:
             raise UsageError(
-                f"{self.title} has no KV-cache dtype {wish.kv_cache_dtype!r}",
-                remedy=f"Choose one of {', '.join(self.release.kv_cache_dtypes)}",
+                say("{engine} has no KV-cache dtype {value!r}", engine=self.title, value=wish.kv_cache_dtype),
+                remedy=_one_of(self.release.kv_cache_dtypes),
             )
         if wish.dtype is not None and wish.dtype not in FLOAT_TYPES:
-            raise UsageError(f"{wish.dtype!r} is no model dtype", remedy=f"Choose one of {', '.join(FLOAT_TYPES)}")
+            raise UsageError(say("{dtype!r} is no model dtype", dtype=wish.dtype), remedy=_one_of(FLOAT_TYPES))
         self._allow(wish.rules)
         declaration = self._read(declaration)
         architecture = self._architecture(declaration, wish)
@@ -138,20 +141,27 @@ class Vllm:
     def _architecture(self, declaration: Declaration, wish: Wish) -> Choice:
         if wish.architecture is not None:
             if wish.architecture not in self.known_architectures():
-                raise UsageError(
-                    f"the architecture {wish.architecture!r} is not known for {self.title}",
-                    remedy="Run 'kvscope engines' for the list",
-                )
+                raise self._not_known(wish.architecture)
             return Choice(wish.architecture, "chosen")
         for name in declaration.architectures:
             return Choice(name, "config", "config.json: architectures")
-        return Choice(None, "unknown", "config.json names no architecture")
+        return Choice(None, "unknown", say("config.json names no architecture"))
+
+    def _not_known(self, architecture: str) -> UsageError:
+        return UsageError(
+            say(
+                "the architecture {architecture!r} is not known for {engine}",
+                architecture=architecture,
+                engine=self.title,
+            ),
+            remedy=say("Run 'kvscope engines' for the list"),
+        )
 
     def _method(self, declaration: Declaration, wish: Wish) -> Choice:
         if wish.method is not None:
             return Choice(wish.method, "chosen")
         if declaration.method is None:
-            return Choice(None, "config", "no quantization is declared")
+            return Choice(None, "config", say("no quantization is declared"))
         source = declaration.config_source
         detail = f"{source.file}: {source.field}".rstrip(": ") if source is not None else ""
         return Choice(declaration.method, "config", detail)
@@ -180,11 +190,11 @@ class Vllm:
             where = str(refused.source) if refused.source is not None else None
             load = LoadResult("refused", refused.error, where, refused.reason)
             return Deliveries(
-                load=load, deliveries=_none(tensors, "the engine refuses to build the model"), attention=()
+                load=load, deliveries=_none(tensors, say("the engine refuses to build the model")), attention=()
             )
         unable = self._unable(declaration, settings, setup)
         if unable is not None:
-            nothing = _none(tensors, "the engine refuses to build the model")
+            nothing = _none(tensors, say("the engine refuses to build the model"))
             return Deliveries(load=unable, deliveries=nothing, attention=())
         if setup is None:
             return self._unknown(settings, tensors)
@@ -256,9 +266,9 @@ class Vllm:
     def _unknown(self, settings: Settings, tensors: Sequence[Fed]) -> Deliveries:
         name = settings.architecture.value
         reason = (
-            f"the module tree of {name} is not known for {self.title}"
+            say("the module tree of {architecture} is not known for {engine}", architecture=name, engine=self.title)
             if name is not None
-            else "the checkpoint does not name its architecture"
+            else say("the checkpoint does not name its architecture")
         )
         return Deliveries(load=LoadResult("unknown", reason=reason), deliveries=_none(tensors, reason), attention=())
 
@@ -279,10 +289,7 @@ class Vllm:
         if architecture is not None:
             root = self.build(architecture, {}, method=method, layers=0)
             if root is None:
-                raise UsageError(
-                    f"the architecture {architecture!r} is not known for {self.title}",
-                    remedy="Run 'kvscope engines' for the list",
-                )
+                raise self._not_known(architecture)
             mapper, _ = Walk(root, backend, {}, release=self.release).mapper_of(root)
             one_layer = self.build(architecture, {}, method=method, layers=1)
             mla = "MLAAttention" in _kinds(one_layer)
@@ -303,21 +310,35 @@ class Vllm:
     def _allow(self, rules: WeightsMapper | None) -> None:
         if rules is not None and self.release.asks_cache_scale:
             raise UsageError(
-                f"{self.title} has no cache-scale mapper that rules could be merged into",
-                remedy="Choose vllm-0.23.0 or newer",
+                say("{engine} has no cache-scale mapper that rules could be merged into", engine=self.title),
+                remedy=say("Choose vllm-0.23.0 or newer"),
             )
 
 
 def _stands_in(release: Release, version: str) -> str:
     """Why that release answers for another version, in a sentence for people."""
-    asked = version_of(version) or (0, 0)
+    asked, known = version_of(version) or (0, 0), release.version
     if asked > NEWEST.number:
-        return f"vLLM {version} is newer than every version that was run: answered as vLLM {release.version}"
+        return say(
+            "vLLM {version} is newer than every version that was run: answered as vLLM {known}",
+            version=version,
+            known=known,
+        )
     if asked < RELEASES[-1].number:
-        return f"vLLM {version} is older than every version that was run: answered as vLLM {release.version}"
-    return (
-        f"vLLM {version} was not run: answered as vLLM {release.version}, whose loading code is the nearest before it"
+        return say(
+            "vLLM {version} is older than every version that was run: answered as vLLM {known}",
+            version=version,
+            known=known,
+        )
+    return say(
+        "vLLM {version} was not run: answered as vLLM {known}, whose loading code is the nearest before it",
+        version=version,
+        known=known,
     )
+
+
+def _one_of(choices: Iterable[str]) -> str:
+    return say("Choose one of {choices}", choices=joined(", ", choices))
 
 
 def _helped(renaming: Renaming, *, output_scales: bool, mla: bool, guarded: bool) -> Renaming:
@@ -344,14 +365,15 @@ def _dtype(declaration: Declaration, wish: Wish) -> Choice:
         return Choice(wish.dtype, "chosen")
     named = re.sub(r"^torch\.", "", declaration.torch_dtype or "")
     if named == "float32":
-        return Choice("bfloat16", "config", "the config says float32, which vLLM serves in bfloat16")
+        return Choice("bfloat16", "config", say("the config says float32, which vLLM serves in bfloat16"))
     if named == "float16" and declaration.model_type in FLOAT16_UNSTABLE:
-        return Choice(
-            "bfloat16", "config", f"the config says float16, in which vLLM does not run {declaration.model_type}"
+        detail = say(
+            "the config says float16, in which vLLM does not run {model_type}", model_type=declaration.model_type
         )
+        return Choice("bfloat16", "config", detail)
     if named in FLOAT_TYPES:
         return Choice(named, "config", "config.json: torch_dtype")
-    return Choice("bfloat16", "default", "no dtype is declared")
+    return Choice("bfloat16", "default", say("no dtype is declared"))
 
 
 def _none(tensors: Sequence[Fed], reason: str) -> tuple[Delivery, ...]:

@@ -13,6 +13,7 @@ from core.backends.kv_method import EngineError
 from core.engines.vllm.loop_state import Condition, LoopState, Surroundings
 from core.engines.vllm.remap import cache_scale, maybe_remap_kv_scale_name
 from core.naming.mapper import Rule, RuleKind, Step
+from core.wording import say
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
 """Config fields that make a model a mixture of experts."""
@@ -96,14 +97,19 @@ class LoopRun:
         except _Loaded:
             return Given(str(self._state.parameter), self._state.shape, self._wraps)
         except _Foreign:
-            return Left(self._last, f"{cls} takes such tensors apart for other layers")
+            return Left(self._last, say("{loader} takes such tensors apart for other layers", loader=cls))
         except _Next:
             pass
         if self._warned:
             asked = self._trace[-1].after if self._trace else self._last
-            answer = f"maybe_remap_kv_scale_name, whose answer {asked!r} is no parameter"
-            return Left(asked, f"{cls} asks {answer}: skipped with one warning", warned=True)
-        return Left(self._last, f"{cls} skips names it has no parameter for")
+            reason = say(
+                "{loader} asks maybe_remap_kv_scale_name, whose answer {asked!r} is no parameter: skipped with one "
+                "warning",
+                loader=cls,
+                asked=asked,
+            )
+            return Left(asked, reason, warned=True)
+        return Left(self._last, say("{loader} skips names it has no parameter for", loader=cls))
 
     @property
     def _last(self) -> str | None:

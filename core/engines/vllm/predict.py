@@ -24,6 +24,7 @@ from core.engines.vllm.releases import NEWEST, Release
 from core.engines.vllm.walk import Arrival, Walk
 from core.naming.conventions import layer_number
 from core.quantization.declaration import Declaration
+from core.wording import say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,18 +161,26 @@ def _deliver(
     if error is None and target is not None:
         found = by_parameter.get(target)
         if found is None:
-            outcome, reason = "loaded", f"{target} takes it"
+            outcome, reason = "loaded", say("{target} takes it", target=target)
         else:
             layer, method, parameter = found
             try:
                 kept = method.take(parameter, values, arrival.shape, layer.shape, setup.dtype)
             except EngineError as refused:
                 error = EngineError(arrival.wraps, str(refused)) if arrival.wraps else refused
-                reason = f"{target} does not take a tensor of shape {list(arrival.shape)}: {refused}"
+                reason = say(
+                    "{target} does not take a tensor of shape {shape}: {error}",
+                    target=target,
+                    shape=list(arrival.shape),
+                    error=str(refused),
+                )
             else:
                 if kept is not None:
                     held[target] = kept
-                reason = f"{target} takes it" + ("" if target not in written else ", and replaces the value before")
+                reason = say(
+                    "{target} takes it, and replaces the value before" if target in written else "{target} takes it",
+                    target=target,
+                )
                 written.add(target)
     if error is not None:
         outcome, target = "raises", None
@@ -200,7 +209,7 @@ def _not_reached(tensor: Fed, failure: Delivery) -> Delivery:
         target=None,
         outcome="not_reached",
         steps=(),
-        reason=f"the load has already failed at {failure.key}",
+        reason=say("the load has already failed at {key}", key=failure.key),
     )
 
 

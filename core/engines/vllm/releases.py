@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from core.backends import BACKENDS, Backend
 from core.backends.older import BACKENDS_0_22, BACKENDS_0_23, BACKENDS_0_25, BACKENDS_0_27
 from core.quantization import KV_CACHE_DTYPES
+from core.wording import say
 
 Version = tuple[int, int]
 
@@ -51,6 +52,15 @@ def _without(*missing: str) -> tuple[str, ...]:
     return tuple(name for name in KV_CACHE_DTYPES if name not in missing)
 
 
+def _compared(version: str, *, cases: int, checkpoints: int) -> str:
+    return say(
+        "compared with what vLLM {version} itself did on CPU: {cases} cases, {checkpoints} checkpoints",
+        version=version,
+        cases=cases,
+        checkpoints=checkpoints,
+    )
+
+
 _NEW_IN_0_33 = ("nvfp4_ds_mla", "octave_k3v4", "octave_k3v3", "octave_k3v3_compact", "ultraquant_4bit", "nvfp4_4over6")
 
 _ROTARY = ("rotary_pos_emb.inv_freq", "rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
@@ -61,15 +71,17 @@ RELEASES = (
         version="0.33.0",
         first=(0, 33),
         source="vLLM 0.33.0's Python sources; module trees surveyed from its real models",
-        how_checked="compared with what vLLM 0.33.0 itself did on CPU: 8,370 names, 863 cases, 116 checkpoints, "
-        "and names given to the real models of 315 architectures",
+        how_checked=say(
+            "compared with what vLLM 0.33.0 itself did on CPU: 8,370 names, 863 cases, 116 checkpoints, and names "
+            "given to the real models of 315 architectures"
+        ),
         backends=BACKENDS,
     ),
     Release(
         version="0.27.1",
         first=(0, 27),
         source="vLLM 0.27.1's Python sources; module trees surveyed from its real models",
-        how_checked="compared with what vLLM 0.27.1 itself did on CPU: 863 cases, 218 checkpoints",
+        how_checked=_compared("0.27.1", cases=863, checkpoints=218),
         backends=BACKENDS_0_27,
         kv_cache_dtypes=_without(*_NEW_IN_0_33),
         plain_caches=_TURBOQUANT,
@@ -79,7 +91,7 @@ RELEASES = (
         version="0.25.0",
         first=(0, 25),
         source="vLLM 0.25.0's Python sources; module trees surveyed from its real models",
-        how_checked="compared with what vLLM 0.25.0 itself did on CPU: 814 cases, 220 checkpoints",
+        how_checked=_compared("0.25.0", cases=814, checkpoints=220),
         backends=BACKENDS_0_25,
         kv_cache_dtypes=_without(*_NEW_IN_0_33),
         plain_caches=_TURBOQUANT,
@@ -89,7 +101,7 @@ RELEASES = (
         version="0.23.0",
         first=(0, 23),
         source="vLLM 0.23.0's Python sources, loop by loop; module trees surveyed from its real models",
-        how_checked="compared with what vLLM 0.23.0 itself did on CPU: 814 cases, 220 checkpoints",
+        how_checked=_compared("0.23.0", cases=814, checkpoints=220),
         backends=BACKENDS_0_23,
         kv_cache_dtypes=_without(*_NEW_IN_0_33, "int4_per_token_head"),
         ignores_biases=False,
@@ -100,7 +112,7 @@ RELEASES = (
         version="0.22.1",
         first=(0, 0),
         source="vLLM 0.22.1's Python sources, loop by loop; module trees surveyed from its real models",
-        how_checked="compared with what vLLM 0.22.1 itself did on CPU: 814 cases, 220 checkpoints",
+        how_checked=_compared("0.22.1", cases=814, checkpoints=220),
         backends=BACKENDS_0_22,
         kv_cache_dtypes=_without(*_NEW_IN_0_33, "int4_per_token_head"),
         asks_cache_scale=True,

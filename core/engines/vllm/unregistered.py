@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from core.architectures import derive_model, how_surveyed, why_not_surveyed
+from core.architectures import derive_model, how_surveyed, why_not_surveyed, why_static
 from core.engines.outcome import LoadResult
 from core.engines.vllm.releases import NEWEST, UNIFIED, Release
+from core.wording import joined, say
 
 _UNREGISTERED = "are not supported for now"
 
@@ -32,8 +33,10 @@ def refused_as_encoder_decoder(architecture: str, config: Mapping[str, Any], rel
     """The refusal of an encoder-decoder model (T5, BART, Pegasus, M2M100, LongT5 were tried), or None for any other."""
     if config.get("is_encoder_decoder") is not True:
         return None
-    reason = (
-        f"vLLM {release.version} registers no {architecture}, and its Transformers backend runs no encoder-decoders"
+    reason = say(
+        "vLLM {version} registers no {architecture}, and its Transformers backend runs no encoder-decoders",
+        version=release.version,
+        architecture=architecture,
     )
     error = (
         "ValidationError: 1 validation error for ModelConfig Value error, "
@@ -49,26 +52,36 @@ def refused_as_mxfp4(cls: str, method: str | None, registered: bool) -> LoadResu
     if method not in ("mxfp4", "gpt_oss_mxfp4") or (registered and not cls.startswith("Transformers")):
         return None
     error = "NotImplementedError: Transformers modeling backend does not support MXFP4 quantization yet."
-    reason = f"vLLM runs {cls} through its Transformers backend, which has no MXFP4"
+    reason = say("vLLM runs {model} through its Transformers backend, which has no MXFP4", model=cls)
     return LoadResult("refused", error, None, reason)
 
 
 def doubt(architecture: str, config: Mapping[str, Any], release: Release, names: Iterable[str], known: bool) -> str:
     """Why no run confirms the modules of that architecture; "" where one does. ``known``: the engine registers it."""
-    how, _, why = how_surveyed(architecture, release.id).partition(": ")
-    title = f"vLLM {release.version}"
-    if how == "static":
-        return f"not confirmed by execution: the modules of {architecture} are read from {title}'s sources ({why})"
+    how, why = how_surveyed(architecture, release.id), why_static(architecture, release.id)
+    if why:
+        return say(
+            "not confirmed by execution: the modules of {architecture} are read from vLLM {version}'s sources ({why})",
+            architecture=architecture,
+            version=release.version,
+            why=why,
+        )
     if borrowed(architecture, release):
-        return (
-            f"not confirmed by execution: the modules of {architecture} are taken to be nested in {title} as in "
-            f"vLLM {NEWEST.version}"
+        return say(
+            "not confirmed by execution: the modules of {architecture} are taken to be nested in vLLM {version} as in "
+            "vLLM {known}",
+            architecture=architecture,
+            version=release.version,
+            known=NEWEST.version,
         )
     derived = None if how or known else derive_model(architecture, config, names)
     if derived is None:
         return ""
-    return (
-        f"not confirmed by execution: {title} registers no {architecture}; its attention layers are derived from "
-        f"the tensors' names ({', '.join(derived.places)}), as its Transformers backend nests them; a model that "
-        "neither transformers nor the checkpoint's own code (auto_map) knows is refused"
+    return say(
+        "not confirmed by execution: vLLM {version} registers no {architecture}; its attention layers are derived from "
+        "the tensors' names ({places}), as its Transformers backend nests them; a model that neither transformers nor "
+        "the checkpoint's own code (auto_map) knows is refused",
+        version=release.version,
+        architecture=architecture,
+        places=joined(", ", derived.places),
     )

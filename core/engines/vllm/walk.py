@@ -21,6 +21,7 @@ from core.engines.vllm.loop import Given, LoopRun
 from core.engines.vllm.releases import NEWEST, Release
 from core.engines.vllm.remap import maybe_remap_kv_scale_name
 from core.naming.mapper import Rule, RuleKind, Step, WeightsMapper, rules
+from core.wording import say
 
 ROTARY_DROPPER = WeightsMapper(
     rules(
@@ -241,14 +242,15 @@ class Walk:
             around = _Around(walk=self, node=node, prefix=prefix, parameters=self._parameters_below(node, prefix))
             renamed = LoopRun(loader.before, around, name, self._shape, steps).rename()
             if renamed is None:
-                raise _Stop(f"{node.cls} skips names it has no parameter for", ignored=True, name=f"{prefix}.{name}")
+                raise _Stop(_no_parameter(node), ignored=True, name=f"{prefix}.{name}")
             name = renamed
         name = self._renamed(self.mapper_of(node)[0], node, name, steps)
         skipped = isinstance(loader, AutoLoader) and (
             name.startswith(loader.skip_prefixes) or any(part in name for part in loader.skip_containing)
         )
         if skipped or any(part in name for part in self.release.skip_containing):
-            raise _Stop(f"{node.cls}'s loader skips it", ignored=True, name=f"{prefix}.{name}".lstrip("."))
+            full = f"{prefix}.{name}".lstrip(".")
+            raise _Stop(say("{loader}'s loader skips it", loader=node.cls), ignored=True, name=full)
         return self._descend(node, node, "", prefix, name, steps)
 
     @staticmethod
@@ -256,7 +258,8 @@ class Walk:
         renaming = mapper.trace(name, by=node.cls)
         steps.extend(renaming.steps)
         if renaming.result is None:
-            raise _Stop(f"{node.cls}'s loader drops it by the rule {renaming.steps[-1].rule}")
+            rule = renaming.steps[-1].rule
+            raise _Stop(say("{loader}'s loader drops it by the rule {rule}", loader=node.cls, rule=str(rule)))
         return renaming.result
 
     def _descend(
@@ -278,14 +281,16 @@ class Walk:
             if not dot:
                 return full
             if self._ignores(owner, f"{path}.{rest}"):
-                raise _Stop(f"{owner.cls}'s loader ignores {path}.{rest}", ignored=True, name=f"{full}.{rest}")
+                reason = say("{loader}'s loader ignores {name}", loader=owner.cls, name=f"{path}.{rest}")
+                raise _Stop(reason, ignored=True, name=f"{full}.{rest}")
             raise EngineError(
                 "ValueError", f"Attempted to load nested weight '{path}.{rest}' into a single parameter '{path}'"
             )
         if self._ignores(owner, f"{path}.") or self._ignores(owner, path):
-            raise _Stop(
-                f"nothing is called {full}, and {owner.cls}'s loader ignores names that end so", ignored=True, name=full
+            reason = say(
+                "nothing is called {name}, and {loader}'s loader ignores names that end so", name=full, loader=owner.cls
             )
+            raise _Stop(reason, ignored=True, name=full)
         raise EngineError(
             "ValueError",
             f"There is no module or parameter named {path!r} in {owner.cls}. "
@@ -347,11 +352,11 @@ class Walk:
             return self._call(node.children[loader.hands_to], f"{prefix}.{loader.hands_to}".strip("."), name, steps)
         parameters = self._parameters_below(node, prefix)
         if any(part in name for part in loader.skip_containing):
-            raise _Stop(f"{node.cls} skips it")
+            raise _Stop(say("{loader} skips it", loader=node.cls))
         if loader.skip_draft_layers and self.is_draft(name):
-            raise _Stop(f"{node.cls} leaves the draft (MTP) layers to another model", ignored=True)
+            raise _Stop(say("{loader} leaves the draft (MTP) layers to another model", loader=node.cls), ignored=True)
         if loader.only_draft_layers and not self.is_draft(name):
-            raise _Stop(f"{node.cls} takes the draft (MTP) layers alone", ignored=True)
+            raise _Stop(say("{loader} takes the draft (MTP) layers alone", loader=node.cls), ignored=True)
         if loader.remap == "first" and any(part in name for part in loader.remap_if):
             name = self._remap_or_stop(name, parameters, node, steps)
         name, stacked = self._own_stacked(node, loader, name, parameters, steps)
@@ -359,7 +364,7 @@ class Walk:
             name = self._own_others(node, loader, name, parameters, steps)
         if name not in parameters:
             if not stacked and loader.absent == "skip":
-                raise _Stop(f"{node.cls} skips names it has no parameter for", ignored=True, name=f"{prefix}.{name}")
+                raise _Stop(_no_parameter(node), ignored=True, name=f"{prefix}.{name}")
             raise EngineError("KeyError", f"{name!r}")
         return f"{prefix}.{name}" if prefix else name
 
@@ -394,7 +399,7 @@ class Walk:
     ) -> str:
         """The branch for names no stacked entry took: the name to look up."""
         if name.endswith(".bias") and name not in parameters:
-            raise _Stop(f"{node.cls} skips a bias it has no parameter for", ignored=True)
+            raise _Stop(say("{loader} skips a bias it has no parameter for", loader=node.cls), ignored=True)
         if loader.remap in ("others", "both"):
             return self._remap_or_stop(name, parameters, node, steps)
         return name
@@ -404,8 +409,12 @@ class Walk:
         if remapped is None:
             looked_for = steps[-1].after if steps else name
             raise _Stop(
-                f"{node.cls} asks maybe_remap_kv_scale_name, whose answer {looked_for!r} is no parameter: "
-                "skipped with one warning"
+                say(
+                    "{loader} asks maybe_remap_kv_scale_name, whose answer {asked!r} is no parameter: skipped with one "
+                    "warning",
+                    loader=node.cls,
+                    asked=looked_for,
+                )
             )
         return remapped
 
@@ -420,3 +429,7 @@ class Walk:
         found = re.match(r"(?:model\.|model\.language_model\.)?layers\.(\d+)\.", name)
         first = self._hidden_layers
         return bool(found) and first <= int(found.group(1)) < first + self._draft_layers if found else False
+
+
+def _no_parameter(node: ModuleNode) -> str:
+    return say("{loader} skips names it has no parameter for", loader=node.cls)
