@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.wording import joined, say, without_stop
+from core.wording import say, without_stop
 
 
 class KVScopeError(Exception):
@@ -18,7 +18,9 @@ class KVScopeError(Exception):
     def __init__(
         self, problem: str, *, path: Path | str | None = None, key: str | None = None, remedy: str = ""
     ) -> None:
-        where = joined(", ", (str(path) if path is not None else "", say("key {key!r}", key=key) if key else ""))
+        where = str(path) if path is not None else ""
+        if key:
+            where = say("{path}, key {key!r}" if where else "key {key!r}", path=where, key=key)
         message: str = say("{where}: {problem}", where=where, problem=problem) if where else problem
         if remedy:
             message = say("{message}. {remedy}", message=without_stop(message), remedy=remedy)

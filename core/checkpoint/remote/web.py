@@ -66,7 +66,7 @@ class Web:
 
     def _refused(self, error: RefusedError, name: str) -> NoReturn:
         status = error.refusal.status
-        where = self.shown if name == self._address.file else say("{shown}: {name}", shown=self.shown, name=name)
+        where = self.shown if name == self._address.file else f"{self.shown}: {name}"
         if status == 401:
             remedy = say("Use a signed address, or one with user and password (https://USER:PASSWORD@host/...).")
             raise RemoteError(say("asks for a login (401)"), path=where, remedy=remedy) from error
