@@ -18,7 +18,7 @@ from core.matrix import Column, matrix
 from core.naming.near import NearMiss, told
 from core.sample import sample
 from core.trace import Trace, Tracer
-from core.wording import capital, of, plural, sentence, short, small
+from core.wording import capital, edited, joined, of, plural, say, sentence, short, small, without_stop
 
 _MANY = 1_000
 """Scales, one layer of each kind, beyond which nobody is asked what an export would do, or another engine."""
@@ -43,7 +43,7 @@ def explain(inspection: Inspection) -> Explanation | None:
     facts = Facts(inspection.case, Thresholds())
     trace = Tracer(inspection).trace(delivery)
     lines = [_renaming(trace), _end(trace), *map(_nearly, trace.near[:1]), _follows(facts, trace)]
-    lines.append(" ".join(_help(inspection, delivery)))
+    lines.append(joined(" ", _help(inspection, delivery)))
     return Explanation(delivery.key, _title(inspection, facts, delivery), tuple(line for line in lines if line))
 
 
@@ -59,65 +59,90 @@ def _is_kv(delivery: Delivery) -> bool:
 
 def _title(inspection: Inspection, facts: Facts, delivery: Delivery) -> str:
     if delivery.outcome == "raises":
-        return f"Why {facts.engine} stops at {delivery.key}"
-    does = "drops" if delivery.outcome == "dropped" else "ignores"
+        return say("Why {engine} stops at {key}", engine=facts.engine, key=delivery.key)
+    dropped = delivery.outcome == "dropped"
     if not _is_kv(delivery):
-        return f"Why {facts.engine} {does} {delivery.key}"
+        return say(
+            "Why {engine} drops {key}" if dropped else "Why {engine} ignores {key}",
+            engine=facts.engine,
+            key=delivery.key,
+        )
     kv = [each for each in inspection.deliveries.deliveries if _is_kv(each)]
     same = [each for each in kv if each.outcome == delivery.outcome]
-    what = "every k and v scale" if len(same) == len(kv) else f"{len(same):,} of {plural(len(kv), 'k and v scale')}"
-    return f"Why {facts.engine} {does} {what}, as {delivery.key}"
+    if len(same) == len(kv):
+        what = say("every k and v scale")
+    else:
+        what = say("{count:,} of {scales}", count=len(same), scales=plural(len(kv), "k and v scale"))
+    return say(
+        "Why {engine} drops {scales}, as {key}" if dropped else "Why {engine} ignores {scales}, as {key}",
+        engine=facts.engine,
+        scales=what,
+        key=delivery.key,
+    )
 
 
 def _renaming(trace: Trace) -> str:
     if not trace.steps:
-        return "No rule renames it."
+        return say("No rule renames it.")
     lines, before = [], ""
     for cited in trace.steps:
         step = cited.step
-        by = "then" if step.by == before else step.by or "the engine"
-        does = f"makes it {_tail(step.after)}" if step.after is not None else "drops it"
-        lines.append(f"{by} {does} by the {step.rule.kind} rule {step.rule.pattern}{_where(cited.source)}")
+        by = say("then") if step.by == before else step.by or say("the engine")
+        rule = _cited(say("the {kind} rule {rule}", kind=step.rule.kind, rule=step.rule.pattern), cited.source)
+        if step.after is not None:
+            lines.append(say("{loader} makes it {name} by {rule}", loader=by, name=_tail(step.after), rule=rule))
+        else:
+            lines.append(say("{loader} drops it by {rule}", loader=by, rule=rule))
         before = step.by
-    return f"{'; '.join(lines)}."
+    return say("{steps}.", steps=joined("; ", lines))
 
 
 def _tail(text: str) -> str:
     """Names of tensors from the layer's inside on: "…self_attn.attn.k_scale"."""
+    return edited(text, _without_stem)
+
+
+def _without_stem(text: str) -> str:
     return re.sub(r"(?<![\w…])(?:[\w]+\.)*(?:layers|h|blocks|layer)\.\d+\.(?=\w)", "…", text)
 
 
-def _where(source: str) -> str:
-    """File and line, in parentheses."""
+def _cited(text: str, source: str) -> str:
+    """With file and line in parentheses, where they are known."""
     found = re.search(r"[\w/]+\.py(?::\d+)?", source)
-    return f" ({found[0]})" if found is not None else ""
+    return say("{text} ({place})", text=text, place=found[0]) if found is not None else text
 
 
 def _end(trace: Trace) -> str:
     delivery = trace.delivery
     if delivery.outcome == "raises":
-        return sentence(f"That ends the load: {_tail(short(delivery.error or delivery.reason))}")
-    reason = _tail(delivery.reason.rstrip("."))
+        return sentence(say("That ends the load: {error}", error=_tail(short(delivery.error or delivery.reason))))
+    reason = _tail(without_stop(delivery.reason))
     layer = trace.layer
     if trace.parameter:
-        return f"{capital(reason)}; the parameter is {_tail(trace.parameter)}."
+        return say("{reason}; the parameter is {parameter}.", reason=capital(reason), parameter=_tail(trace.parameter))
     if layer is not None and not layer.parameters:
-        return f"{capital(reason)}; {_tail(layer.path)} ({layer.cls}) has no scale parameters at all."
+        return say(
+            "{reason}; {path} ({cls}) has no scale parameters at all.",
+            reason=capital(reason),
+            path=_tail(layer.path),
+            cls=layer.cls,
+        )
     return sentence(reason)
 
 
 def _nearly(near: NearMiss) -> str:
+    why = _tail(near.why)
     if near.kind == "shadowed":
-        rule = f"the {near.rule.kind} rule {told(near.rule)} of {near.by}{_where(near.source)}"
-        return capital(f"{rule} is {_tail(near.why)}.")
-    return f"Nearly: {_tail(near.why)}{_where(near.source)}."
+        rule = say("the {kind} rule {rule} of {loader}", kind=near.rule.kind, rule=told(near.rule), loader=near.by)
+        return capital(say("{rule} is {why}.", rule=_cited(rule, near.source), why=why))
+    return say("Nearly: {why}.", why=_cited(why, near.source))
 
 
 def _follows(facts: Facts, trace: Trace) -> str:
     layers = facts.receivers
     if trace.delivery.outcome == "raises" or not layers or trace.delivery.scale is None:
         return trace.then
-    return f"The load goes on: {small(of_layers(facts, layers))}"
+    return say("The load goes on: {end}", end=small(of_layers(facts, layers)))
 
 
 def _help(inspection: Inspection, delivery: Delivery) -> Iterator[str]:
@@ -130,19 +155,21 @@ def _help(inspection: Inspection, delivery: Delivery) -> Iterator[str]:
     others = [column for column in columns if column.engine != here and _serves_all(column)]
     finding = next((found for found in inspection.findings if delivery.key in found.keys and found.fix), None)
     if own.mend == "export":
-        how = "" if own.names == AS_IS else f" with {own.names} names"
         option = "" if here == DEFAULT_ENGINE else f" --engine {here}"
-        yield (
-            f"What to do: an export{how} serves {of(own.mended, own.expecting, 'layer')} "
-            f"(kvscope export PATH OUT{option})."
+        export = say("an export") if own.names == AS_IS else say("an export with {names} names", names=own.names)
+        yield say(
+            "What to do: {export} serves {layers} ({command}).",
+            export=export,
+            layers=of(own.mended, own.expecting, "layer"),
+            command=f"kvscope export PATH OUT{option}",
         )
     elif finding is not None:
-        yield f"What to do: {small(finding.fix)}"
+        yield say("What to do: {fix}", fix=small(finding.fix))
     elif others:
-        yield f"What to do: choose another engine than {get_engine(here).title}."
+        yield say("What to do: choose another engine than {engine}.", engine=get_engine(here).title)
     if others:
         releases = [column for column in reversed(columns) if column.engine.startswith("vllm-")]
-        yield f"The checkpoint as it is loads in {engine_names(others, releases)}."
+        yield say("The checkpoint as it is loads in {engines}.", engines=engine_names(others, releases))
 
 
 def _serves_all(column: Column) -> bool:

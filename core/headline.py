@@ -10,7 +10,7 @@ from core.engines.vllm.releases import RELEASES, version_of
 from core.export.names import AS_IS
 from core.inspection import Inspection
 from core.matrix import Column
-from core.wording import listed, short
+from core.wording import edited, joined, listed, say, short
 
 _RELEASES = "vllm-"
 
@@ -20,28 +20,28 @@ def headline(columns: Sequence[Column]) -> str:
     0.25.0"); then, in sentences of their own, what mends it where it does not work.
     """
     releases = sorted((column for column in columns if column.engine.startswith(_RELEASES)), key=_number)
-    clauses = [f"vLLM {_history(releases)}"] if releases else []
+    clauses = [say("vLLM {history}", history=_history(releases))] if releases else []
     others = [column for column in columns if column not in releases]
-    clauses += [f"{_name(column)} {fate(column)}" for column in others]
-    first = f"{'; '.join(clauses)}." if clauses else "No engine was asked."
-    return " ".join((first, *_advice(releases, others)))
+    clauses += [say("{engine} {does}", engine=_name(column), does=fate(column)) for column in others]
+    first = say("{engines}.", engines=joined("; ", clauses)) if clauses else say("No engine was asked.")
+    return joined(" ", (first, *_advice(releases, others)))
 
 
 def fate(column: Column) -> str:
     """What the engine does with the checkpoint, as a verb phrase: "works", "loses every scale"."""
     inspection = column.inspection
     if inspection is None or column.outcome == "unknown":
-        return "is not known"
+        return say("is not known")
     load = inspection.deliveries.load
     if load.outcome == "refused":
-        return f"refuses the model ({_kind(load.error)})"
+        return say("refuses the model ({error})", error=_kind(load.error))
     if load.outcome == "raises":
-        return f"stops while loading ({_kind(load.error)})"
+        return say("stops while loading ({error})", error=_kind(load.error))
     if column.outcome == "fails":
         error = next((layer.error for layer in inspection.deliveries.attention if layer.error is not None), None)
-        return f"stops after loading ({_kind(error)})"
+        return say("stops after loading ({error})", error=_kind(error))
     if column.outcome == "ok":
-        return "works" if inspection.scales else "has no scale to load"
+        return say("works" if inspection.scales else "has no scale to load")
     return _degraded(column, inspection)
 
 
@@ -53,12 +53,14 @@ def _degraded(column: Column, inspection: Inspection) -> str:
     ]
     lost = [outcome for outcome in outcomes if outcome in ("dropped", "ignored")]
     if outcomes and len(lost) == len(outcomes):
-        return "loses every scale" + (" without a word" if set(lost) == {"ignored"} else "")
+        return say("loses every scale without a word" if set(lost) == {"ignored"} else "loses every scale")
     if column.mend == "cache":
-        return f"loads the scales but keeps the cache in {_cache(inspection)}"
+        return say("loads the scales but keeps the cache in {dtype}", dtype=_cache(inspection))
     if column.served < column.expecting:
-        return f"serves {column.served} of {column.expecting} layers" if column.served else "serves no layer"
-    return "runs on doubtful values"
+        if not column.served:
+            return say("serves no layer")
+        return say("serves {served} of {expecting} layers", served=column.served, expecting=column.expecting)
+    return say("runs on doubtful values")
 
 
 def _cache(inspection: Inspection) -> str:
@@ -72,22 +74,29 @@ def _history(columns: Sequence[Column]) -> str:
     """
     runs = [(told, [_version(column) for column in run]) for told, run in groupby(columns, key=fate)]
     if len(columns) == 1:
-        return f"{_version(columns[0])} {runs[0][0]}"
+        return say("{version} {does}", version=_version(columns[0]), does=runs[0][0])
     whole = _without_gaps(columns)
     parts = []
     for number, (told, run) in enumerate(runs):
-        if not whole:
-            when = f"in {listed(run, most=len(run))}"
-        elif len(runs) == 1:
-            when = f"from {run[0]} to {run[-1]}"
-        elif number == 0:
-            when = f"up to {run[-1]}"
-        elif number == len(runs) - 1:
-            when = f"since {run[0]}"
+        first, last = number == 0, number == len(runs) - 1
+        if not whole or (len(run) == 1 and not first and not last):
+            part = say("{does} in {versions}", does=told, versions=listed(run, most=len(run)))
+        elif first == last:
+            part = say("{does} from {first} to {last}", does=told, first=run[0], last=run[-1])
+        elif first:
+            part = say("{does} up to {version}", does=told, version=run[-1])
         else:
-            when = f"in {run[0]}" if len(run) == 1 else f"from {run[0]} to {run[-1]}"
-        parts.append(f"{told} {when}")
-    return listed(parts, most=len(parts))
+            part = say("{does} since {version}", does=told, version=run[0])
+        parts.append(part)
+    return _in_order(parts)
+
+
+def _in_order(clauses: Sequence[str]) -> str:
+    """Clauses as a list ("a, b and c"): other languages join them otherwise than nouns."""
+    told = clauses[0]
+    for clause in clauses[1:-1]:
+        told = say("{earlier}, {later}", earlier=told, later=clause)
+    return say("{earlier} and {later}", earlier=told, later=clauses[-1]) if len(clauses) > 1 else told
 
 
 def _without_gaps(columns: Sequence[Column]) -> bool:
@@ -105,16 +114,26 @@ def _advice(releases: Sequence[Column], others: Sequence[Column]) -> Iterable[st
             mended.setdefault((column.names, column.mended == column.expecting), []).append(column)
     for (names, whole), found in mended.items():
         option = "" if found[0].engine == DEFAULT_ENGINE else f" --engine {found[0].engine}"
-        what = "every layer" if whole else f"{found[0].mended} of {found[0].expecting} layers"
-        how = f" with {names} names" if names != AS_IS else ""
-        yield f"An export{how} serves {what} in {engine_names(found, releases)}: kvscope export PATH OUT{option}."
+        what = (
+            say("every layer") if whole else say("{part} of {all} layers", part=found[0].mended, all=found[0].expecting)
+        )
+        yield say(
+            "{export} serves {layers} in {engines}: {command}.",
+            export=say("An export") if names == AS_IS else say("An export with {names} names", names=names),
+            layers=what,
+            engines=engine_names(found, releases),
+            command=f"kvscope export PATH OUT{option}",
+        )
     if cache := [column for column in newest_first if column.mend == "cache"]:
-        yield f"An FP8 cache (--kv-cache-dtype fp8_e4m3) puts the scales to use in {engine_names(cache, releases)}."
+        yield say(
+            "An FP8 cache (--kv-cache-dtype fp8_e4m3) puts the scales to use in {engines}.",
+            engines=engine_names(cache, releases),
+        )
     lost = [column for column in newest_first if _hopeless(column)]
     if lost and len(lost) == len(newest_first) > 1:
-        yield "No export helps in any of them."
+        yield say("No export helps in any of them.")
     elif lost:
-        yield f"No export helps in {engine_names(lost, releases)}."
+        yield say("No export helps in {engines}.", engines=engine_names(lost, releases))
 
 
 def _hopeless(column: Column) -> bool:
@@ -130,14 +149,15 @@ def engine_names(columns: Sequence[Column], releases: Sequence[Column]) -> str:
         places = list(run)
         if inside:
             first, last = _version(releases[places[0]]), _version(releases[places[-1]])
-            names.append(f"{'' if names else 'vLLM '}{first if first == last else f'{first} to {last}'}")
+            told = first if first == last else say("{low} to {high}", low=first, high=last)
+            names.append(told if names else say("vLLM {versions}", versions=told))
     names += [_name(column) for column in columns if column not in releases]
     return listed(names, most=len(names))
 
 
 def _name(column: Column) -> str:
     name = column.title.partition(" (")[0]
-    return f"{name} as installed here" if column.engine == INSTALLED else name
+    return say("{engine} as installed here", engine=name) if column.engine == INSTALLED else name
 
 
 def _number(column: Column) -> tuple[tuple[int, int], str]:
@@ -149,4 +169,4 @@ def _version(column: Column) -> str:
 
 
 def _kind(error: str | None) -> str:
-    return short(error).partition(":")[0]
+    return edited(short(error), lambda text: text.partition(":")[0])

@@ -18,6 +18,7 @@ from core.naming.scales import KVScale
 from core.progress import Progress
 from core.quantization import Declaration, read_declaration
 from core.settings import Choice, Settings
+from core.wording import say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def inspect_opened(
 ) -> Inspection:
     """The same for a checkpoint that is already open."""
     progress = progress or Progress()
-    progress.start("Reading scales")
+    progress.start(say("Reading scales"))
     declaration = read_declaration(checkpoint)
     scales = find_scales(checkpoint, progress)
     progress.check()

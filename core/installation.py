@@ -11,10 +11,10 @@ from core.engines.installed import Installed
 from core.inspection import Inspection
 from core.matrix import Column
 from core.side_by_side import keys_apart
-from core.wording import are, capital, plural
+from core.wording import are, capital, joined, plural, say
 
-_NAMED: tuple[tuple[Kind, str], ...] = (("method", "quantization method"), ("architecture", "architecture"))
-_CHANGES = {"added": "more", "removed": "fewer", "changed": "changed"}
+_NAMED: tuple[Kind, ...] = ("method", "architecture")
+_CHANGES = {"added": say("more"), "removed": say("fewer"), "changed": say("changed")}
 _SHOWN = 4
 
 
@@ -39,7 +39,7 @@ def installed_note(columns: Sequence[Column]) -> InstalledNote | None:
     subjects = _subjects(engine, column.inspection) if column.inspection is not None else frozenset()
     concerning = [each for each in engine.differences if each.subject in subjects]
     return InstalledNote(
-        f"{capital(engine.how_checked)}.{_here(engine, column, base)}",
+        joined(" ", (say("{sentence}.", sentence=capital(engine.how_checked)), _here(engine, column, base))),
         tuple(dict.fromkeys(map(line, concerning))),
         names_of(engine.differences),
     )
@@ -47,26 +47,34 @@ def installed_note(columns: Sequence[Column]) -> InstalledNote | None:
 
 def line(difference: Difference) -> str:
     """One difference with what is made of it: "llama.LlamaModel: loader changed: ... (...)"."""
-    then = f" ({difference.consequence})" if difference.consequence else ""
-    return f"{difference.subject}: {difference.text}{then}"
+    told = say("{subject}: {difference}", subject=difference.subject, difference=difference.text)
+    return _with(told, difference.consequence)
+
+
+def _with(told: str, consequence: str) -> str:
+    return say("{difference} ({consequence})", difference=told, consequence=consequence) if consequence else told
 
 
 def names_of(differences: Iterable[Difference]) -> tuple[str, ...]:
     """The methods and architectures that differ, by kind, change and consequence, the first few of each by name."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for kind, noun in _NAMED:
+    found: dict[tuple[Kind, str, str], list[str]] = {}
+    for kind in _NAMED:
         for each in differences:
             if each.kind == kind:
-                found.setdefault((noun, each.change, each.consequence), []).append(each.subject)
-    return tuple(
-        f"{_CHANGES[change]}: {plural(len(names), noun)}: {_first(names)}{f' ({consequence})' if consequence else ''}"
-        for (noun, change, consequence), names in found.items()
-    )
+                found.setdefault((kind, each.change, each.consequence), []).append(each.subject)
+    told = []
+    for (kind, change, consequence), names in found.items():
+        how_many = plural(len(names), "quantization method" if kind == "method" else "architecture")
+        named = say("{change}: {count}: {names}", change=_CHANGES[change], count=how_many, names=_first(names))
+        told.append(_with(named, consequence))
+    return tuple(told)
 
 
 def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
+    shown = joined(", ", names[:_SHOWN])
+    if len(names) <= _SHOWN:
+        return shown
+    return say("{first} and {last}", first=shown, last=say("{count:,} more", count=len(names) - _SHOWN))
 
 
 def _subjects(engine: Installed, inspection: Inspection) -> frozenset[str]:
@@ -84,13 +92,20 @@ def _subjects(engine: Installed, inspection: Inspection) -> frozenset[str]:
 def _here(engine: Installed, column: Column, base: Column | None) -> str:
     if base is None or base.inspection is None or column.inspection is None:
         return ""
-    profile = f"the built-in profile of vLLM {engine.base.version}"
+    profile = say("the built-in profile of vLLM {version}", version=engine.base.version)
     if column.outcome == "unknown" and base.outcome != "unknown":
-        return f" What it does with this checkpoint is not known; {profile} would answer for it."
+        return say("What it does with this checkpoint is not known; {profile} would answer for it.", profile=profile)
     apart = len(keys_apart(column.inspection, base.inspection))
     if not apart and column.outcome == base.outcome:
-        return f" On this checkpoint it does the same as {profile}."
-    return (
-        f" On this checkpoint {plural(apart, 'key')} {are(apart, 'ends')} differently: it serves {column.served} of "
-        f"{column.expecting} layers, {profile} {base.served} of {base.expecting}."
+        return say("On this checkpoint it does the same as {profile}.", profile=profile)
+    return say(
+        "On this checkpoint {keys} {_end} differently: it serves {served} of {expecting} layers, "
+        "{profile} {base_served} of {base_expecting}.",
+        keys=plural(apart, "key"),
+        _end=are(apart, "ends"),
+        served=column.served,
+        expecting=column.expecting,
+        profile=profile,
+        base_served=base.served,
+        base_expecting=base.expecting,
     )

@@ -14,6 +14,7 @@ from core.export import plan_export
 from core.export.target import with_quantized_cache
 from core.inspection import Inspection, reinspect
 from core.progress import Progress
+from core.wording import say
 
 Mend = Literal["", "cache", "export"]
 
@@ -76,7 +77,7 @@ def matrix(
     """
     chosen = tuple(ENGINES if engines is None else engines)
     progress = progress or Progress()
-    progress.start("Predicting every engine", total=len(chosen), unit="engines")
+    progress.start(say("Predicting every engine"), total=len(chosen), unit=say("engines"))
     columns = []
     for engine in chosen:
         column = _column(inspection, engine)
@@ -90,7 +91,7 @@ def _column(inspection: Inspection, engine: str) -> Column:
     try:
         found = inspection if engine == inspection.settings.engine.value else reinspect(inspection, engine=engine)
     except UsageError as error:
-        return Column(engine=engine, title=title, inspection=None, served=0, expecting=0, reason=str(error))
+        return Column(engine=engine, title=title, inspection=None, served=0, expecting=0, reason=error.message)
     layers = [layer for layer in found.deliveries.attention if layer.expects_scales]
     return Column(
         engine=engine,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.engines.outcome import Delivery
 from core.inspection import Inspection
 from core.naming.mapper import Step
-from core.wording import sentence, short
+from core.wording import joined, say, sentence, short, without_stop
 
 
 def ends_alike(left: Delivery, right: Delivery) -> bool:
@@ -32,25 +32,32 @@ def why_they_differ(left: Delivery, right: Delivery, *, left_engine: str, right_
         if mine.after != other.after:
             break
         common += 1
-    return "\n".join(
-        sentence(f"{engine}: {_told(delivery, delivery.steps[common:])}")
+    first, second = (
+        sentence(say("{engine}: {way}", engine=engine, way=_told(delivery, delivery.steps[common:])))
         for engine, delivery in ((left_engine, left), (right_engine, right))
     )
+    return say("{first}\n{second}", first=first, second=second)
 
 
 def _told(delivery: Delivery, steps: tuple[Step, ...]) -> str:
     parts = [_step(step) for step in steps]
     match delivery.outcome:
         case "loaded":
-            parts.append(f"{delivery.target} takes it" if not parts else "that parameter takes it")
+            told = (
+                say("{parameter} takes it", parameter=delivery.target) if not parts else say("that parameter takes it")
+            )
+            parts.append(told)
         case "raises":
             parts.append(short(delivery.error or delivery.reason))
         case _:
-            parts.append(delivery.reason.rstrip("."))
-    return ", then ".join(parts)
+            parts.append(without_stop(delivery.reason))
+    return joined(", then ", parts)
 
 
 def _step(step: Step) -> str:
-    by = f"{step.by}'s " if step.by else ""
-    gives = f"gives {step.after}" if step.after is not None else "drops it"
-    return f"{by}{step.rule.kind} rule {step.rule.pattern} {gives}"
+    rule = say("{kind} rule {pattern}", kind=step.rule.kind, pattern=step.rule.pattern)
+    if step.by:
+        rule = say("{loader}'s {rule}", loader=step.by, rule=rule)
+    if step.after is None:
+        return say("{rule} drops it", rule=rule)
+    return say("{rule} gives {name}", rule=rule, name=step.after)

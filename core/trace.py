@@ -26,11 +26,12 @@ from core.inspection import Inspection, predict_tensors
 from core.naming.citation import cite
 from core.naming.mapper import Renaming, Rule, RuleKind, Step
 from core.naming.near import NearMiss, near_misses, told
-from core.wording import listed, number, plural, sentence
+from core.wording import are, joined, listed, number, plural, say, sentence
 
 _INSIDE = re.compile(r"\.(?:\w*self_attn|mixer|\w+_attn)\.(?:attn|mla_attn|attn_mqa)\.\w+_(?:scale|zero_point)$")
 _MOST_NEAR = 3
 _RANK = ("shadowed", "unasked", "guarded", "elsewhere", "anchored")
+_OUTCOMES = {"dropped": say("dropped"), "ignored": say("ignored"), "loaded": say("loaded")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,14 +182,19 @@ class Tracer:
                 holders[step.rule] = list(OUTPUT_SCALES)
         for rule, names in holders.items():
             who = listed(sorted(names), most=4)
-            has = "has" if len(names) == 1 else "have"
-            without = f"{method} has not" if method is not None else "nothing is declared here"
+            without = say("{method} has not", method=method) if method is not None else say("nothing is declared here")
             source = next(iter(backends[names[0]].get_cache_scale_mapper().rules), rule).source or rule.source
             yield NearMiss(
                 kind="elsewhere",
                 rule=replace(rule, source=source),
                 by=who,
-                why=f"{who} {has} the rule {told(rule)}, {without}",
+                why=say(
+                    "{methods} {_have} the rule {rule}, {without}",
+                    methods=who,
+                    _have=are(len(names), "has"),
+                    rule=told(rule),
+                    without=without,
+                ),
                 would_make=rule.rewrite(delivery.key),
             )
 
@@ -203,16 +209,20 @@ class Tracer:
         if rule is None or loop is None:
             return
         made = rule.rewrite(delivery.key)
-        without = (
-            "; and no such parameter exists, as the attention is built without the quantization config"
-            if layer is not None and not layer.parameters
-            else ""
+        why = say(
+            "{helper} would make {name} of it, but {loader}.load_weights never asks it",
+            helper=HELPER,
+            name=made,
+            loader=load_loops()[loop].by,
         )
+        if layer is not None and not layer.parameters:
+            nothing = say("and no such parameter exists, as the attention is built without the quantization config")
+            why = joined("; ", (why, nothing))
         yield NearMiss(
             kind="unasked",
             rule=rule,
             by=HELPER,
-            why=f"{HELPER} would make {made} of it, but {load_loops()[loop].by}.load_weights never asks it{without}",
+            why=why,
             would_make=made,
         )
 
@@ -225,13 +235,17 @@ class Tracer:
             fed = Fed(parameter, scale.shape, scale.values, replace(scale, key=parameter))
             found = predict_tensors(self._inspection, (fed,)).deliveries[0]
             if found.target == parameter:
-                said = "A tensor of that name would be taken"
+                said = say("A tensor of that name would be taken")
             elif found.outcome == "raises":
-                said = f"A tensor of that name would end the load with {(found.error or '').partition(':')[0]}"
+                error = (found.error or "").partition(":")[0]
+                said = say("A tensor of that name would end the load with {error}", error=error)
             else:
                 last = found.steps[-1].after if found.steps else None
-                becomes = f", renamed to {last}" if last is not None else ""
-                said = f"Even a tensor of that name would be {found.outcome}{becomes}"
+                said = say(
+                    "Even a tensor of that name would be {outcome}", outcome=_OUTCOMES.get(found.outcome, found.outcome)
+                )
+                if last is not None:
+                    said = say("{outcome}, renamed to {name}", outcome=said, name=last)
             self._verbatim[kind] = said
         return self._verbatim.get(kind, "")
 
@@ -239,13 +253,15 @@ class Tracer:
         match delivery.outcome:
             case "raises":
                 left = sum(self._facts.outcome(scale) == "not_reached" for scale in self._inspection.scales)
-                more = f"; {plural(left, 'more scale')} {'is' if left == 1 else 'are'} not read" if left else ""
-                return f"The load stops here{more}."
+                if not left:
+                    return say("The load stops here.")
+                scales = plural(left, "more scale")
+                return say("The load stops here; {scales} {_are} not read.", scales=scales, _are=are(left))
             case "not_reached":
                 return sentence(delivery.reason)
             case _:
                 ends = _ends(layer, delivery)
-                return f"The load goes on; {ends}." if ends else "The load goes on."
+                return say("The load goes on; {ends}.", ends=ends) if ends else say("The load goes on.")
 
 
 def _parameter(layer: AttentionLayer, delivery: Delivery) -> str:
@@ -272,8 +288,9 @@ def _best(found: Iterable[NearMiss], parameters: frozenset[str], *, renamed: boo
     kept = []
     for near in distinct.values():
         if leads(near):
-            tail = "" if near.kind == "unasked" else f"; it would have made {near.would_make}, which is the parameter"
-            kept.append((0, replace(near, why=near.why + tail)))
+            made = say("it would have made {name}, which is the parameter", name=near.would_make)
+            why = near.why if near.kind == "unasked" else joined("; ", (near.why, made))
+            kept.append((0, replace(near, why=why)))
         elif near.kind in ("unasked", "guarded") or (near.kind == "anchored" and not renamed):
             kept.append((1, near))
     kept.sort(key=lambda ranked: (ranked[0], _RANK.index(ranked[1].kind), -ranked[1].likeness))
@@ -324,7 +341,7 @@ def _ends(layer: AttentionLayer | None, delivery: Delivery) -> str:
     if layer is None or delivery.scale is None:
         return ""
     if layer.error is not None:
-        return f"after it, {layer.path} fails with {layer.error.rstrip(':')}"
+        return say("after it, {layer} fails with {error}", layer=layer.path, error=layer.error.rstrip(":"))
     roles = ("k", "v") if delivery.scale.role == "kv" else (delivery.scale.role,)
     told = [f"{role} = {number(layer.final[role])}" for role in roles if role in layer.final]
-    return f"{layer.path} ends with {listed(told)}" if told else ""
+    return say("{layer} ends with {values}", layer=layer.path, values=listed(told)) if told else ""

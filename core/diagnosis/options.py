@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from core.diagnosis.finding import Finding
 from core.diagnosis.making import BY_ITSELF
+from core.wording import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,30 +26,30 @@ class Option:
         return self.value.endswith(("NUMBER", "PATH"))
 
 
-MEDIAN = Option("median", "the median of the same role in the other layers")
-OTHER = Option("other", "the value of the layer's other role (k for v, v for k)")
-NUMBER = Option("NUMBER", "a number, for example 1.0")
-FACTOR = Option("xNUMBER", "the stored value times a number, for example x0.5 (FNUZ) or x6 (NVFP4's amax / 2688)")
-PATH = Option("PATH", "the values in another checkpoint, an overlay or a side file")
-DROP = Option("drop", "leave them out")
+MEDIAN = Option("median", say("the median of the same role in the other layers"))
+OTHER = Option("other", say("the value of the layer's other role (k for v, v for k)"))
+NUMBER = Option("NUMBER", say("a number, for example 1.0"))
+FACTOR = Option("xNUMBER", say("the stored value times a number, for example x0.5 (FNUZ) or x6 (NVFP4's amax / 2688)"))
+PATH = Option("PATH", say("the values in another checkpoint, an overlay or a side file"))
+DROP = Option("drop", say("leave them out"))
 
 _BY_REMEDY: Mapping[str, tuple[Option, ...]] = MappingProxyType(
     {
-        "rename": (Option("", "names that the engine takes; every export for an engine does so by itself"),),
-        "repair-index": (Option("", "write the index anew, as the files are"),),
-        "drop": (Option("", "leave them out"),),
+        "rename": (Option("", say("names that the engine takes; every export for an engine does so by itself")),),
+        "repair-index": (Option("", say("write the index anew, as the files are")),),
+        "drop": (Option("", say("leave them out")),),
         "set-scale": (MEDIAN, OTHER, NUMBER, FACTOR, PATH, DROP),
-        "reshape": (Option("", "one number for each layer: the largest, which clips nothing"),),
-        "swap": (Option("", "exchange k and v"),),
+        "reshape": (Option("", say("one number for each layer: the largest, which clips nothing")),),
+        "swap": (Option("", say("exchange k and v")),),
         "amax-to-scale": (
-            Option("", "divide by the largest number of the cache's format (448 for FP8)"),
-            Option("NUMBER", "divide by this number"),
+            Option("", say("divide by the largest number of the cache's format (448 for FP8)")),
+            Option("NUMBER", say("divide by this number")),
         ),
-        "reciprocal": (Option("", "store 1 / value"),),
-        "rescale": (Option("", "times 6: amax / 2688 of an NVFP4 cache becomes amax / 448 of an FP8 cache"),),
-        "to-fp8": (Option("", "make FP8 scales of INT8 ones: times 127 / 448, and declared so"),),
-        "declare": (Option("", "write what the scales need into config.json"),),
-        "duplicate": (Option("", "write the other role's value"), MEDIAN, NUMBER, PATH),
+        "reciprocal": (Option("", say("store 1 / value")),),
+        "rescale": (Option("", say("times 6: amax / 2688 of an NVFP4 cache becomes amax / 448 of an FP8 cache")),),
+        "to-fp8": (Option("", say("make FP8 scales of INT8 ones: times 127 / 448, and declared so")),),
+        "declare": (Option("", say("write what the scales need into config.json")),),
+        "duplicate": (Option("", say("write the other role's value")), MEDIAN, NUMBER, PATH),
     }
 )
 _BY_CODE: Mapping[str, tuple[Option, ...]] = MappingProxyType(
@@ -56,12 +57,12 @@ _BY_CODE: Mapping[str, tuple[Option, ...]] = MappingProxyType(
         "missing-scale": (MEDIAN, NUMBER, PATH),
         "declared-absent": (NUMBER, PATH),
         "dynamic-scheme": (NUMBER, PATH),
-        "kv-not-shared": (Option("", "write it for k and for v"),),
-        "conflict": (Option("", "leave out all but the last one read, which the engine uses"),),
-        "duplicate-key": (Option("", "leave out all but the last shard's, which engines use"),),
+        "kv-not-shared": (Option("", say("write it for k and for v")),),
+        "conflict": (Option("", say("leave out all but the last one read, which the engine uses")),),
+        "duplicate-key": (Option("", say("leave out all but the last shard's, which engines use")),),
         "unreadable-scale": (MEDIAN, OTHER, NUMBER, PATH, DROP),
         "layer-assertion": (MEDIAN, OTHER, NUMBER, PATH, DROP),
-        "v-without-k": (Option("", "leave the v scales out"), OTHER, MEDIAN, NUMBER, PATH),
+        "v-without-k": (Option("", say("leave the v scales out")), OTHER, MEDIAN, NUMBER, PATH),
         "uninitialised": (MEDIAN, OTHER, NUMBER, PATH, DROP),
         "not-finite": (MEDIAN, OTHER, NUMBER, PATH, DROP),
         "negative": (MEDIAN, OTHER, NUMBER, PATH, DROP),
@@ -71,11 +72,11 @@ _BY_CODE: Mapping[str, tuple[Option, ...]] = MappingProxyType(
 
 WISHES: Mapping[str, tuple[Option, ...]] = MappingProxyType(
     {
-        "per-head": (Option("", "one number for each layer in place of one for each head: the largest"),),
-        "factor": (Option("NUMBER", "every k and v scale times this number"),),
-        "swap": (Option("", "exchange k and v in every layer"),),
-        "declare": (Option("", "write what the scales need into config.json"),),
-        "leftovers": (Option("", "leave out what quantizers left behind: amaxes of weights and inputs"),),
+        "per-head": (Option("", say("one number for each layer in place of one for each head: the largest")),),
+        "factor": (Option("NUMBER", say("every k and v scale times this number")),),
+        "swap": (Option("", say("exchange k and v in every layer")),),
+        "declare": (Option("", say("write what the scales need into config.json")),),
+        "leftovers": (Option("", say("leave out what quantizers left behind: amaxes of weights and inputs")),),
     }
 )
 """Repairs that may be asked for without a finding."""
@@ -91,7 +92,7 @@ def options_of(finding: Finding) -> tuple[Option, ...]:
     if finding.remedy != "drop" or found[-1] != DROP:
         return found
     # Tensors that only want to be gone: dropping stands first and needs no value. Nothing else stands for q.
-    own = Option("", "leave them out")
+    own = Option("", say("leave them out"))
     return (own, NUMBER) if finding.code == "uninitialised" else (own, *found[:-1])
 
 

@@ -14,7 +14,7 @@ from core.diagnosis.selection import keys_of
 from core.diagnosis.thresholds import Thresholds
 from core.engines.outcome import AttentionLayer
 from core.naming.scales import KVScale
-from core.wording import are, capital, listed, of, plural, sentence, short, small
+from core.wording import are, capital, joined, listed, of, plural, say, sentence, short, small
 
 
 def judge(case: Case, findings: Sequence[Finding]) -> Verdict:
@@ -28,7 +28,7 @@ def judge(case: Case, findings: Sequence[Finding]) -> Verdict:
     verdict = _judge(case, findings)
     if case.deliveries.confirmed or verdict.outcome == "unknown":
         return verdict
-    return Verdict(verdict.outcome, f"{verdict.text} Not confirmed by execution.")
+    return Verdict(verdict.outcome, joined(" ", (verdict.text, say("Not confirmed by execution."))))
 
 
 def _judge(case: Case, findings: Sequence[Finding]) -> Verdict:
@@ -36,12 +36,20 @@ def _judge(case: Case, findings: Sequence[Finding]) -> Verdict:
     load = case.deliveries.load
     match load.outcome:
         case "unknown":
-            return Verdict("unknown", sentence(load.reason or f"What {facts.engine} does is not known"))
+            return Verdict(
+                "unknown", sentence(load.reason or say("What {engine} does is not known", engine=facts.engine))
+            )
         case "refused":
-            return Verdict("fails", f"{facts.engine} refuses this model: {short(load.error)}.")
+            text = say("{engine} refuses this model: {error}.", engine=facts.engine, error=short(load.error))
+            return Verdict("fails", text)
         case "raises" if not _fails_unread(facts):
-            at = f" at {load.key}" if load.key else ""
-            return Verdict("fails", f"{facts.engine} stops while loading{at}: {short(load.error)}.")
+            error = short(load.error)
+            if not load.key:
+                return Verdict("fails", say("{engine} stops while loading: {error}.", engine=facts.engine, error=error))
+            at_key = say(
+                "{engine} stops while loading at {key}: {error}.", engine=facts.engine, key=load.key, error=error
+            )
+            return Verdict("fails", at_key)
         case _:
             pass
     failing = [layer for layer in case.deliveries.attention if layer.error is not None]
@@ -54,8 +62,14 @@ def _stops_after(facts: Facts, failing: Sequence[AttentionLayer]) -> Verdict:
     share = of(len(failing), len(facts.case.deliveries.attention), "attention layer")
     return Verdict(
         "fails",
-        f"{facts.engine} stops after loading: {short(failing[0].error)} at {failing[0].path}; "
-        f"{share} {are(len(failing), 'fails')}.",
+        say(
+            "{engine} stops after loading: {error} at {path}; {layers} {_fail}.",
+            engine=facts.engine,
+            error=short(failing[0].error),
+            path=failing[0].path,
+            layers=share,
+            _fail=are(len(failing), "fails"),
+        ),
     )
 
 
@@ -67,11 +81,17 @@ def _hidden(facts: Facts) -> Verdict | None:
     if not files:
         return None
     keys = kv_keys(hidden_keys(checkpoint, files))
-    what = f"{plural(len(keys), 'KV scale')} in it" if len(files) == 1 else f"{plural(len(keys), 'KV scale')} in them"
-    lost = what if keys else f"the scales in {'it' if len(files) == 1 else 'them'}, if any,"
-    gone = set(files) == set(missing_shards(checkpoint))
-    why = f"{are(len(files))} missing" if gone else "cannot be read"
-    return Verdict("unknown", f"{listed(files)} {why}, so {lost} {are(len(keys) or 2)} not known.")
+    them = "it" if len(files) == 1 else "them"
+    if keys:
+        lost = say("{scales} in {_them}", scales=plural(len(keys), "KV scale"), _them=them)
+    else:
+        lost = say("the scales in {_them}, if any,", _them=them)
+    named = listed(files)
+    if set(files) == set(missing_shards(checkpoint)):
+        why = say("{files} {_are} missing", files=named, _are=are(len(files)))
+    else:
+        why = say("{files} cannot be read", files=named)
+    return Verdict("unknown", say("{why}, so {lost} {_are} not known.", why=why, lost=lost, _are=are(len(keys) or 2)))
 
 
 def _fails_unread(facts: Facts) -> bool:
@@ -83,9 +103,9 @@ def _unread(facts: Facts) -> Verdict | None:
     scales = facts.marked("unreadable-scale")
     if not scales:
         return None
-    return Verdict(
-        "unknown", f"The values of {of(len(scales), len(facts.scales), 'KV scale')} cannot be read ({scales[0].key})."
-    )
+    share = of(len(scales), len(facts.scales), "KV scale")
+    text = say("The values of {scales} cannot be read ({key}).", scales=share, key=scales[0].key)
+    return Verdict("unknown", text)
 
 
 def _loaded(facts: Facts, findings: Sequence[Finding]) -> Verdict:
@@ -93,17 +113,18 @@ def _loaded(facts: Facts, findings: Sequence[Finding]) -> Verdict:
     if not facts.kv_scales:
         return _without_scales(facts, findings)
     if not receivers:
-        return Verdict("ok", f"No attention layer of {facts.engine} needs scales of its own here.")
+        none = say("No attention layer of {engine} needs scales of its own here.", engine=facts.engine)
+        return Verdict("ok", none)
     faults = [text for text in (_unused(facts) or _lost(facts), _copied(facts)) if text]
     roles = ("k", "v", "kv", "q", "prob") if facts.cache_quantized and not facts.run_time_scales else ("q", "prob")
     doubtful = _doubtful(facts, findings, roles)
     if doubtful and not faults:
-        return Verdict("degraded", f"{_all_reach(facts)}, but {doubtful}.")
+        return Verdict("degraded", say("{arrived}, but {doubt}.", arrived=_all_reach(facts), doubt=doubtful))
     if doubtful:
         faults.append(doubtful)
     if faults:
-        return Verdict("degraded", " ".join(sentence(text) for text in faults))
-    return Verdict("ok", f"{_all_reach(facts)}.")
+        return Verdict("degraded", joined(" ", (sentence(text) for text in faults)))
+    return Verdict("ok", sentence(_all_reach(facts)))
 
 
 def _without_scales(facts: Facts, findings: Sequence[Finding]) -> Verdict:
@@ -111,29 +132,56 @@ def _without_scales(facts: Facts, findings: Sequence[Finding]) -> Verdict:
     count = len(facts.receivers)
     doubtful = _doubtful(facts, findings, ("q", "prob"))
     if scheme is not None:
-        runs = f": {of(count, count, 'attention layer')} of {facts.engine} {are(count, 'runs')} at 1.0" if count else ""
-        declares = f"{scheme.source.file} declares a quantized KV cache ({scheme.label})"
-        text = f"{declares}, but no k or v scale is stored for its layers{runs}"
-        return Verdict("degraded", " ".join(sentence(part) for part in (text, doubtful) if part))
+        text = say(
+            "{file} declares a quantized KV cache ({scheme}), but no k or v scale is stored for its layers",
+            file=scheme.source.file,
+            scheme=scheme.label,
+        )
+        if count:
+            text = say(
+                "{lacking}: {layers} of {engine} {_run} at 1.0",
+                lacking=text,
+                layers=of(count, count, "attention layer"),
+                engine=facts.engine,
+                _run=are(count, "runs"),
+            )
+        return Verdict("degraded", joined(" ", (sentence(text), sentence(doubtful))))
     if doubtful:
         return Verdict("degraded", sentence(doubtful))
     others = [scale for scale in facts.scales if facts.outcome(scale) == "loaded"]
-    text = "There are no KV-cache scales here and none are declared; an FP8 cache would run at 1.0."
-    if others:
-        text += f" {plural(len(others), 'q or prob scale')} {are(len(others), 'reaches')} the attention layers."
-    return Verdict("ok", text)
+    none = say("There are no KV-cache scales here and none are declared; an FP8 cache would run at 1.0.")
+    if not others:
+        return Verdict("ok", none)
+    reach = say(
+        "{scales} {_reach} the attention layers.",
+        scales=plural(len(others), "q or prob scale"),
+        _reach=are(len(others), "reaches"),
+    )
+    return Verdict("ok", joined(" ", (none, reach)))
 
 
 def _all_reach(facts: Facts) -> str:
     arrived = [scale for scale in facts.kv_scales if facts.outcome(scale) == "loaded"]
     count, layers = len(keys_of(arrived)), len(facts.receivers)
-    where_ = f"the {'only attention layer' if layers == 1 else plural(layers, 'attention layer')} of {facts.engine}"
-    alike = ", for k and v alike" if _noun(arrived) == "kv scale" else ""
-    return f"{capital(of(count, count, _noun(arrived)))} {are(count, 'reaches')} {where_}{alike}"
+    told = say(
+        "{scales} {_reach} the only attention layer of {engine}"
+        if layers == 1
+        else "{scales} {_reach} the {layers} of {engine}",
+        scales=capital(_share(count, count, arrived)),
+        _reach=are(count, "reaches"),
+        layers=plural(layers, "attention layer"),
+        engine=facts.engine,
+    )
+    return say("{arrived}, for k and v alike", arrived=told) if _for_both(arrived) else told
 
 
-def _noun(scales: Sequence[KVScale]) -> str:
-    return "kv scale" if all(scale.role == "kv" for scale in scales) else "k and v scale"
+def _for_both(scales: Sequence[KVScale]) -> bool:
+    return all(scale.role == "kv" for scale in scales)
+
+
+def _share(part: int, whole: int, scales: Sequence[KVScale]) -> str:
+    """A share of these scales in words."""
+    return of(part, whole, "kv scale" if _for_both(scales) else "k and v scale")
 
 
 def _unused(facts: Facts) -> str:
@@ -141,14 +189,22 @@ def _unused(facts: Facts) -> str:
     arrived = [scale for scale in facts.kv_scales if facts.outcome(scale) == "loaded"]
     if not arrived:
         return ""
-    share = of(len(arrived), len(facts.kv_scales), _noun(facts.kv_scales))
+    share, load = _share(len(arrived), len(facts.kv_scales), facts.kv_scales), are(len(arrived), "loads")
     if facts.run_time_scales:
-        return f"{share} {are(len(arrived), 'loads')}, but the {facts.cache_dtype} cache computes its own"
+        return say(
+            "{scales} {_load}, but the {dtype} cache computes its own",
+            scales=share,
+            _load=load,
+            dtype=facts.cache_dtype,
+        )
     if facts.cache_quantized:
         return ""
-    return (
-        f"{share} {are(len(arrived), 'loads')}, but {facts.engine} keeps the KV cache in {facts.cache_dtype}, "
-        "so none is used"
+    return say(
+        "{scales} {_load}, but {engine} keeps the KV cache in {dtype}, so none is used",
+        scales=share,
+        _load=load,
+        engine=facts.engine,
+        dtype=facts.cache_dtype,
     )
 
 
@@ -160,17 +216,33 @@ def _lost(facts: Facts) -> str:
         return ""
     lost = [scale for scale in facts.kv_scales if facts.outcome(scale) in ("dropped", "ignored")]
     roles = sorted({role for layer in empty for role in lacking[layer.path]})
-    partly = "" if all(len(found) == len(roles) == 2 for found in lacking.values()) else f" for {' or '.join(roles)}"
-    at_one = f"{of(len(empty), len(facts.receivers), 'attention layer')} {are(len(empty), 'runs')} at 1.0{partly}"
+    partly = not all(len(found) == len(roles) == 2 for found in lacking.values())
+    at_one = say(
+        "{layers} {_run} at 1.0 for {roles}" if partly else "{layers} {_run} at 1.0",
+        layers=of(len(empty), len(facts.receivers), "attention layer"),
+        _run=are(len(empty), "runs"),
+        roles=joined(" or ", roles),
+    )
     if len(empty) < len(facts.receivers):
-        at_one += f" ({where(facts, empty)})"
+        at_one = say("{share} ({layers})", share=at_one, layers=where(facts, empty))
     if not lost:
         stored = any(facts.roles_at.get(path, frozenset()) & set(roles) for path, roles in lacking.items())
-        why = "the stored scales cannot be used" if stored else "no such scale is stored"
-        return f"{at_one} in {facts.engine}: {why} there"
-    share = f"{len(lost):,} of {plural(len(facts.kv_scales), _noun(facts.kv_scales))}"
-    never = "never reaches" if len(lost) == 1 else "never reach"
-    return f"{share} {never} an attention layer of {facts.engine}: {at_one}"
+        return say(
+            "{at_one} in {engine}: the stored scales cannot be used there"
+            if stored
+            else "{at_one} in {engine}: no such scale is stored there",
+            at_one=at_one,
+            engine=facts.engine,
+        )
+    whole = len(facts.kv_scales)
+    return say(
+        "{count:,} of {scales} never {_reach} an attention layer of {engine}: {at_one}",
+        count=len(lost),
+        scales=plural(whole, "kv scale" if _for_both(facts.kv_scales) else "k and v scale"),
+        _reach=are(len(lost), "reaches"),
+        engine=facts.engine,
+        at_one=at_one,
+    )
 
 
 def _lacks(facts: Facts, layer: AttentionLayer) -> list[str]:
@@ -190,8 +262,13 @@ def _copied(facts: Facts) -> str:
     if not copied:
         return ""
     share = of(len(copied), len(facts.receivers), "attention layer")
-    one = f"{share} of {facts.engine} {are(len(copied), 'runs')} on one scale for k and v"
-    return f"{one}, as v has none that can be used ({where(facts, copied)})"
+    return say(
+        "{layers} of {engine} {_run} on one scale for k and v, as v has none that can be used ({where})",
+        layers=share,
+        engine=facts.engine,
+        _run=are(len(copied), "runs"),
+        where=where(facts, copied),
+    )
 
 
 def _doubtful(facts: Facts, findings: Sequence[Finding], of_interest: Sequence[str]) -> str:
@@ -209,14 +286,21 @@ def _doubtful(facts: Facts, findings: Sequence[Finding], of_interest: Sequence[s
     codes = {scale.key for scale in used}
     titles = [small(BY_CODE[finding.code].title) for finding in doubting if codes & set(finding.keys)]
     roles = [role for role in ("k", "v", "kv", "q", "prob") if any(scale.role == role for scale in used)]
-    runs = f"{_some(facts, layers)} {are(len(layers), 'runs')}"
-    return f"{runs} on doubtful {listed(roles)} values ({listed(list(dict.fromkeys(titles)))})"
+    return say(
+        "{layers} {_run} on doubtful {roles} values ({why})",
+        layers=_some(facts, layers),
+        _run=are(len(layers), "runs"),
+        roles=listed(roles),
+        why=listed(list(dict.fromkeys(titles))),
+    )
 
 
 def _some(facts: Facts, layers: Sequence[AttentionLayer]) -> str:
     """A share of the layers, by number where it is not all: "1 of 2 layers (layer 0)"."""
     share = of(len(layers), len(facts.receivers), "layer")
-    return share if len(layers) == len(facts.receivers) else f"{share} ({where(facts, layers)})"
+    if len(layers) == len(facts.receivers):
+        return share
+    return say("{share} ({layers})", share=share, layers=where(facts, layers))
 
 
 def _is_used(facts: Facts, scale: KVScale) -> bool:

@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from core.naming.mapper import ORDER, Rule, RuleKind, Step
+from core.wording import say
 
 NearKind = Literal["shadowed", "guarded", "anchored", "elsewhere", "unasked"]
 _LOOKAROUND = re.compile(r"(?<!\\)\(\?<?[=!]")
@@ -53,7 +54,10 @@ def near_misses(name: str, rules: Sequence[Rule], steps: Sequence[Step], *, by: 
                 )
         elif last is not None and _without_guards(rule, last):
             yield NearMiss(
-                kind="guarded", rule=rule, by=by, why=f"{rule.pattern} leaves names alone that look like {last}"
+                kind="guarded",
+                rule=rule,
+                by=by,
+                why=say("{rule} leaves names alone that look like {name}", rule=rule.pattern, name=last),
             )
         elif (pair := _one_part_off(rule, (name, last))) is not None:
             wanted, found, where = pair
@@ -61,7 +65,13 @@ def near_misses(name: str, rules: Sequence[Rule], steps: Sequence[Step], *, by: 
                 kind="anchored",
                 rule=rule,
                 by=by,
-                why=f"{rule.pattern} wants {wanted} where {where} has {found}",
+                why=say(
+                    "{rule} wants {wanted} where {name} has {found}",
+                    rule=rule.pattern,
+                    wanted=wanted,
+                    name=where,
+                    found=found,
+                ),
                 likeness=SequenceMatcher(None, wanted, found).ratio(),
             )
 
@@ -76,17 +86,19 @@ def _shadowing(rule: Rule, steps: Iterable[Step]) -> Step | None:
 
 def _why_shadowed(rule: Rule, step: Step, by: str) -> str:
     if step.by and step.by != by:
-        ahead = f"{step.by} runs before {by}"
+        ahead = say("{loader} runs before {other}", loader=step.by, other=by)
     elif ORDER.index(step.rule.kind) < ORDER.index(rule.kind):
-        ahead = f"{step.rule.kind} rules run before {rule.kind} rules"
+        ahead = say("{kind} rules run before {other} rules", kind=step.rule.kind, other=rule.kind)
     else:
-        ahead = "it stands before this one"
-    return f"shadowed by the {step.rule.kind} rule {told(step.rule)}: {ahead}"
+        ahead = say("it stands before this one")
+    return say("shadowed by the {kind} rule {rule}: {why}", kind=step.rule.kind, rule=told(step.rule), why=ahead)
 
 
 def told(rule: Rule) -> str:
     """A rule's pattern and replacement: ".k_proj -> .qkv_proj"."""
-    return f"{rule.pattern} -> {rule.replacement if rule.replacement is not None else 'dropped'}"
+    if rule.replacement is None:
+        return say("{rule} -> dropped", rule=rule.pattern)
+    return f"{rule.pattern} -> {rule.replacement}"
 
 
 def _without_guards(rule: Rule, name: str) -> bool:
