@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from core.diagnosis import Thresholds
 from core.engines.outcome import AttentionLayer, Deliveries
 from core.naming.scales import KVScale
+from core.wording import joined, say
 
 E4M3_MAX = 448.0
 """The largest number of float8_e4m3fn: every producer writes amax / 448, whatever the cache's own format is."""
@@ -82,8 +83,9 @@ def layer_list(paths: Iterable[str]) -> str:
             runs[-1][1] = each
         else:
             runs.append([each, each])
-    words = [str(low) if low == high else f"{low} to {high}" for low, high in runs] + others
-    return f"layer{'s' if len(numbers) + len(others) > 1 else ''} {', '.join(words)}"
+    words = [str(low) if low == high else say("{low} to {high}", low=low, high=high) for low, high in runs] + others
+    several = len(numbers) + len(others) > 1
+    return say("layers {numbers}" if several else "layer {numbers}", numbers=joined(", ", words))
 
 
 def _like(scale: KVScale, by_number: Mapping[int, Sequence[AttentionLayer]]) -> str | None:

@@ -13,7 +13,8 @@ from core.engines.outcome import AttentionLayer
 from core.loading.attention import HOST_COPIES, Attention
 from core.loading.claims import Claim
 from core.loading.observed import Held, Numbers, Observed
-from core.loading.verification import Against, Disagreement, HeldLayer, HeldValue, State, brief
+from core.loading.verification import Against, Disagreement, HeldLayer, HeldValue, State, brief, on_rank
+from core.wording import joined, say
 
 
 def read_back(tensors: Mapping[str, torch.Tensor]) -> dict[str, Held]:
@@ -86,10 +87,8 @@ def compare_layer(
     if error is None and predicted.error is None:
         values += _against_prediction(predicted, observed)
     elif _kind(error) != _kind(predicted.error):
-        was = f"raises {brief(error)}" if error is not None else "raises nothing"
-        should = f"should raise {brief(predicted.error)}" if predicted.error is not None else "should not"
-        text = f"{_rank(observed.rank)}{path} {was} after loading and {should}"
-        wrong.append(Disagreement(path, text, step="post-process", rank=observed.rank))
+        text = on_rank(observed.rank, _raised(path, error, predicted.error))
+        wrong.append(Disagreement(path, text, step=say("post-process"), rank=observed.rank))
     by_name = {value.name: value for value in values}
     wrong += [_disagreement(value, _parted(value, by_name, misread)) for value in values if not value.equal]
     held = HeldLayer(
@@ -102,6 +101,19 @@ def compare_layer(
         states={role: _state(predicted, role, by_name, observed, claims.get(role)) for role in ROLES},
     )
     return held, wrong
+
+
+def _raised(path: str, error: str | None, expected: str | None) -> str:
+    return say(
+        "{layer} raises {error} after loading and should not"
+        if expected is None
+        else "{layer} raises nothing after loading and should raise {expected}"
+        if error is None
+        else "{layer} raises {error} after loading and should raise {expected}",
+        layer=path,
+        error=brief(error),
+        expected=brief(expected),
+    )
 
 
 def _against_prediction(predicted: AttentionLayer, observed: Observed) -> list[HeldValue]:
@@ -124,12 +136,12 @@ def _parted(value: HeldValue, values: Mapping[str, HeldValue], misread: frozense
     """The first step after which what is held is no longer what was expected."""
     loaded = values.get(f"{value.role}_scale")
     if value.against == "file" or (loaded is not None and not loaded.equal):
-        return "load"
+        return say("load")
     if f"{value.layer_path}.{value.role}_scale" in misread:
-        return "read"
+        return say("read")
     copy = values.get(f"_{value.role}_scale_float")
     in_memory = value.name == f"_{value.role}_scale"
-    return "device" if in_memory and copy is not None and copy.equal else "post-process"
+    return say("device" if in_memory and copy is not None and copy.equal else "post-process")
 
 
 def _state(
@@ -203,27 +215,42 @@ def _max_error(expected: Numbers, held: Numbers) -> float:
 
 
 def _disagreement(value: HeldValue, step: str) -> Disagreement:
-    source = "the checkpoint says" if value.against == "file" else "was predicted"
-    head = f"{_rank(value.rank)}{value.layer_path}, {value.role}"
-    if not value.held:
-        text = f"{head}: there is no {value.name}, for which {_numbers(value.expected)} {source} (parted at: {step})"
-    else:
-        differ = [
-            place
-            for place, (a, b) in enumerate(zip(value.expected, value.held, strict=False))
-            if not same_numbers((a,), (b,))
-        ]
-        one_head = len(value.held) == len(value.expected) > 1 and len(differ) < len(value.held)
-        expected, held, where = value.expected, value.held, ""
-        if one_head:
-            expected, held = tuple(expected[place] for place in differ), tuple(held[place] for place in differ)
-            where = f" in head{'s' if len(differ) > 1 else ''} {_places(differ)}"
-        text = (
-            f"{head}: {value.name} holds {_numbers(held)}{where}, and {_numbers(expected)} {source} (parted at: {step})"
+    expected, held = value.expected, value.held
+    differ = [
+        place for place, pair in enumerate(zip(expected, held, strict=False)) if not same_numbers(pair[:1], pair[1:])
+    ]
+    one_head = len(held) == len(expected) > 1 and len(differ) < len(held)
+    if one_head:
+        expected, held = tuple(expected[place] for place in differ), tuple(held[place] for place in differ)
+    said = _numbers(held)
+    if one_head:
+        said = say(
+            "{numbers} in head {heads}" if len(differ) == 1 else "{numbers} in heads {heads}",
+            numbers=said,
+            heads=_some(map(str, differ)),
         )
+    text = say(
+        (
+            "{layer}, {role}: {name} holds {held}, and {expected} the checkpoint says (parted at: {step})"
+            if held
+            else "{layer}, {role}: there is no {name}, for which {expected} the checkpoint says (parted at: {step})"
+        )
+        if value.against == "file"
+        else (
+            "{layer}, {role}: {name} holds {held}, and {expected} was predicted (parted at: {step})"
+            if held
+            else "{layer}, {role}: there is no {name}, for which {expected} was predicted (parted at: {step})"
+        ),
+        layer=value.layer_path,
+        role=value.role,
+        name=value.name,
+        held=said,
+        expected=_numbers(expected),
+        step=step,
+    )
     return Disagreement(
         value.layer_path,
-        text,
+        on_rank(value.rank, text),
         role=value.role,
         step=step,
         expected=value.expected,
@@ -232,15 +259,13 @@ def _disagreement(value: HeldValue, step: str) -> Disagreement:
     )
 
 
-def _rank(rank: int) -> str:
-    return f"rank {rank}: " if rank else ""
-
-
-def _places(places: Sequence[int]) -> str:
-    shown = ", ".join(map(str, places[:4]))
-    return shown if len(places) <= 4 else f"{shown} and {len(places) - 4} more"
-
-
 def _numbers(values: Numbers) -> str:
-    shown = ", ".join(repr(value) for value in values[:4])
-    return shown if len(values) <= 4 else f"{shown} and {len(values) - 4} more"
+    return _some(map(repr, values))
+
+
+def _some(items: Iterable[str]) -> str:
+    """The first four."""
+    shown = list(items)
+    if len(shown) <= 4:
+        return joined(", ", shown)
+    return say("{items} and {count} more", items=joined(", ", shown[:4]), count=len(shown) - 4)

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from core.errors import DeviceError
+from core.wording import Sentence, say
 
 _LOST = re.compile(
     r"\b(?:CUDA|HIP|CUDNN|CUBLAS|NCCL)(?: driver)? error\b|device-side assert|unspecified launch failure", re.IGNORECASE
@@ -63,19 +64,22 @@ def find_device(name: str, *, path: Path | str | None = None) -> Device:
         return _cpu()
     numbered = re.fullmatch(r"cuda(?::(\d{1,4}))?", name)
     if numbered is None:
-        raise DeviceError(f"{name!r} is no device that KVScope loads on", remedy="Choose cpu or cuda:N")
+        problem = say("{name!r} is no device that KVScope loads on", name=name)
+        raise DeviceError(problem, remedy=say("Choose cpu or cuda:N"))
     reason = cuda_fault()
     if reason is not None:
         raise DeviceError(reason, path=path, remedy=elsewhere(name, path))
     count = torch.cuda.device_count()
     index = int(numbered.group(1)) if numbered.group(1) else torch.cuda.current_device()
     if index >= count:
-        there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
-        raise DeviceError(
-            f"there is no {name} on this machine, only {there}",
-            path=path,
-            remedy=f"Run `{command('cuda:0', path)}`",
+        problem = say(
+            "there is no {name} on this machine, only cuda:0 alone"
+            if count == 1
+            else "there is no {name} on this machine, only cuda:0 to cuda:{last}",
+            name=name,
+            last=count - 1,
         )
+        raise DeviceError(problem, path=path, remedy=say("Run `{command}`", command=command("cuda:0", path)))
     try:
         return _cuda(index)
     except RuntimeError as error:  # it is there, and cannot be used
@@ -84,9 +88,9 @@ def find_device(name: str, *, path: Path | str | None = None) -> Device:
 
 def cuda_fault() -> str | None:
     """Why no CUDA device can be used, None where one can."""
-    build = f"PyTorch {torch.__version__}"
+    version = torch.__version__
     if torch.version.cuda is None and torch.version.hip is None:
-        return f"{build} is built without CUDA"
+        return say("PyTorch {version} is built without CUDA", version=version)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if torch.cuda.is_available():
@@ -94,11 +98,17 @@ def cuda_fault() -> str | None:
         try:
             torch.cuda.init()  # type: ignore[no-untyped-call]
         except _DRIVER_ERRORS as error:
-            return _no_device(build, str(error))
+            return _no_device(str(error))
     if caught:
-        return _no_device(build, str(caught[0].message))
+        return _no_device(str(caught[0].message))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return f"{build} finds no CUDA device" + (f" (CUDA_VISIBLE_DEVICES is {visible!r})" if visible is not None else "")
+    return say(
+        "PyTorch {version} finds no CUDA device"
+        if visible is None
+        else "PyTorch {version} finds no CUDA device (CUDA_VISIBLE_DEVICES is {visible!r})",
+        version=version,
+        visible=visible,
+    )
 
 
 @contextmanager
@@ -119,44 +129,58 @@ def device_faults(device: Device, *, path: Path | str | None = None) -> Iterator
 
 def device_fault(error: RuntimeError, device: Device, *, path: Path | str | None = None) -> DeviceError | None:
     """The sentence for an error that is the device's, None for one that is the load's own."""
-    text, here = str(error), f"{device.id} ({device.name})"
-    instead = f"run `{command('cpu', path)}`"
+    text, here, instead = str(error), f"{device.id} ({device.name})", command("cpu", path)
     accelerator = getattr(torch, "AcceleratorError", None)  # PyTorch 2.8
     on_gpu = device.id != "cpu"
     if isinstance(error, torch.OutOfMemoryError) or (on_gpu and _MEMORY.search(text)):
-        problem, remedy = f"{here} has not enough free memory{_free_memory(device)}", f"Free some, or {instead}"
+        problem, remedy = _out_of_memory(device, here), say("Free some, or run `{command}`", command=instead)
     elif on_gpu and _BUSY.search(text):
-        problem = f"{here} is busy: another process has it to itself"
-        remedy = f"Wait for that one, choose another device, or {instead}"
+        problem = say("{device} is busy: another process has it to itself", device=here)
+        remedy = say("Wait for that one, choose another device, or run `{command}`", command=instead)
     elif on_gpu and _OLD_DRIVER.search(text):
-        problem, remedy = _old_driver(), f"Update the driver, or {instead}"
+        problem, remedy = _old_driver(), say("Update the driver, or run `{command}`", command=instead)
     elif on_gpu and _NO_CODE.search(text):
-        problem = f"PyTorch {torch.__version__} has no code for {here}"
-        remedy = f"Install a PyTorch built for it, or {instead}"
+        problem = say("PyTorch {version} has no code for {device}", version=torch.__version__, device=here)
+        remedy = say("Install a PyTorch built for it, or run `{command}`", command=instead)
     elif (accelerator is not None and isinstance(error, accelerator)) or (on_gpu and _LOST.search(text)):
-        problem, remedy = f"{here} failed: {_first_sentence(text)}", f"Start KVScope again, or {instead}"
+        problem = say("{device} failed: {error}", device=here, error=_first_sentence(text))
+        remedy = say("Start KVScope again, or run `{command}`", command=instead)
     else:
         return None
     return DeviceError(problem, path=path, remedy=remedy)
 
 
-def _free_memory(device: Device) -> str:
-    """What the device says it has left, where it still answers: ": 0.1 of 139.8 GiB are free"."""
+def _out_of_memory(device: Device, here: str) -> Sentence:
+    """With what the device says it has left, where it still answers: "...: 0.1 of 139.8 GiB are free"."""
     try:
         free, total = torch.cuda.mem_get_info(device.id)
     except Exception:  # noqa: BLE001 - a device in trouble, or none at all: the sentence stands without the numbers
-        return ""
-    return f": {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free"
+        return say("{device} has not enough free memory", device=here)
+    return say(
+        "{device} has not enough free memory: {free:.1f} of {total:.1f} GiB are free",
+        device=here,
+        free=free / 2**30,
+        total=total / 2**30,
+    )
 
 
-def _no_device(build: str, text: str) -> str:
+def _no_device(text: str) -> Sentence:
     """Why no device is found, from what PyTorch says."""
-    return _old_driver() if _OLD_DRIVER.search(text) else f"{build} finds no CUDA device: {_first_sentence(text)}"
+    if _OLD_DRIVER.search(text):
+        return _old_driver()
+    return say(
+        "PyTorch {version} finds no CUDA device: {error}", version=torch.__version__, error=_first_sentence(text)
+    )
 
 
-def _old_driver() -> str:
-    needs = f"CUDA {torch.version.cuda}" if torch.version.cuda else "its CUDA"
-    return f"the NVIDIA driver here is too old for PyTorch {torch.__version__}, which was built for {needs}"
+def _old_driver() -> Sentence:
+    return say(
+        "the NVIDIA driver here is too old for PyTorch {version}, which was built for CUDA {cuda}"
+        if torch.version.cuda
+        else "the NVIDIA driver here is too old for PyTorch {version}, which was built for its CUDA",
+        version=torch.__version__,
+        cuda=torch.version.cuda,
+    )
 
 
 def command(device: str, path: Path | str | None) -> str:
@@ -166,7 +190,11 @@ def command(device: str, path: Path | str | None) -> str:
 
 def elsewhere(device: str, path: Path | str | None) -> str:
     """What to do on a machine without the device."""
-    return f"Run `{command(device, path)}` on a machine with a GPU, or `{command('cpu', path)}` here"
+    return say(
+        "Run `{command}` on a machine with a GPU, or `{instead}` here",
+        command=command(device, path),
+        instead=command("cpu", path),
+    )
 
 
 def _cpu() -> Device:
@@ -196,10 +224,12 @@ def _unusable(error: RuntimeError, index: int, path: Path | str | None) -> Devic
     told = device_fault(error, device, path=path)
     if told is not None:
         return told
-    problem = f"{device.id} cannot be used: {_first_sentence(str(error))}"
+    problem = say("{device} cannot be used: {error}", device=device.id, error=_first_sentence(str(error)))
     return DeviceError(problem, path=path, remedy=elsewhere(device.id, path))
 
 
 def _first_sentence(text: str) -> str:
-    line = text.strip().splitlines()[0] if text.strip() else "no reason given"
+    if not text.strip():
+        return say("no reason given")
+    line = text.strip().splitlines()[0]
     return re.split(r"(?<=[a-z])\.\s", line)[0].rstrip(".")

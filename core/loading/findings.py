@@ -9,6 +9,7 @@ from core.engines.outcome import Deliveries
 from core.loading.claims import claims
 from core.loading.verification import Verification
 from core.naming.conventions import layer_number
+from core.wording import joined, say
 
 CONTRADICTED = "prediction-contradicted"
 _SHOWN = 3
@@ -36,20 +37,22 @@ def contradiction(verification: Verification, deliveries: Deliveries) -> Finding
         keys |= {of_layer[role].key: None for role in roles if role in of_layer}
     if verification.key is not None:
         keys[verification.key] = None
-    shown = "; ".join(str(each) for each in wrong[:_SHOWN])
-    more = f"; and {len(wrong) - _SHOWN:,} more" if len(wrong) > _SHOWN else ""
+    shown = joined("; ", (each.text for each in wrong[:_SHOWN]))
+    if len(wrong) > _SHOWN:
+        shown = say("{first}; and {count:,} more", first=shown, count=len(wrong) - _SHOWN)
     steps = sorted({each.step for each in wrong if each.step})
-    parted = f" They parted at: {', '.join(steps)}." if steps else ""
+    parted = say("They parted at: {steps}.", steps=joined(", ", steps)) if steps else ""
+    prediction = say("What is said about these layers holds for the prediction alone, not for the loader.")
     return Finding(
         code=CONTRADICTED,
         severity="error",
-        title="The loader did not do what was predicted",
+        title=say("The loader did not do what was predicted"),
         keys=tuple(keys),
         layers=tuple(sorted(layers)),
-        evidence=f"{shown}{more}.",
-        consequence=f"What is said about these layers holds for the prediction alone, not for the loader.{parted}",
-        fix="Trust what the layers were seen to hold, and report this with what `kvscope verify --json` prints.",
-        source=f"the loader of {verification.engine}, run on {verification.where}",
+        evidence=say("{sentence}.", sentence=shown),
+        consequence=joined(" ", (prediction, parted)),
+        fix=say("Trust what the layers were seen to hold, and report this with what `kvscope verify --json` prints."),
+        source=say("the loader of {engine}, run on {device}", engine=verification.engine, device=verification.where),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from core.backends.kv_method import CacheSetup
+from core.wording import say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,9 @@ def cache_format(cache: CacheSetup) -> Float8 | None:
         return None
     name = _OF_CACHE.get(cache.dtype)
     if name is None or cache.per_token_head:
-        raise NotImplementedError(f"a KV cache of {cache.dtype} is not computed here, only float8 and plain ones are")
+        raise NotImplementedError(
+            say("a KV cache of {dtype} is not computed here, only float8 and plain ones are", dtype=cache.dtype)
+        )
     return FORMATS[name.replace("e4m3fn", "e4m3fnuz").replace("e5m2", "e5m2fnuz") if cache.fnuz else name]
 
 

@@ -27,6 +27,7 @@ from core.loading.paged_cache import PagedCache, shuffled_table
 from core.loading.projections import Projections
 from core.naming.conventions import layer_number
 from core.progress import Progress
+from core.wording import say
 
 Scales = tuple[torch.Tensor, torch.Tensor]
 _DEFAULT_SIZE = 128
@@ -66,8 +67,8 @@ class ForwardRun:
             form = cache_format(self.setup.cache)
             own = {path: cache_format(layer.cache) for path, layer in layers}
         except NotImplementedError as error:
-            return self._result("", (), reason=str(error))
-        self.progress.start("Running the attention", total=len(layers), unit="layers")
+            return self._result("", (), reason=error.args[0])
+        self.progress.start(say("Running the attention"), total=len(layers), unit="layers")
         made = Projections(self.checkpoint, self.setup.hf_config) if self.wish.projections else None
         found: list[LayerForward] = []
         with float32_as_such(), few_threads(self.device):
@@ -76,7 +77,8 @@ class ForwardRun:
                 if failed is None:
                     found.append(self._layer(place, path, layer, own[path], made))
                 else:
-                    found.append(_without(path, f"the layer raises {failed.removesuffix(': ')} after loading"))
+                    note = say("the layer raises {error} after loading", error=failed.removesuffix(": "))
+                    found.append(_without(path, note))
                 self.progress.advance()
         name = form.name if form is not None else str(self.dtype).removeprefix("torch.")
         return self._result(name, tuple(found), quantized=form is not None)
@@ -135,7 +137,7 @@ class ForwardRun:
             drawn, why_not = made.make(path, sizes, seed=(self.wish.seed, place), dtype=self.dtype)
             if drawn is not None:
                 return drawn, "projected", why_not
-            note = f"not projected: {why_not}"
+            note = say("not projected: {reason}", reason=why_not)
         claimed = self.wish.claims.get(path, {})
         k, v = (claim.amax if (claim := claimed.get(role)) and claim.usable else None for role in ("k", "v"))
         if sizes not in self._patterns:

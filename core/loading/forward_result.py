@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from core.loading.claims import layer_list
+from core.wording import joined, say
 
 Variant = Literal["received", "one", "swapped", "fitted"]
 """Which scales keys and values are written and read with: those the layer holds; 1.0; the layer's, k and v exchanged;
@@ -23,9 +24,9 @@ deviation of 1, where none claims any; or made by the checkpoint's own projectio
 
 DATA_WORDS: Mapping[Data, str] = MappingProxyType(
     {
-        "claimed": "synthetic, filling the range that the scale claims",
-        "unit": "synthetic, with a standard deviation of 1: no scale claims a range",
-        "projected": "made by the checkpoint's projections from synthetic hidden states",
+        "claimed": say("synthetic, filling the range that the scale claims"),
+        "unit": say("synthetic, with a standard deviation of 1: no scale claims a range"),
+        "projected": say("made by the checkpoint's projections from synthetic hidden states"),
     }
 )
 
@@ -84,11 +85,11 @@ class LayerForward:
     def cause(self) -> str:
         """What is wrong with scales that cost more, for a sentence."""
         if self.scales == (1.0, 1.0):
-            return "at 1.0"
+            return say("at 1.0")
         swapped, fitted = self.errors.get("swapped", math.nan), self.errors.get("fitted", 0.0)
         if swapped <= max(_WORSE * fitted, fitted + _LEAST):
-            return "with k and v exchanged"
-        return "with the scales received"
+            return say("with k and v exchanged")
+        return say("with the scales received")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,24 +118,33 @@ class Forward:
         """The verdict in a line: "layers 4 to 7 at 1.0: 0.31 instead of 0.07"."""
         measured = self.measured
         if self.reason or not measured:
-            return f"Attention not run: {self.reason or 'no layer got as far as that'}"
+            return say("Attention not run: {reason}", reason=self.reason or say("no layer got as far as that"))
         if not self.quantized:
-            return f"The cache keeps {self.format}, to which no scale is applied: nothing is lost"
+            return say("The cache keeps {format}, to which no scale is applied: nothing is lost", format=self.format)
         groups: dict[str, list[LayerForward]] = {}
         for layer in measured:
             if layer.worse:
                 groups.setdefault(layer.cause, []).append(layer)
         if not groups:
-            found = {variant: _typical(measured, variant) for variant in VARIANTS}
-            return (
-                f"{_all(measured)} with the scales received: {error_text(found['received'])}, no more than rounding to "
-                f"{self.format} costs ({error_text(found['one'])} at 1.0, {error_text(found['swapped'])} with k and v "
-                "exchanged)"
+            return say(
+                "{layers} with the scales received: {received}, no more than rounding to {format} costs ({one} at 1.0, "
+                "{swapped} with k and v exchanged)",
+                layers=_all(measured),
+                format=self.format,
+                **{variant: error_text(_typical(measured, variant)) for variant in VARIANTS},
             )
-        return "; ".join(
-            f"{layer_list(layer.path for layer in layers)} {cause}: {error_text(_typical(layers, 'received'))} instead "
-            f"of {error_text(_typical(layers, 'fitted'))}"
-            for cause, layers in groups.items()
+        return joined(
+            "; ",
+            (
+                say(
+                    "{layers} {cause}: {received} instead of {fitted}",
+                    layers=layer_list(layer.path for layer in layers),
+                    cause=cause,
+                    received=error_text(_typical(layers, "received")),
+                    fitted=error_text(_typical(layers, "fitted")),
+                )
+                for cause, layers in groups.items()
+            ),
         )
 
 
@@ -146,7 +156,7 @@ def error_text(error: float) -> str:
 
 
 def _all(layers: tuple[LayerForward, ...]) -> str:
-    return f"all {len(layers)} layers" if len(layers) > 1 else "the one layer"
+    return say("all {count:,} layers", count=len(layers)) if len(layers) > 1 else say("the one layer")
 
 
 def _typical(layers: list[LayerForward] | tuple[LayerForward, ...], variant: Variant) -> float:

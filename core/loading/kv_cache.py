@@ -16,6 +16,7 @@ from core.backends import kv_method
 from core.backends.kv_method import AttentionShape, ScaleParameter
 from core.loading.attention import HOST_COPIES, Attention
 from core.loading.parameters import SENTINEL, KVCacheScaleParameter
+from core.wording import say
 
 
 class BaseKVCacheMethod:
@@ -165,4 +166,6 @@ def kv_cache_method(spec: kv_method.KVMethod | None) -> BaseKVCacheMethod | None
         case kv_method.BaseKVCacheMethod():
             return BaseKVCacheMethod(spec)
         case _:
-            raise NotImplementedError(f"no method in core.loading.kv_cache does what {type(spec).__name__} predicts")
+            raise NotImplementedError(
+                say("no method in core.loading.kv_cache does what {method} predicts", method=type(spec).__name__)
+            )

@@ -24,6 +24,7 @@ from core.errors import DeviceError, KVScopeError
 from core.loading.devices import Device, command
 from core.loading.observed import Observed
 from core.progress import Progress
+from core.wording import plural, say
 
 if TYPE_CHECKING:
     from core.inspection import Inspection
@@ -60,7 +61,10 @@ def rank_refusal(setup: Setup, ranks: int) -> tuple[str, str] | None:
         rule = f"must be divisible by tensor parallel size ({ranks})"
         return f"ValueError: Total number of attention heads ({heads}) {rule}.", ""
     uneven = kv_heads % ranks if kv_heads >= ranks else ranks % kv_heads
-    return ("AssertionError: ", f"{kv_heads} key/value heads cannot be shared by {ranks} ranks") if uneven else None
+    if not uneven:
+        return None
+    reason = say("{heads} key/value heads cannot be shared by {ranks} ranks", heads=kv_heads, ranks=ranks)
+    return "AssertionError: ", reason
 
 
 def rank_devices(device: Device, ranks: int, *, path: Path) -> tuple[str, ...]:
@@ -73,11 +77,17 @@ def rank_devices(device: Device, ranks: int, *, path: Path) -> tuple[str, ...]:
         return ("cpu",) * ranks
     first, count = int(device.id.partition(":")[2]), torch.cuda.device_count()
     if first + ranks > count:
-        have = f"{count} GPU{'s' if count != 1 else ''}" if first == 0 else f"{count - first} from {device.id} on"
+        have = plural(count, "GPU")
+        if first:
+            have = say("{count} from {device} on", count=count - first, device=device.id)
         raise DeviceError(
-            f"{ranks} ranks need {ranks} GPUs, and this machine has {have}",
+            say("{ranks} ranks need {ranks} GPUs, and this machine has {gpus}", ranks=ranks, gpus=have),
             path=path,
-            remedy=f"Run `{command('cpu', path)} --tensor-parallel {ranks}`, or give as many ranks as there are GPUs",
+            remedy=say(
+                "Run `{command} --tensor-parallel {ranks}`, or give as many ranks as there are GPUs",
+                command=command("cpu", path),
+                ranks=ranks,
+            ),
         )
     return tuple(f"cuda:{first + rank}" for rank in range(ranks))
 
@@ -93,7 +103,7 @@ def run_ranks(inspection: Inspection, device: Device, ranks: int, *, fnuz: bool,
     path = inspection.checkpoint.path
     devices = rank_devices(device, ranks, path=path)
     context = _context()
-    progress.start(f"Loading on {ranks} ranks", total=ranks, unit="ranks")
+    progress.start(say("Loading on {ranks} ranks", ranks=ranks), total=ranks, unit="ranks")
     started: list[tuple[BaseProcess, Connection]] = []
     with tempfile.TemporaryDirectory(prefix="kvscope-ranks-") as folder:
         try:
@@ -145,7 +155,8 @@ def _collect(started: list[tuple[BaseProcess, Connection]], path: Path, progress
         progress.check()
         waiting = {connection: rank for rank, (_, connection) in enumerate(started) if rank not in answers}
         if time.monotonic() >= deadline:
-            raise _lost(min(waiting.values()), f"gave no answer within {PATIENCE_S:.0f} s", path)
+            rank = min(waiting.values())
+            raise _lost(say("rank {rank} gave no answer within {time:.0f} s", rank=rank, time=PATIENCE_S), path)
         for ready in wait(list(waiting), timeout=0.1):
             rank = waiting[ready]  # type: ignore[index]
             answers[rank] = _answer(rank, started[rank], path)
@@ -159,15 +170,17 @@ def _answer(rank: int, started: tuple[BaseProcess, Connection], path: Path) -> O
         answer = connection.recv()
     except EOFError:
         process.join()
-        raise _lost(rank, f"ended without an answer (exit status {process.exitcode})", path) from None
+        ended = say("rank {rank} ended without an answer (exit status {status})", rank=rank, status=process.exitcode)
+        raise _lost(ended, path) from None
     if isinstance(answer, KVScopeError):
         raise answer
     if isinstance(answer, str):
-        raise _lost(rank, f"failed: {answer}", path)
+        raise _lost(say("rank {rank} failed: {error}", rank=rank, error=answer), path)
     if not isinstance(answer, Observed):
         raise TypeError(f"rank {rank} answered with {type(answer).__name__}")
     return answer
 
 
-def _lost(rank: int, what: str, path: Path) -> DeviceError:
-    return DeviceError(f"rank {rank} {what}", path=path, remedy=f"Run `{command('cpu', path)}` to load on one rank")
+def _lost(problem: str, path: Path) -> DeviceError:
+    remedy = say("Run `{command}` to load on one rank", command=command("cpu", path))
+    return DeviceError(problem, path=path, remedy=remedy)

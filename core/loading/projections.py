@@ -19,6 +19,7 @@ from core.errors import KVScopeError
 from core.loading.drawing import QUERIES, TOKENS, Drawn, HeadSizes, settle
 from core.loading.tensors import read_tensors
 from core.naming.conventions import layer_number
+from core.wording import say
 
 LARGEST = 1 << 31
 """Bytes of a weight that are read at most."""
@@ -26,6 +27,7 @@ LARGEST = 1 << 31
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _ROWS = 2048
+_DRAWN: str = say("queries are drawn")
 _BLOCK = 128  # rows and columns that share one weight_scale_inv, as in DeepSeek's checkpoints
 
 
@@ -59,15 +61,15 @@ class Projections:
         random = np.random.Generator(np.random.PCG64(list(seed)))
         if sizes.latent:
             key, value = self._latent(prefix, sizes, random)
-            query, note = None, "queries are drawn"
+            query, note = None, _DRAWN
         else:
             query, key, value = self._heads(prefix, sizes, random)
-            note = "" if query is not None else "queries are drawn"
+            note = "" if query is not None else _DRAWN
         if query is None:
             query = torch.from_numpy(random.standard_normal((QUERIES, sizes.heads, sizes.key_size)))
         drawn = settle(query, key, value, dtype=dtype)
         if not torch.isfinite(drawn.reference).all():
-            raise UnreadableWeightError(f"{prefix} makes numbers that are not finite")
+            raise UnreadableWeightError(say("{module} makes numbers that are not finite", module=prefix))
         return drawn, note
 
     # ------------------------------------------------------------------------------------------------------- two shapes
@@ -79,11 +81,11 @@ class Projections:
         fused = next((name for name in ("qkv_proj", "query_key_value") if self._has(f"{prefix}.{name}.weight")), None)
         query: torch.Tensor | None = None
         if fused == "query_key_value":
-            raise UnreadableWeightError(f"{prefix}.{fused} mixes its heads")
+            raise UnreadableWeightError(say("{module} mixes its heads", module=f"{prefix}.{fused}"))
         if fused is not None:
             whole = self._weight(f"{prefix}.{fused}")
             if whole.shape[0] != sum(rows):
-                raise UnreadableWeightError(f"{prefix}.{fused} has {whole.shape[0]} rows, and not {sum(rows)}")
+                raise _other_rows(f"{prefix}.{fused}", whole.shape[0], sum(rows))
             states = self._states(prefix, whole.shape[1], random)
             query, key, value = torch.split(_product(states, whole), rows, dim=1)
         else:
@@ -121,7 +123,7 @@ class Projections:
 
     def _apply(self, name: str, weight: torch.Tensor, states: torch.Tensor, rows: int) -> torch.Tensor:
         if weight.shape[0] != rows:
-            raise UnreadableWeightError(f"{name} has {weight.shape[0]} rows, and not {rows}")
+            raise _other_rows(name, weight.shape[0], rows)
         bias = f"{name}.bias"
         out = _product(states, weight)
         return out + self._read(bias).to(torch.float64) if self._has(bias) else out
@@ -168,8 +170,13 @@ class Projections:
         found = {match.group(1) for name in names if (match := suffix.match(name))}
         mine = {prefix for prefix in found if prefix.rpartition(".")[2] in path.split(".")} or found
         if len(mine) != 1:
-            many = "several" if mine else "no"
-            raise UnreadableWeightError(f"the checkpoint has {many} projections for {path}")
+            problem = say(
+                "the checkpoint has several projections for {layer}"
+                if mine
+                else "the checkpoint has no projections for {layer}",
+                layer=path,
+            )
+            raise UnreadableWeightError(problem)
         return mine.pop()
 
     def _has(self, name: str) -> bool:
@@ -178,25 +185,30 @@ class Projections:
     def _read(self, name: str) -> torch.Tensor:
         rows = self._checkpoint.catalog.rows_of(name)
         if not rows:
-            raise UnreadableWeightError(f"there is no {name}")
+            raise UnreadableWeightError(say("there is no {name}", name=name))
         if self._checkpoint.catalog.entry(rows[0]).nbytes > LARGEST:
-            raise UnreadableWeightError(f"{name} is larger than {LARGEST >> 30} GiB")
+            raise UnreadableWeightError(say("{name} is larger than {size} GiB", name=name, size=LARGEST >> 30))
         return next(iter(read_tensors(self._checkpoint, rows[:1])))[1]
 
     def _weight(self, name: str) -> torch.Tensor:
         """A projection's weight as float32, [rows, width]; float8 with its scale for all, each row or each block."""
         if not self._has(f"{name}.weight"):
-            raise UnreadableWeightError(f"{name} is packed")
+            raise UnreadableWeightError(say("{name} is packed", name=name))
         weight = self._read(f"{name}.weight")
         if weight.dim() == 2 and weight.dtype in _FLOATS:
             return weight.to(torch.float32)
         if weight.dim() != 2 or weight.dtype not in _FLOAT8:
             kind = str(weight.dtype).removeprefix("torch.")
-            raise UnreadableWeightError(f"{name}.weight is {kind}, which is not computed here")
+            problem = say("{name}.weight is {kind}, which is not computed here", name=name, kind=kind)
+            raise UnreadableWeightError(problem)
         for leaf in ("weight_scale", "weight_scale_inv"):
             if self._has(f"{name}.{leaf}"):
                 return weight.to(torch.float32) * _spread(self._read(f"{name}.{leaf}"), weight.shape, name)
-        raise UnreadableWeightError(f"{name}.weight is float8 without a scale")
+        raise UnreadableWeightError(say("{name}.weight is float8 without a scale", name=name))
+
+
+def _other_rows(name: str, rows: int, wanted: int) -> UnreadableWeightError:
+    return UnreadableWeightError(say("{name} has {rows} rows, and not {wanted}", name=name, rows=rows, wanted=wanted))
 
 
 def _product(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -216,4 +228,10 @@ def _spread(scale: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
     if scale.dim() == 2 and tuple(scale.shape) == tuple(-(-side // _BLOCK) for side in shape):
         rows = scale.repeat_interleave(_BLOCK, dim=0)[: shape[0]]
         return rows.repeat_interleave(_BLOCK, dim=1)[:, : shape[1]]
-    raise UnreadableWeightError(f"{name} has a weight scale of shape {list(scale.shape)}, which is not computed here")
+    raise UnreadableWeightError(
+        say(
+            "{name} has a weight scale of shape {shape}, which is not computed here",
+            name=name,
+            shape=list(scale.shape),
+        )
+    )

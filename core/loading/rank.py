@@ -22,6 +22,7 @@ from core.loading.observed import Numbers, Observed
 from core.loading.run import LoaderRun
 from core.loading.setup import setup_for
 from core.loading.verification import Step
+from core.wording import say
 
 if TYPE_CHECKING:
     from core.loading.parallel import RankJob
@@ -51,20 +52,23 @@ def run_rank(job: RankJob) -> Observed:
     with device_faults(device, path=job.path):
         begun = time.perf_counter()
         _join(job, cuda=cuda)
-        joined = Step("join", time.perf_counter() - begun, f"{job.size} ranks by {'NCCL' if cuda else 'gloo'}")
+        detail = say("{ranks} ranks by NCCL" if cuda else "{ranks} ranks by gloo", ranks=job.size)
+        joined = Step(say("join"), time.perf_counter() - begun, detail)
         try:
             # Opened anew: what makes names quick to find in a catalog holds in one process alone.
             inspection = inspect_opened(open_checkpoint(job.path), engine=job.engine, wish=job.wish)
             setup = setup_for(inspection)
             if setup is None:
-                raise KVScopeError("changed since it was opened", path=job.path, remedy="Open the checkpoint again.")
+                problem = say("changed since it was opened")
+                raise KVScopeError(problem, path=job.path, remedy=say("Open the checkpoint again."))
             cache = replace(setup.cache, fnuz=job.fnuz)
             setup = replace(setup, cache=cache, tp_rank=dist.get_rank(), tp_size=dist.get_world_size())
             run = LoaderRun(inspection, setup, device)
             observed = run.run()
             begun = time.perf_counter()
             gathered = _exchange(observed, run, device.id)
-            taken = Step("gather", time.perf_counter() - begun, f"scales of {len(gathered)} other ranks received")
+            detail = say("scales of {count} other ranks received", count=len(gathered))
+            taken = Step(say("gather"), time.perf_counter() - begun, detail)
         finally:
             dist.destroy_process_group()
     return replace(observed, gathered=gathered, steps=(joined, *observed.steps, taken))

@@ -22,6 +22,7 @@ from core.loading.tensors import read_tensors
 from core.loading.verification import Step, brief
 from core.loading.weights import check_weights
 from core.progress import Progress
+from core.wording import say
 
 if TYPE_CHECKING:
     from core.inspection import Inspection
@@ -63,7 +64,7 @@ class LoaderRun:
         try:
             model = self._build()
         except NotImplementedError as unknown:
-            return replace(self._so_far(), unknown=str(unknown))
+            return replace(self._so_far(), unknown=unknown.args[0])
         self._move()
         error, written = self._load(model)
         if error is not None:
@@ -81,35 +82,39 @@ class LoaderRun:
 
     def _start_device(self) -> None:
         if self.device.id != "cpu":
-            with self.step("start device") as step:
+            with self.step(say("start device")) as step:
                 torch.empty(1, device=self.device.id)
                 torch.cuda.reset_peak_memory_stats(self.device.id)
-                step.detail = f"{self.device.name}: its context, once in a process"
+                step.detail = say("{device}: its context, once in a process", device=self.device.name)
 
     def _build(self) -> nn.Module:
-        self.progress.start("Building the attention layers", total=len(self.setup.layers), unit="layers")
-        with self.step("build") as step:
+        self.progress.start(say("Building the attention layers"), total=len(self.setup.layers), unit="layers")
+        with self.step(say("build")) as step:
             whole = self.weights == "all"
             home = torch.device(self.device.id)
             model = build_skeleton(self.setup, home=home, whole=whole, progress=self.progress)
             self.layers = list(attention_layers(model))
-            step.detail = f"{len(self.layers):,} attention layers among {compare.module_count(model):,} modules"
+            step.detail = say(
+                "{layers:,} attention layers among {modules:,} modules",
+                layers=len(self.layers),
+                modules=compare.module_count(model),
+            )
         return model
 
     def _move(self) -> None:
         if self.device.id == "cpu":
             return
-        self.progress.start("Moving to the device", total=len(self.layers), unit="layers")
-        with self.step("move") as step:
+        self.progress.start(say("Moving to the device"), total=len(self.layers), unit="layers")
+        with self.step(say("move")) as step:
             for _, layer in self.layers:
                 layer.to(self.device.id)
                 self.progress.advance()
-            step.detail = f"scale parameters and buffers to {self.device.id}"
+            step.detail = say("scale parameters and buffers to {device}", device=self.device.id)
 
     def _load(self, model: nn.Module) -> tuple[str | None, set[str]]:
         """What the load raised, if anything, and the names it wrote."""
         rows = self._rows()
-        self.progress.start("Loading", total=len(rows), unit="tensors")
+        self.progress.start(say("Loading"), total=len(rows), unit="tensors")
         error, written = None, set[str]()
         begun = time.perf_counter()
         try:
@@ -119,8 +124,10 @@ class LoaderRun:
             error = f"{type(raised).__name__}: {raised}"
         self._synchronize()
         seconds = time.perf_counter() - begun
-        self._took("read", self._reading, f"{self.progress.done:,} of {len(rows):,} tensors")
-        self._took("load", seconds - self._reading, brief(error) if error else f"{len(written):,} parameters written")
+        read = say("{part:,} of {count:,} tensors", part=self.progress.done, count=len(rows))
+        self._took(say("read"), self._reading, read)
+        loaded = brief(error) if error else say("{count:,} parameters written", count=len(written))
+        self._took(say("load"), seconds - self._reading, loaded)
         return error, written
 
     def _rows(self) -> list[int]:
@@ -142,24 +149,27 @@ class LoaderRun:
 
     def _read_back(self) -> Observed:
         """Post-process chunk by chunk; what each layer held before and holds after."""
-        self.progress.start("Post-processing", total=len(self.layers), unit="layers")
+        self.progress.start(say("Post-processing"), total=len(self.layers), unit="layers")
         parameters: dict[str, Held] = {}
         buffers: dict[str, Held] = {}
         copies: dict[str, float] = {}
         raised: dict[str, str | None] = {}
         for first in range(0, len(self.layers), CHUNK):
             chunk = self.layers[first : first + CHUNK]
-            with self.step("read back parameters"):
+            with self.step(say("read back parameters")):
                 parameters |= compare.parameters_of(chunk)
-            with self.step("post-process"):
+            with self.step(say("post-process")):
                 raised |= {path: self._post_process(layer) for path, layer in chunk}
-            with self.step("read back"):
+            with self.step(say("read back")):
                 buffers |= compare.buffers_of(chunk)
                 copies |= compare.copies_of(chunk)
         through = sum(error is None for error in raised.values())
-        self._took("read back parameters", 0.0, f"{len(parameters):,} parameters from {self.device.id}")
-        self._took("post-process", 0.0, f"{through:,} of {len(self.layers):,} layers went through")
-        self._took("read back", 0.0, f"{len(buffers):,} scales from {self.device.id}")
+        here = self.device.id
+        held = say("{count:,} parameters from {device}", count=len(parameters), device=here)
+        self._took(say("read back parameters"), 0.0, held)
+        passed = say("{part:,} of {count:,} layers went through", part=through, count=len(self.layers))
+        self._took(say("post-process"), 0.0, passed)
+        self._took(say("read back"), 0.0, say("{count:,} scales from {device}", count=len(buffers), device=here))
         return replace(self._so_far(), parameters=parameters, buffers=buffers, copies=copies, raised=raised)
 
     def _post_process(self, layer: Attention) -> str | None:
@@ -174,13 +184,18 @@ class LoaderRun:
     def _with_weights(self, observed: Observed, model: nn.Module) -> Observed:
         scales = set(scale_rows(self.inspection))
         rows = [row for row in self._rows() if row not in scales]
-        with self.step("compare weights") as step:
+        with self.step(say("compare weights")) as step:
             held, wrong = check_weights(model, self.inspection.checkpoint, rows, self.progress)
-            step.detail = f"{held.equal:,} of {held.held:,} tensors bit for bit, {held.size / 1e6:,.1f} MB"
+            step.detail = say(
+                "{part:,} of {count:,} tensors bit for bit, {size:,.1f} MB",
+                part=held.equal,
+                count=held.held,
+                size=held.size / 1e6,
+            )
         return replace(observed, weights=held, wrong_weights=tuple(wrong))
 
     def _with_forward(self, observed: Observed, wish: ForwardWish) -> Observed:
-        with self.step("attention") as step:
+        with self.step(say("attention")) as step:
             run = ForwardRun(
                 setup=self.setup,
                 wish=wish,
@@ -191,8 +206,14 @@ class LoaderRun:
             )
             forward = run.run(self.layers, observed.raised)
             passes = sorted(layer.seconds for layer in forward.measured)
-            middle = f", {passes[len(passes) // 2] * 1000:.2f} ms for a pass of a layer" if passes else ""
-            step.detail = f"{len(passes):,} layers, {forward.tokens} tokens each{middle}"
+            step.detail = say(
+                "{layers:,} layers, {tokens} tokens each, {time:.2f} ms for a pass of a layer"
+                if passes
+                else "{layers:,} layers, {tokens} tokens each",
+                layers=len(passes),
+                tokens=forward.tokens,
+                time=passes[len(passes) // 2] * 1000 if passes else 0.0,
+            )
         return replace(observed, forward=forward)
 
     # ---------------------------------------------------------------------------------------------------------- helpers

@@ -11,6 +11,7 @@ from core.engines.vllm.releases import NEWEST
 from core.errors import UsageError
 from core.quantization.declaration import Declaration
 from core.quantization.older import as_read_by
+from core.wording import joined, say
 
 if TYPE_CHECKING:
     from core.inspection import Inspection
@@ -26,8 +27,12 @@ def setup_for(inspection: Inspection) -> Setup | None:
     if not isinstance(engine, Vllm) or not engine.verifiable:
         known = [each.title for each in ENGINES.values() if each.verifiable]
         raise UsageError(
-            f"the loader that KVScope runs is that of {', '.join(known)}, not {engine.title}'s",
-            remedy=f"Verify with `--engine {DEFAULT_ENGINE}`",
+            say(
+                "the loader that KVScope runs is that of {known}, not {engine}'s",
+                known=joined(", ", known),
+                engine=engine.title,
+            ),
+            remedy=say("Verify with `--engine {engine}`", engine=DEFAULT_ENGINE),
         )
     declared = declaration_for(engine, inspection.declaration)
     return engine.setup(declared, inspection.settings, inspection.tensors, inspection.wish)

@@ -26,6 +26,7 @@ from core.loading.own_loaders import ExpertWeights, OwnLoadedModule
 from core.loading.parameters import WeightPlaceholder
 from core.naming.mapper import WeightsMapper
 from core.progress import Progress
+from core.wording import say
 
 if TYPE_CHECKING:
     from core.engines.vllm.predict import Layer, Setup
@@ -138,7 +139,9 @@ class Skeleton:
             case FusedLinearLoader():
                 return _named(node.cls, FusedLinear)()
             case LoopLoader() | AutoLoader():
-                raise NotImplementedError(f"{node.cls} loads in a loop of an older release, which is predicted only")
+                raise NotImplementedError(
+                    say("{loader} loads in a loop of an older release, which is predicted only", loader=node.cls)
+                )
             case None:
                 return _named(node.cls, nn.Module)()
 

@@ -10,6 +10,7 @@ import torch
 from core.checkpoint import BrokenFileError, Checkpoint, Shard
 from core.checkpoint.files import open_regular, read_exactly
 from core.errors import UnreadableCheckpointError
+from core.wording import say
 
 TORCH_DTYPES = {
     "F64": torch.float64,
@@ -62,7 +63,7 @@ def read_tensors(checkpoint: Checkpoint, rows: Sequence[int]) -> Iterator[tuple[
 def check_size(size: int, shard: Shard) -> None:
     """Raise BrokenFileError when a shard's file is no longer as long as it was."""
     if size != shard.size:
-        raise BrokenFileError("changed since it was opened", remedy="Open the checkpoint again.")
+        raise BrokenFileError(say("changed since it was opened"), remedy=say("Open the checkpoint again."))
 
 
 def _pickled(checkpoint: Checkpoint, rows: Sequence[int]) -> Iterator[tuple[str, torch.Tensor]]:

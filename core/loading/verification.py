@@ -9,6 +9,7 @@ from typing import Literal
 
 from core.engines.outcome import LoadOutcome
 from core.loading.forward_result import Forward
+from core.wording import joined, say
 
 _LONGEST = 160
 """Characters of an error that a sentence quotes: some list every parameter of a module."""
@@ -23,8 +24,15 @@ and 1.0 because the layer has no such parameter and the checkpoint no such tenso
 
 def brief(error: str | None) -> str:
     """An error as a sentence quotes it."""
-    text = (error or "nothing").removesuffix(": ")
+    if not error:
+        return say("nothing")
+    text = error.removesuffix(": ")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rstrip()}..."
+
+
+def on_rank(rank: int, text: str) -> str:
+    """A sentence about one of several ranks; the first one's stands for all."""
+    return say("rank {rank}: {text}", rank=rank, text=text) if rank else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,36 +187,68 @@ class Verification:
         """For people: ``cuda:0 (NVIDIA H200)``."""
         if len(self.ranks) > 1 and self.device != "cpu":
             last = self.ranks[-1].partition(" ")[0]
-            return f"{self.device} to {last} ({self.device_name})"
+            return say("{first} to {last} ({device})", first=self.device, last=last, device=self.device_name)
         return f"{self.device} ({self.device_name})"
 
     @property
     def text(self) -> str:
         """The result in a sentence or two."""
-        match self.outcome:
-            case "unknown":
-                return f"Not verified: {self.reason}."
-            case "refused":
-                why = f" ({self.reason})" if self.reason else ""
-                return (
-                    f"{self.engine} refuses to build this model, so that nothing was loaded: {brief(self.error)}{why}."
-                )
+        if self.outcome == "unknown":
+            return say("Not verified: {reason}.", reason=self.reason)
+        if self.outcome == "refused":
+            return say(
+                "{engine} refuses to build this model, so that nothing was loaded: {error} ({reason})."
+                if self.reason
+                else "{engine} refuses to build this model, so that nothing was loaded: {error}.",
+                engine=self.engine,
+                error=brief(self.error),
+                reason=self.reason,
+            )
         if self.disagreements:
-            more = f" ({len(self.disagreements)} in all)" if len(self.disagreements) > 1 else ""
-            return f"Contradicted on {self.where}: {self.disagreements[0]}{more}."
+            return say(
+                "Contradicted on {device}: {first} ({count} in all)."
+                if len(self.disagreements) > 1
+                else "Contradicted on {device}: {first}.",
+                device=self.where,
+                first=self.disagreements[0].text,
+                count=len(self.disagreements),
+            )
         if self.outcome == "raises":
-            return f"Observed on {self.where}: the load raises {brief(self.error)} at {self.key}, as predicted."
+            return say(
+                "Observed on {device}: the load raises {error} at {key}, as predicted.",
+                device=self.where,
+                error=brief(self.error),
+                key=self.key,
+            )
         failing = [layer.error for layer in self.layers if layer.error is not None]
         if failing:
-            return (
-                f"Observed on {self.where}: the tensors load, and then {len(failing)} of {self.layers_total} attention "
-                f"layers raise {brief(failing[0])}, as predicted."
+            return say(
+                "Observed on {device}: the tensors load, and then {part} of {count} attention layers raise {error}, as "
+                "predicted.",
+                device=self.where,
+                part=len(failing),
+                count=self.layers_total,
+                error=brief(failing[0]),
             )
-        weights = f"; {self.weights.equal:,} other tensors arrived bit for bit" if self.weights is not None else ""
-        each = f" on each of {self.tensor_parallel} ranks" if self.tensor_parallel > 1 else ""
-        layers = self.layers_total // self.tensor_parallel
-        doubt = "" if self.confirmed else " No run of the engine has confirmed the modules themselves."
-        return (
-            f"Observed on {self.where}: all {layers} attention layers{each} hold what was predicted "
-            f"({len(self.held):,} values, compared exactly){weights}.{doubt}"
+        return self._as_predicted()
+
+    def _as_predicted(self) -> str:
+        layers = say(
+            "all {count} attention layers on each of {ranks} ranks"
+            if self.tensor_parallel > 1
+            else "all {count} attention layers",
+            count=self.layers_total // self.tensor_parallel,
+            ranks=self.tensor_parallel,
         )
+        found = say(
+            "Observed on {device}: {layers} hold what was predicted ({values:,} values, compared exactly)."
+            if self.weights is None
+            else "Observed on {device}: {layers} hold what was predicted ({values:,} values, compared exactly); "
+            "{tensors:,} other tensors arrived bit for bit.",
+            device=self.where,
+            layers=layers,
+            values=len(self.held),
+            tensors=self.weights.equal if self.weights is not None else 0,
+        )
+        doubt = "" if self.confirmed else say("No run of the engine has confirmed the modules themselves.")
+        return joined(" ", (found, doubt))

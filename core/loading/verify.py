@@ -23,8 +23,9 @@ from core.loading.run import LOAD_ERRORS, LoaderRun, Weights, scale_rows
 from core.loading.setup import setup_for
 from core.loading.skeleton import DTYPES
 from core.loading.tensors import read_tensors
-from core.loading.verification import Disagreement, HeldLayer, Step, Verification, brief
+from core.loading.verification import Disagreement, HeldLayer, Step, Verification, brief, on_rank
 from core.progress import Progress
+from core.wording import say
 
 if TYPE_CHECKING:
     from core.inspection import Inspection
@@ -61,11 +62,14 @@ def verify(
         CancelledError: ``progress`` was cancelled.
     """
     if tensor_parallel < 1:
-        raise UsageError(f"{tensor_parallel} ranks cannot load anything", remedy="Give --tensor-parallel 1 or more")
+        problem = say("{ranks} ranks cannot load anything", ranks=tensor_parallel)
+        raise UsageError(problem, remedy=say("Give --tensor-parallel 1 or more"))
     if tensor_parallel > 1 and weights == "all":
-        raise UsageError("several ranks load the scales alone", remedy="Leave out --weights all or --tensor-parallel")
+        problem = say("several ranks load the scales alone")
+        raise UsageError(problem, remedy=say("Leave out --weights all or --tensor-parallel"))
     if tensor_parallel > 1 and forward is not None:
-        raise UsageError("the attention runs on one rank", remedy="Leave out --forward or --tensor-parallel")
+        problem = say("the attention runs on one rank")
+        raise UsageError(problem, remedy=say("Leave out --forward or --tensor-parallel"))
     found = find_device(device, path=inspection.checkpoint.path)
     run = _Verifying(
         inspection=inspection,
@@ -100,7 +104,7 @@ class _Verifying:
             return self._result(predicted, outcome="unknown", reason=predicted.load.reason)
         setup = setup_for(self.inspection)
         if setup is None:
-            return self._result(predicted, outcome="unknown", reason="the model's module tree is not known")
+            return self._result(predicted, outcome="unknown", reason=say("the model's module tree is not known"))
         refused = rank_refusal(setup, self.ranks)
         if refused is not None:
             return self._result(predicted, outcome="refused", error=refused[0], reason=refused[1])
@@ -127,8 +131,9 @@ class _Verifying:
         found = [self._rank(*both, seen) for both, seen in zip(expected, observed, strict=True)]
         values = sum(len(each.held) for each in found)
         wrong = [one for each in found for one in each.disagreements] + _lost_between_ranks(observed)
-        detail = f"{values:,} values, {sum(bool(one.role) for one in wrong):,} differ"
-        self.steps.append(Step("compare", time.perf_counter() - begun, detail))
+        differ = sum(bool(one.role) for one in wrong)
+        detail = say("{values:,} values, {wrong:,} differ", values=values, wrong=differ)
+        self.steps.append(Step(say("compare"), time.perf_counter() - begun, detail))
         worst = next((each for each in found if each.outcome != "loads"), found[0])
         peaks = [seen.peak_memory for seen in observed if seen.peak_memory is not None]
         return replace(
@@ -149,9 +154,13 @@ class _Verifying:
             return self._raised(predicted, observed, observed.error)
         wrong = _wrong_names(observed, predicted) if self.weights == "scales" else []
         if predicted.load.outcome == "raises":
-            text = f"the load goes through, and should raise {brief(predicted.load.error)} at {predicted.load.key}"
-            wrong.append(Disagreement(None, text, step="load", rank=observed.rank))
-        self.progress.start("Comparing", total=len(predicted.attention), unit="layers")
+            text = say(
+                "the load goes through, and should raise {error} at {key}",
+                error=brief(predicted.load.error),
+                key=predicted.load.key,
+            )
+            wrong.append(Disagreement(None, text, step=say("load"), rank=observed.rank))
+        self.progress.start(say("Comparing"), total=len(predicted.attention), unit="layers")
         layers, differ = self._layers(setup, predicted, observed)
         return replace(
             self._result(predicted, outcome="loads"),
@@ -209,17 +218,22 @@ class _Verifying:
     def _raised(self, predicted: Deliveries, observed: Observed, error: str) -> Verification:
         load, key = predicted.load, observed.key
         if observed.misplaced:
-            reason = f"the module tree has no place for {key}, which is no KV scale"
+            reason = say("the module tree has no place for {key}, which is no KV scale", key=key)
             return self._result(predicted, outcome="unknown", key=key, reason=reason)
-        head = f"rank {observed.rank}: " if observed.rank else ""
         wrong = []
-        if load.outcome != "raises":
-            text = f"{head}the load raises {brief(error)} at {key}, and should go through"
-            wrong.append(Disagreement(None, text, step="load", rank=observed.rank))
-        elif not compare.same_error(error, load.error) or key != load.key:
-            should = f"and should raise {brief(load.error)} at {load.key}"
-            text = f"{head}the load raises {brief(error)} at {key}, {should}"
-            wrong.append(Disagreement(None, text, step="load", rank=observed.rank))
+        as_predicted = load.outcome == "raises" and compare.same_error(error, load.error) and key == load.key
+        if not as_predicted:
+            text = say(
+                "the load raises {error} at {key}, and should raise {expected} at {expected_key}"
+                if load.outcome == "raises"
+                else "the load raises {error} at {key}, and should go through",
+                error=brief(error),
+                key=key,
+                expected=brief(load.error),
+                expected_key=load.key,
+            )
+            told = on_rank(observed.rank, text)
+            wrong.append(Disagreement(None, told, step=say("load"), rank=observed.rank))
         result = self._result(predicted, outcome="raises", error=error, key=key)
         return replace(result, disagreements=tuple(wrong))
 
@@ -269,9 +283,14 @@ def _lost_between_ranks(observed: list[Observed]) -> list[Disagreement]:
             held = observed[sender].buffers
             for name, numbers in scales.items():
                 if name not in held or not compare.same_numbers(held[name].values, numbers):
-                    text = f"rank {receiver.rank} received another {name} than rank {sender} holds"
+                    text = say(
+                        "rank {rank} received another {name} than rank {sender} holds",
+                        rank=receiver.rank,
+                        name=name,
+                        sender=sender,
+                    )
                     layer = name.rpartition(".")[0]
-                    wrong.append(Disagreement(layer, text, step="gather", held=numbers, rank=receiver.rank))
+                    wrong.append(Disagreement(layer, text, step=say("gather"), held=numbers, rank=receiver.rank))
     return wrong
 
 
@@ -280,15 +299,12 @@ def _wrong_names(observed: Observed, predicted: Deliveries) -> list[Disagreement
     if predicted.load.outcome == "raises":
         return []
     targets = {delivery.target for delivery in predicted.deliveries if delivery.target is not None}
-
-    def differ(names: set[str], what: str) -> list[Disagreement]:
-        return [Disagreement(None, f"{name} {what}", step="load", rank=observed.rank) for name in sorted(names)]
-
     written = set(observed.written)
-    return [
-        *differ(written - targets, "was written, and no tensor should reach it"),
-        *differ(targets - written, "was not written, and one should reach it"),
+    texts = [
+        *(say("{name} was written, and no tensor should reach it", name=name) for name in sorted(written - targets)),
+        *(say("{name} was not written, and one should reach it", name=name) for name in sorted(targets - written)),
     ]
+    return [Disagreement(None, text, step=say("load"), rank=observed.rank) for text in texts]
 
 
 __all__ = ["Weights", "scale_rows", "setup_for", "verify"]

@@ -12,6 +12,7 @@ from core.loading.parameters import Part, WeightPlaceholder
 from core.loading.tensors import read_tensors, same_bits
 from core.loading.verification import Disagreement, HeldWeights
 from core.progress import Progress
+from core.wording import say
 
 
 def held_parts(model: nn.Module) -> Iterator[tuple[str, Part]]:
@@ -37,14 +38,15 @@ def check_weights(
     parts = {part.key: (path, part.tensor) for path, part in held_parts(model)}
     arrived = [row for row in rows if checkpoint.catalog.names[row] in parts]
     left_out = tuple(checkpoint.catalog.names[row] for row in rows if checkpoint.catalog.names[row] not in parts)
-    progress.start("Comparing weights", total=len(arrived), unit="tensors")
+    progress.start(say("Comparing weights"), total=len(arrived), unit="tensors")
     wrong: list[Disagreement] = []
     size = 0
     for key, tensor in read_tensors(checkpoint, arrived):
         path, held = parts[key]
         size += tensor.nbytes
         if not same_bits(tensor, held):
-            wrong.append(Disagreement(None, f"{path} does not hold the bytes of {key}"))
+            text = say("{parameter} does not hold the bytes of {key}", parameter=path, key=key)
+            wrong.append(Disagreement(None, text))
         progress.advance()
     equal = len(arrived) - len(wrong)
     return HeldWeights(total=len(rows), held=len(arrived), equal=equal, size=size, left_out=left_out), wrong

@@ -94,7 +94,7 @@ class ConfigFiles:
         if dirty:
             places: str = joined(", ", dirty[:3])
             if len(dirty) > 3:
-                places = say("{places} and {count} more", places=places, count=len(dirty) - 3)
+                places = say("{items} and {count} more", items=places, count=len(dirty) - 3)
             self.notes.append(say("{file}: NUL characters were removed from {places}", file=name, places=places))
         return dict(cleaned)
 
