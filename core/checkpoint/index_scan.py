@@ -1,7 +1,7 @@
 """The quick reader of an index: whether it names the keys of a catalog, each with its shard, by hash.
 
-Only the usual form is read, ``"key": "shard"`` with the same white space between any two entries; every other, and
-every disagreement, is left to :mod:`core.checkpoint.index`, which reads the JSON.
+Only entries of the form ``"key": "shard"`` without escapes are read, with any white space; every other, and every
+disagreement, is left to :mod:`core.checkpoint.index`, which reads the JSON.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from core.checkpoint.catalog import Catalog
 from core.checkpoint.columns import Codes, Int64s
 from core.checkpoint.configs import parse_json_object
 from core.checkpoint.faults import BrokenFileError
-from core.checkpoint.spans import FRONT, Text, Words, group
+from core.checkpoint.spans import FRONT, Text, Words, group, hashes_of, summed
 
 _AT_A_TIME = 1 << 20  # bytes: what is computed of them stays in the processor's cache
 _WHITE = b" \t\r\n"
 _OPENING = re.compile(rb'"weight_map"[ \t\r\n]*:[ \t\r\n]*\{')
-_COLON, _SEPARATOR = re.compile(rb'"[ \t\r\n]*:[ \t\r\n]*"'), re.compile(rb'",[ \t\r\n]*"')
+_SHARD = re.compile(rb'"[ \t\r\n]*:[ \t\r\n]*"([^"]*)"(?:[ \t\r\n]*,[ \t\r\n]*")?')
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -39,15 +39,15 @@ class ScannedIndex:
 
     def agrees_with(self, catalog: Catalog) -> bool:
         """Whether each key of the catalog is named once, with its shard, and no other key is."""
-        lookup = catalog.lookup
-        if len(self.hashes) != len(catalog) or lookup.repeated:
-            return False
-        order = np.argsort(self.hashes)
-        if not np.array_equal(self.hashes[order], lookup.sorted_hashes):
+        if len(self.hashes) != len(catalog) or catalog.lookup.repeated:
             return False
         number_of = {name: number for number, name in enumerate(catalog.shard_names)}
         numbers = np.array([number_of.get(name, -1) for name in self.shard_names], dtype=np.int32)
-        return np.array_equal(numbers[self.shards][order], catalog.shard_numbers[lookup.order])
+        # As many pairs of key and shard, and the same sum of their hashes: the same pairs, in whatever order.
+        salts = np.append(hashes_of(catalog.shard_names), np.uint64(0))  # the last for a shard that is not there
+        return summed(self.hashes ^ salts[numbers[self.shards]]) == summed(
+            catalog.lookup.hashes ^ salts[catalog.shard_numbers]
+        )
 
 
 def scan_index(data: bytes) -> ScannedIndex | None:
@@ -100,16 +100,15 @@ def _part(data: memoryview, shard_numbers: dict[bytes, int]) -> _Part | None:
     behind = bytes(data[int(marks[3][-1]) + 1 - FRONT :])
     if behind.strip(_WHITE) or before.strip(_WHITE) != (b"," if shard_numbers else b""):
         return None
-    for starts, stops, form in ((marks[1], marks[2], _COLON), (marks[3][:-1], marks[0][1:], _SEPARATOR)):
-        if not _alike(text, starts, stops + 1, form):
+    # From behind a key to the begin of the next: a colon, the shard's name, a comma.
+    stops = np.append(marks[0][1:], marks[3][-1]) + 1
+    group_of, examples = group(text.hashes(marks[1], stops))
+    numbers = np.empty(len(examples), dtype=np.int32)
+    for number in np.argsort(examples).tolist():  # in the order of the file
+        spelled = _SHARD.fullmatch(text.joined, int(marks[1][examples[number]]), int(stops[examples[number]]))
+        if spelled is None:
             return None
-    groups = group(text.hashes(marks[2] + 1, marks[3])[np.newaxis])
-    if groups is None:
-        return None
-    group_of, examples = groups
-    spans = zip((marks[2][examples] + 1).tolist(), marks[3][examples].tolist(), strict=True)
-    named = [text.joined[start:stop] for start, stop in spans]
-    numbers = np.array([shard_numbers.setdefault(name, len(shard_numbers)) for name in named], dtype=np.int32)
+        numbers[number] = shard_numbers.setdefault(spelled[1], len(shard_numbers))
     return _Part(
         hashes=text.hashes(marks[0] + 1, marks[1]),
         lengths=marks[1] - marks[0] - 1,
@@ -126,14 +125,3 @@ def _rest(data: bytes) -> Mapping[str, Any] | None:
     except BrokenFileError:
         return None
     return found if found.get("weight_map") == {} else None
-
-
-def _alike(text: Text, starts: Int64s, stops: Int64s, form: re.Pattern[bytes]) -> bool:
-    """Whether all pieces are the same, at most sixteen characters, of a certain form."""
-    if not len(starts):
-        return True
-    first = text.joined[int(starts[0]) : int(stops[0])]
-    if len(first) > 16 or not form.fullmatch(first) or not (stops - starts == len(first)).all():
-        return False
-    halves = (starts, len(first)), (starts + 8, len(first) - 8)
-    return all(bool((text.beginnings(at, length) == text.beginnings(at[:1], length)).all()) for at, length in halves)

@@ -15,15 +15,16 @@ _FEW = 256
 class Lookup:
     """Finds the rows of names in a list that never changes.
 
-    ``order`` sorts the rows by the hash of their name; ``sorted_hashes`` are the hashes in that order.
+    ``hashes`` are those of the names (:meth:`core.checkpoint.spans.Text.hashes`).
     """
 
-    __slots__ = ("_asked", "_first", "_names", "_repeated", "order", "sorted_hashes")
+    __slots__ = ("_asked", "_first", "_names", "_order", "_repeated", "_sorted", "hashes")
 
     def __init__(self, names: Sequence[str], hashes: Words) -> None:
         self._names = names
-        self.order: Int64s = np.argsort(hashes)
-        self.sorted_hashes = hashes[self.order]
+        self.hashes = hashes
+        self._sorted = np.sort(hashes)
+        self._order: Int64s | None = None
         self._repeated = self._find_repeated()
         self._first: dict[str, int] | None = None
         self._asked = 0
@@ -46,17 +47,24 @@ class Lookup:
             return list(map(self._dictionary().get, names))
         wanted = hashes_of(names)
         found: list[int | None] = []
-        starts = np.searchsorted(self.sorted_hashes, wanted)
+        starts = np.searchsorted(self._sorted, wanted)
         for name, start, hashed in zip(names, starts.tolist(), wanted.tolist(), strict=True):
             rows = [row for row in self._rows_of_hash(start, hashed) if self._names[row] == name]
             found.append(min(rows, default=None))
         return found
 
     def _rows_of_hash(self, start: int, hashed: int) -> Iterable[int]:
-        """The rows whose names have a hash; ``start`` is where they begin in ``order``."""
-        while start < len(self.order) and int(self.sorted_hashes[start]) == hashed:
-            yield int(self.order[start])
+        """The rows whose names have a hash; ``start`` is where they begin in that order."""
+        order = self._by_hash()
+        while start < len(order) and int(self._sorted[start]) == hashed:
+            yield int(order[start])
             start += 1
+
+    def _by_hash(self) -> Int64s:
+        """The rows in the order of their hashes: found when a name is first looked for, which few need."""
+        if self._order is None:
+            self._order = np.argsort(self.hashes)
+        return self._order
 
     def _dictionary(self) -> dict[str, int]:
         if self._first is None:
@@ -65,8 +73,11 @@ class Lookup:
         return self._first
 
     def _find_repeated(self) -> dict[str, tuple[int, ...]]:
-        again = np.flatnonzero(self.sorted_hashes[1:] == self.sorted_hashes[:-1])
-        rows = np.unique(np.concatenate((self.order[again], self.order[again + 1]))).tolist()
+        again = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
+        if not len(again):
+            return {}
+        order = self._by_hash()
+        rows = np.unique(np.concatenate((order[again], order[again + 1]))).tolist()
         found: dict[str, list[int]] = {}
         for row in rows:
             found.setdefault(self._names[row], []).append(row)

@@ -17,9 +17,9 @@ from core.checkpoint.columns import Int64s
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spelled:
-    """Names as pieces of one string, in the order of their rows."""
+    """Names as pieces of one ASCII text, in the order of their rows."""
 
-    string: str
+    text: bytes
     begins: Int64s
     ends: Int64s
 
@@ -27,17 +27,17 @@ class Spelled:
         return len(self.begins)
 
     def __getitem__(self, row: int) -> str:
-        return self.string[int(self.begins[row]) : int(self.ends[row])]
+        return self.text[int(self.begins[row]) : int(self.ends[row])].decode("ascii")
 
     def ending(self, rows: Int64s, suffix: str) -> list[int]:
         """Those of the rows whose name ends in ``suffix``; no name is made for it."""
         pieces = zip(rows.tolist(), self.begins[rows].tolist(), self.ends[rows].tolist(), strict=True)
-        ends_so = self.string.endswith
-        return [row for row, begin, end in pieces if ends_so(suffix, begin, end)]
+        ends_so, wanted = self.text.endswith, suffix.encode("utf-8", "surrogatepass")
+        return [row for row, begin, end in pieces if ends_so(wanted, begin, end)]
 
     def strings(self) -> list[str]:
         """All of them."""
-        string = self.string
+        string = self.text.decode("ascii")
         return [string[begin:end] for begin, end in zip(self.begins.tolist(), self.ends.tolist(), strict=True)]
 
 

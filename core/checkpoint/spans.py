@@ -6,6 +6,7 @@ A piece is a pair of positions ``begins``, ``ends`` (int64 arrays, ends exclusiv
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
@@ -21,11 +22,10 @@ FRONT, BACK = 32, 96
 
 _CHUNK = 64
 _STEPS = _CHUNK // 8
-_BLOCK = 1 << 13  # pieces at a time: what is computed of them stays in the processor's cache
+_BLOCK = 1 << 12  # pieces at a time: what is computed of them stays in the processor's cache
 
-# _LAST[n] keeps the last n bytes of a word, in the order of the text; _FIRST[n] the first n.
+# _LAST[n] keeps the last n bytes of a word, in the order of the text.
 _LAST = np.array([((1 << 8 * n) - 1) << 8 * (8 - n) for n in range(9)], dtype=np.uint64)
-_FIRST = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
 _FIRST_OF_CHUNK = np.array(
     [[(1 << 8 * min(max(n - 8 * step, 0), 8)) - 1 for step in range(_STEPS)] for n in range(_CHUNK + 1)],
     dtype=np.uint64,
@@ -35,47 +35,60 @@ _MIX = np.uint64(secrets.randbits(64) | 1)
 _HALF = np.uint64(32)
 
 _ZEROS, _ABOVE_NINE, _TOP_BITS = (np.uint64(0x0101010101010101 * byte) for byte in (0x30, 0x76, 0x80))
+_LONGEST_NUMBER = 18
+# _LAST_DIGITS[step][n] keeps of the word that lies 8 * step bytes before a number's last one what its n digits take.
+_LAST_DIGITS = np.array(
+    [[_LAST[min(max(n - 8 * step, 0), 8)] for n in range(_LONGEST_NUMBER + 1)] for step in range(3)]
+)
 _COMMAS, _LOW_BITS = (np.uint64(0x0101010101010101 * byte) for byte in (ord(","), 0x7F))
+_POWERS = [10**digits for digits in range(1, 19)]
 
 
 class Text:
     """Text in one buffer, as bytes. Positions count from the start of the buffer: the text begins at :data:`FRONT`."""
 
-    __slots__ = ("_chunks", "_words", "data", "joined")
+    __slots__ = ("_words", "data", "joined")
 
     def __init__(self, parts: Iterable[bytes | memoryview]) -> None:
         joined = b"".join((bytes(FRONT), *parts, bytes(BACK)))
         self.joined = joined
         self.data = np.frombuffer(joined, dtype=np.uint8)
-        little = np.dtype("<u8")
-        self._words: Words = np.ndarray((len(joined) - 7,), little, joined, 0, (1,))
-        self._chunks: Words = np.ndarray((len(joined) - _CHUNK + 1, _STEPS), little, joined, 0, (1, 8))
+        self._words: Words = np.ndarray((len(joined) - 7,), "<u8", joined, 0, (1,))
 
     def positions(self, character: str) -> Int64s:
         """Where a character stands."""
         return np.flatnonzero(np.equal(self.data, ord(character)))
+
+    def brackets(self) -> Int64s:
+        """Where one of ``[]{}`` stands: no other byte keeps a bit of 0xDD when 0x5B is taken from it."""
+        shifted = self.data - np.uint8(0x5B)
+        shifted &= np.uint8(0xDD)
+        return np.flatnonzero(shifted == 0)
 
     def words(self, at: Int64s) -> Words:
         """The eight bytes from each position."""
         found: Words = self._words[at]
         return found
 
-    def beginnings(self, begins: Int64s, lengths: Int64s | int) -> Words:
-        """The first eight bytes of each piece, zeros behind shorter ones (empty where a length is negative)."""
-        kept: Words = _FIRST[np.clip(lengths, 0, 8)]
-        return self.words(begins) & kept
-
     def tails(self, begins: Int64s, ends: Int64s) -> Words:
         """The last eight bytes of each piece, zeros before shorter ones."""
         kept: Words = _LAST[np.minimum(ends - begins, 8)]
         return self.words(ends - 8) & kept
 
-    def pieces(self, begins: Int64s, length: int) -> npt.NDArray[np.bytes_]:
-        """The ``length`` bytes from each position, none of which may reach over the end."""
-        windows: npt.NDArray[np.bytes_] = np.ndarray(
-            (len(self.joined) - length + 1,), f"S{length}", self.joined, 0, (1,)
-        )
-        found: npt.NDArray[np.bytes_] = windows[begins]
+    def sorting_keys(self, begins: Int64s, length: int) -> npt.NDArray[np.str_]:
+        """At least ``length`` bytes from each position, as strings that are sorted as the bytes are: numpy compares
+        four at a time where it takes them for a character. None may reach over the end.
+        """
+        characters = -(-length // 4)
+        found = self._bytes_from(begins, 4 * characters).view("<u4")
+        if sys.byteorder == "little":
+            found.byteswap(inplace=True)
+        return found.view(f"=U{characters}")
+
+    def _bytes_from(self, begins: Int64s, length: int) -> npt.NDArray[np.void]:
+        """The ``length`` bytes from each position. As one item each, numpy copies them whole."""
+        windows: npt.NDArray[np.void] = np.ndarray((len(self.joined) - length + 1,), f"V{length}", self.joined, 0, (1,))
+        found: npt.NDArray[np.void] = windows[begins]
         return found
 
     def hashes(self, begins: Int64s, ends: Int64s) -> Words:
@@ -101,7 +114,7 @@ class Text:
         return found
 
     def _chunk_hashes(self, begins: Int64s, lengths: Int64s) -> Words:
-        chunks = self._chunks[begins]
+        chunks = self._bytes_from(begins, _CHUNK).view("<u8").reshape(-1, _STEPS)
         chunks &= np.take(_FIRST_OF_CHUNK, np.minimum(lengths, _CHUNK), axis=0)
         chunks *= _MIX
         chunks ^= chunks >> _HALF
@@ -114,18 +127,50 @@ class Text:
     def numbers(self, begins: Int64s, ends: Int64s) -> Int64s | None:
         """Each piece as a number of 1 to 18 digits without leading zeros; None when any is something else."""
         lengths = ends - begins
+        values = self.values(ends, lengths)
+        if values is None or ((self.data[begins] == ord("0")) & (lengths > 1)).any():
+            return None
+        return values
+
+    def values(self, ends: Int64s, lengths: Int64s) -> Int64s | None:
+        """The same of pieces given by end and length, with leading zeros."""
         longest = int(lengths.max(initial=1))
-        if int(lengths.min(initial=1)) < 1 or longest > 18:
+        if int(lengths.min(initial=1)) < 1 or longest > _LONGEST_NUMBER:
             return None
-        values = np.zeros(len(begins), dtype=np.uint64)
+        values = np.zeros(len(ends), dtype=np.uint64)
         for step in range(0, longest, 8):
-            digits = (self.words(ends - (step + 8)) ^ _ZEROS) & _LAST[np.clip(lengths - step, 0, 8)]
-            if (((digits + _ABOVE_NINE) | digits) & _TOP_BITS).any():
+            found = self.words(ends - (step + 8))
+            found ^= _ZEROS
+            found &= _LAST_DIGITS[step // 8][lengths]
+            wrong = found + _ABOVE_NINE
+            wrong |= found
+            wrong &= _TOP_BITS
+            if wrong.any():
                 return None
-            values += _eight_digits(digits) * np.uint64(10**step)
-        if ((self.data[begins] == ord("0")) & (lengths > 1)).any():
-            return None
+            part = _eight_digits(found)
+            values += part * np.uint64(10**step) if step else part
         return values.astype(np.int64)
+
+    def same_digits(self, ends: Int64s, others: Int64s, lengths: Int64s) -> bool:
+        """Whether the pieces of at most 18 characters that end there are the same, one by one."""
+        for step in range(0, int(lengths.max(initial=0)), 8):
+            differing = self.words(ends - (step + 8))
+            differing ^= self.words(others - (step + 8))
+            differing &= _LAST_DIGITS[step // 8][lengths]
+            if differing.any():
+                return False
+        return True
+
+
+def digits(values: Int64s) -> Int64s:
+    """How many digits each number from 0 on takes."""
+    found = np.ones(len(values), dtype=np.int64)
+    largest = int(values.max(initial=0))
+    for power in _POWERS:
+        if power > largest:
+            break
+        found += values >= power
+    return found
 
 
 def comma_before(text: Text, ends: Int64s) -> Int64s | None:
@@ -165,36 +210,27 @@ def ending_in(tails: Words, suffix: str) -> npt.NDArray[np.bool_]:
     return found
 
 
-def group(keys: Words) -> tuple[Int64s, Int64s] | None:
-    """Number the different columns of ``keys`` (words a key, rows): the number of every row, and a row of each number.
-
-    None in the rare case that two keys share a hash.
-    """
-    changes = np.ones(
-        keys.shape[1], dtype=np.bool_
-    )  # equal ones often stand in a row: only the first of each is sorted
-    np.any(keys[:, 1:] != keys[:, :-1], axis=0, out=changes[1:])
+def group(hashes: Words) -> tuple[Int64s, Int64s]:
+    """Number the different hashes: the number of every row, and a row of each number."""
+    changes = np.ones(len(hashes), dtype=np.bool_)  # equal ones often stand in a row: only the first of each is sorted
+    np.not_equal(hashes[1:], hashes[:-1], out=changes[1:])
     heads = np.flatnonzero(changes)
-    grouped = _group(keys[:, heads])
-    if grouped is None:
-        return None
-    numbers, examples = grouped
-    return numbers[np.cumsum(changes) - 1], heads[examples]
-
-
-def _group(keys: Words) -> tuple[Int64s, Int64s] | None:
-    mixed = np.zeros(keys.shape[1], dtype=np.uint64)
-    for row, factor in zip(keys, _FACTORS, strict=False):
-        mixed += row * factor
-        mixed ^= mixed >> _HALF
-        mixed *= _MIX
-    order = np.argsort(mixed)
-    starts = np.ones(len(order), dtype=bool)
-    np.not_equal(mixed[order][1:], mixed[order][:-1], out=starts[1:])
+    chosen = hashes[heads]
+    order = np.argsort(chosen)
+    ordered = chosen[order]
+    starts = np.ones(len(order), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=starts[1:])
     numbers = np.empty(len(order), dtype=np.int64)
     numbers[order] = np.cumsum(starts) - 1
-    examples = order[starts]
-    return (numbers, examples) if np.array_equal(keys[:, examples][:, numbers], keys) else None
+    return numbers[np.cumsum(changes) - 1], heads[order[starts]]
+
+
+def summed(hashes: Words) -> int:
+    """One number for all of them, whatever their order; another one, as good as surely, for as many others."""
+    mixed = hashes * _MIX
+    mixed ^= mixed >> _HALF
+    mixed *= _FACTORS[0]
+    return int(np.add.reduce(mixed))
 
 
 def word(text: str) -> np.uint64:
@@ -204,7 +240,14 @@ def word(text: str) -> np.uint64:
 
 def _eight_digits(digits: Words) -> Words:
     """The number that eight digits of value 0 to 9 make, one a byte, the first in the lowest byte."""
-    pairs = digits * np.uint64(10) + (digits >> np.uint64(8))
-    low = (pairs & np.uint64(0x000000FF000000FF)) * np.uint64(0x000F424000000064)
-    high = ((pairs >> np.uint64(16)) & np.uint64(0x000000FF000000FF)) * np.uint64(0x0000271000000001)
-    return (low + high) >> np.uint64(32)
+    high = digits >> np.uint64(8)
+    pairs = digits * np.uint64(10)
+    pairs += high
+    np.right_shift(pairs, np.uint64(16), out=high)
+    pairs &= np.uint64(0x000000FF000000FF)
+    high &= np.uint64(0x000000FF000000FF)
+    pairs *= np.uint64(0x000F424000000064)
+    high *= np.uint64(0x0000271000000001)
+    pairs += high
+    pairs >>= np.uint64(32)
+    return pairs

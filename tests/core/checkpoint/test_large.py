@@ -206,7 +206,6 @@ def test_the_quick_reader_of_indexes_takes_every_usual_layout(tmp_path: Path) ->
         '{"weight_map": {}}',
         '{"weight_map": {"a": "x",}}',
         '{"weight_map": {"a": "x" "b": "y"}}',
-        '{"weight_map": {"a": "x", "b": "y",  "c": "z"}}',
         '{"weight_map": {"a": "x\\\\"}}',
         '{"weight_map": {"a": 1}}',
         '{"weight_map": {1"a": "x"}}',
@@ -216,10 +215,18 @@ def test_the_quick_reader_of_indexes_takes_every_usual_layout(tmp_path: Path) ->
         '{"metadata": {"weight_map": {"a": "x"}}, "weight_map": {"b": "y"}}',
         '{"weight_map": {"é": "x"}}',
         '["weight_map": {"a": "x"}]',
+        '{"weight_map": {"a": "x", "b" "y"}}',
     ],
 )
 def test_the_quick_reader_of_indexes_leaves_the_rest_alone(text: str) -> None:
     assert scan_index(text.encode()) is None
+
+
+def test_the_quick_reader_of_indexes_takes_any_white_space_and_keeps_the_order_of_shards() -> None:
+    scanned = scan_index(b'{"weight_map": {"a": "z" ,"b" :"y",  "c":\t"x",\n\n"d":"z"}}')
+    assert scanned is not None
+    assert scanned.shard_names == ("z", "y", "x")
+    assert scanned.shards.tolist() == [0, 1, 2, 0]
 
 
 def test_damaged_indexes_are_judged_alike_by_both_readers(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ texts = st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"])
 def spelled(names: list[str]) -> Spelled:
     lengths = np.array([len(name) for name in names], dtype=np.int64)
     ends = np.cumsum(lengths)
-    return Spelled("".join(names), ends - lengths, ends)
+    return Spelled("".join(names).encode(), ends - lengths, ends)
 
 
 @given(st.lists(texts, max_size=4), st.booleans())

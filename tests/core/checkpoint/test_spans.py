@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.checkpoint.lookup import Lookup
-from core.checkpoint.spans import FRONT, Text, Words, ending_in, group, hashes_of, pieces_of, word
+from core.checkpoint.spans import FRONT, Text, digits, ending_in, group, hashes_of, pieces_of, summed, word
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 
@@ -17,14 +17,11 @@ def spans(pieces: list[str]) -> tuple[Text, np.ndarray, np.ndarray]:
     return Text([",".join(pieces).encode()]), ends - np.array(lengths, dtype=np.int64), ends
 
 
-def test_positions_words_and_beginnings() -> None:
+def test_positions_and_words() -> None:
     text = Text([b"ab,cdefgh", b"ijk,"])
     assert (text.positions(",") - FRONT).tolist() == [2, 12]
     at = np.array([FRONT + 3])
     assert text.words(at) == word("cdefghij")
-    assert text.beginnings(at, np.array([3])) == word("cde")
-    assert text.beginnings(at, 0) == 0
-    assert text.beginnings(at, -5) == 0
 
 
 @given(st.lists(st.integers(0, 10**18 - 1), min_size=1, max_size=20))
@@ -73,14 +70,37 @@ def test_many_names() -> None:
     assert len(set(hashes_of(names).tolist())) == len(names)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=50))
-def test_groups(keys: list[tuple[int, int]]) -> None:
-    columns: Words = np.array(keys, dtype=np.uint64).T
-    grouped = group(columns)
-    assert grouped is not None
-    numbers, examples = grouped
+@given(st.lists(st.integers(0, 3), max_size=50))
+def test_groups(keys: list[int]) -> None:
+    numbers, examples = group(np.array(keys, dtype=np.uint64))
     assert len(examples) == len(set(keys))
     assert [keys[examples[number]] for number in numbers.tolist()] == keys
+
+
+@given(st.lists(st.text("ab", max_size=4), max_size=9), st.lists(st.text("ab", max_size=4), max_size=9))
+def test_sums_are_equal_where_the_same_is_summed_in_whatever_order(some: list[str], others: list[str]) -> None:
+    others += some[len(others) :]
+    some += others[len(some) :]
+    assert (summed(hashes_of(some)) == summed(hashes_of(others))) == (sorted(some) == sorted(others))
+
+
+@given(st.lists(st.integers(0, 10**18), max_size=30))
+def test_the_length_of_numbers(values: list[int]) -> None:
+    values = [*values, *(10**power + by for power in range(1, 18) for by in (-1, 0))]
+    assert digits(np.array(values)).tolist() == [len(str(value)) for value in values]
+
+
+def test_brackets_are_found_and_nothing_else() -> None:
+    text = Text([bytes(range(1, 256))])
+    assert bytes(text.data[text.brackets()]) == b"[]{}"
+
+
+@given(st.lists(st.text(st.characters(min_codepoint=45, max_codepoint=126), max_size=20), min_size=1, max_size=20))
+def test_sorting_keys_are_sorted_as_the_names_are(names: list[str]) -> None:
+    text, begins, ends = spans(names)
+    marked = Text([text.joined[FRONT : int(ends[-1])].replace(b",", b'"') + b'"'])
+    order = np.argsort(marked.sorting_keys(begins, 21), kind="stable")
+    assert [names[row] for row in order.tolist()] == sorted(names)
 
 
 @given(st.lists(st.text("ab", max_size=3), max_size=40), st.lists(st.text("abc", max_size=3), max_size=10))
