@@ -16,6 +16,7 @@ def _source(name: str) -> str:
     return resource("icons", f"{name}.svg").read_text("utf-8")
 
 
+@cache
 def pixmap(name: str, colour: str, side: int, ratio: float = 1.0) -> QPixmap:
     """The icon ``name`` in ``colour``, ``side`` logical pixels square."""
     renderer = QSvgRenderer(QByteArray(_source(name).replace("currentColor", colour).encode()))
