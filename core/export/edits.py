@@ -101,7 +101,7 @@ def _edit(row: Row, part: Part, *, copy: bool, was: str, becomes: str) -> Tensor
             ),
         )
     else:
-        action, reason = "kept", f"{was}."
+        action, reason = "kept", say("{was}.", was=was)
     return TensorEdit(
         key=stored.key,
         file=row.file,
