@@ -68,7 +68,7 @@ class ForwardRun:
             own = {path: cache_format(layer.cache) for path, layer in layers}
         except NotImplementedError as error:
             return self._result("", (), reason=error.args[0])
-        self.progress.start(say("Running the attention"), total=len(layers), unit="layers")
+        self.progress.start(say("Running the attention"), total=len(layers), unit=say("layers"))
         made = Projections(self.checkpoint, self.setup.hf_config) if self.wish.projections else None
         found: list[LayerForward] = []
         with float32_as_such(), few_threads(self.device):

@@ -103,7 +103,7 @@ def run_ranks(inspection: Inspection, device: Device, ranks: int, *, fnuz: bool,
     path = inspection.checkpoint.path
     devices = rank_devices(device, ranks, path=path)
     context = _context()
-    progress.start(say("Loading on {ranks} ranks", ranks=ranks), total=ranks, unit="ranks")
+    progress.start(say("Loading on {ranks} ranks", ranks=ranks), total=ranks, unit=say("ranks"))
     started: list[tuple[BaseProcess, Connection]] = []
     with tempfile.TemporaryDirectory(prefix="kvscope-ranks-") as folder:
         try:

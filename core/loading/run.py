@@ -88,7 +88,7 @@ class LoaderRun:
                 step.detail = say("{device}: its context, once in a process", device=self.device.name)
 
     def _build(self) -> nn.Module:
-        self.progress.start(say("Building the attention layers"), total=len(self.setup.layers), unit="layers")
+        self.progress.start(say("Building the attention layers"), total=len(self.setup.layers), unit=say("layers"))
         with self.step(say("build")) as step:
             whole = self.weights == "all"
             home = torch.device(self.device.id)
@@ -104,7 +104,7 @@ class LoaderRun:
     def _move(self) -> None:
         if self.device.id == "cpu":
             return
-        self.progress.start(say("Moving to the device"), total=len(self.layers), unit="layers")
+        self.progress.start(say("Moving to the device"), total=len(self.layers), unit=say("layers"))
         with self.step(say("move")) as step:
             for _, layer in self.layers:
                 layer.to(self.device.id)
@@ -114,7 +114,7 @@ class LoaderRun:
     def _load(self, model: nn.Module) -> tuple[str | None, set[str]]:
         """What the load raised, if anything, and the names it wrote."""
         rows = self._rows()
-        self.progress.start(say("Loading"), total=len(rows), unit="tensors")
+        self.progress.start(say("Loading"), total=len(rows), unit=say("tensors"))
         error, written = None, set[str]()
         begun = time.perf_counter()
         try:
@@ -149,7 +149,7 @@ class LoaderRun:
 
     def _read_back(self) -> Observed:
         """Post-process chunk by chunk; what each layer held before and holds after."""
-        self.progress.start(say("Post-processing"), total=len(self.layers), unit="layers")
+        self.progress.start(say("Post-processing"), total=len(self.layers), unit=say("layers"))
         parameters: dict[str, Held] = {}
         buffers: dict[str, Held] = {}
         copies: dict[str, float] = {}

@@ -160,7 +160,7 @@ class _Verifying:
                 key=predicted.load.key,
             )
             wrong.append(Disagreement(None, text, step=say("load"), rank=observed.rank))
-        self.progress.start(say("Comparing"), total=len(predicted.attention), unit="layers")
+        self.progress.start(say("Comparing"), total=len(predicted.attention), unit=say("layers"))
         layers, differ = self._layers(setup, predicted, observed)
         return replace(
             self._result(predicted, outcome="loads"),

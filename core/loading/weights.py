@@ -38,7 +38,7 @@ def check_weights(
     parts = {part.key: (path, part.tensor) for path, part in held_parts(model)}
     arrived = [row for row in rows if checkpoint.catalog.names[row] in parts]
     left_out = tuple(checkpoint.catalog.names[row] for row in rows if checkpoint.catalog.names[row] not in parts)
-    progress.start(say("Comparing weights"), total=len(arrived), unit="tensors")
+    progress.start(say("Comparing weights"), total=len(arrived), unit=say("tensors"))
     wrong: list[Disagreement] = []
     size = 0
     for key, tensor in read_tensors(checkpoint, arrived):
