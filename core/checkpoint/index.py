@@ -17,7 +17,7 @@ from core.wording import plural, say
 LARGEST_INDEX = 256 << 20
 """Bytes; an index of a million tensors has about 100 MB."""
 
-_LARGE, _ROOM = 1 << 20, 1 << 24
+_ROOM = 31 << 20
 _REMEDY = say("Download the index again, or write the checkpoint again with `save_pretrained`.")
 
 
@@ -78,9 +78,8 @@ def read_index(root: Path, file: str) -> Index:
     Raises:
         BrokenFileError: it cannot be read, has no ``weight_map`` from keys to files, or names a file outside ``root``.
     """
+    bytes(_ROOM)  # never touched: once a block so large was freed, glibc keeps smaller ones for what comes next
     data = read_whole(root / file, LARGEST_INDEX)
-    if len(data) >= _LARGE:
-        bytes(_ROOM)  # never touched: once a block so large was freed, glibc keeps smaller ones for what comes next
     scanned = scan_index(data)
     if scanned is None or not all(map(is_inside, scanned.shard_names)):
         return _read_strictly(root, file, data)

@@ -252,7 +252,7 @@ def _marks(text: Text, regions: _Regions) -> _Marks | None:
         and bool((text.data[regions.begins[some]] == ord('"')).all())
         and bool((marks.name_begins <= marks.name_ends).all())
         # With those that a kind has there are at least ten in each entry: if there are no more, no name holds one.
-        and np.count_nonzero(text.data == ord('"')) == regions.quotes + _QUOTES * len(opens)
+        and text.count('"') == regions.quotes + _QUOTES * len(opens)
     )
     return marks if usual else None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -22,6 +22,7 @@ FRONT, BACK = 32, 96
 
 _CHUNK = 64
 _STEPS = _CHUNK // 8
+_PART = 120_000  # bytes at a time; glibc takes larger blocks from the system, and gives them back, again and again
 _BLOCK = 1 << 12  # pieces at a time: what is computed of them stays in the processor's cache
 
 # _LAST[n] keeps the last n bytes of a word, in the order of the text.
@@ -57,13 +58,26 @@ class Text:
 
     def positions(self, character: str) -> Int64s:
         """Where a character stands."""
-        return np.flatnonzero(np.equal(self.data, ord(character)))
+        parts = [np.flatnonzero(part == ord(character)) + start for start, part in self._parts()]
+        return np.concatenate(parts)
+
+    def count(self, character: str) -> int:
+        """How often a character stands there."""
+        return sum(int(np.count_nonzero(part == ord(character))) for _, part in self._parts())
 
     def brackets(self) -> Int64s:
         """Where one of ``[]{}`` stands: no other byte keeps a bit of 0xDD when 0x5B is taken from it."""
-        shifted = self.data - np.uint8(0x5B)
-        shifted &= np.uint8(0xDD)
-        return np.flatnonzero(shifted == 0)
+        found = []
+        for start, part in self._parts():
+            shifted = part - np.uint8(0x5B)
+            shifted &= np.uint8(0xDD)
+            found.append(np.flatnonzero(shifted == 0) + start)
+        return np.concatenate(found)
+
+    def _parts(self) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Some of the bytes after the other, with their positions: few enough that what is made of them stays near."""
+        for start in range(0, len(self.data), _PART):
+            yield start, self.data[start : start + _PART]
 
     def words(self, at: Int64s) -> Words:
         """The eight bytes from each position."""
