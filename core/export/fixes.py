@@ -42,8 +42,13 @@ def parse_fixes(texts: Iterable[str]) -> tuple[Fix, ...]:
         fix = Fix.parse(text)
         if found.setdefault(fix.code, fix) != fix:
             raise UsageError(
-                f"--fix {fix.code} was given twice, as {found[fix.code].value or 'it is'!r} and {fix.value!r}",
-                remedy="Give it once",
+                say(
+                    "--fix {code} was given twice, as {first!r} and {second!r}",
+                    code=fix.code,
+                    first=found[fix.code].value or "it is",
+                    second=fix.value,
+                ),
+                remedy=say("Give it once"),
             )
     return tuple(found.values())
 

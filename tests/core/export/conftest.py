@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.spoken import every_error_spoken
+
 KINDS = ("ext4", "xfs", "btrfs", "tmpfs")
 CLONING = ("xfs", "btrfs")
 _IMAGE = 320 << 20  # the least that XFS takes; the image is sparse
@@ -80,3 +82,10 @@ def file_system(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of the kind that the test names."""
     with mounted(request.param) as place:
         yield place
+
+
+@pytest.fixture(autouse=True)
+def sentences() -> Iterator[None]:
+    """Fails a test in which an error says anything that no template says, so that no other language could."""
+    with every_error_spoken():
+        yield

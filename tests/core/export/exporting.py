@@ -46,6 +46,13 @@ def plan_of(folder: Path, *, names: str | None = None, kv_cache_dtype: str = "fp
     return plan_export(inspect(folder, kv_cache_dtype=kv_cache_dtype), names=names)
 
 
+def said_by(plan: ExportPlan) -> list[str]:
+    """Every sentence of a plan itself."""
+    changes = (*(edit.reason for edit in plan.edits), *(edit.reason for edit in plan.config_edits))
+    chosen = (*(fix.reason for fix in plan.fixes), *(missed.reason for missed in plan.unreachable))
+    return [*changes, *chosen, *plan.notes]
+
+
 def tensors_of(path: Path) -> dict[str, Tensor]:
     """Every tensor of a shard as safetensors itself reads it: type, shape, bytes."""
     read = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]

@@ -14,7 +14,8 @@ from core.inspection import inspect
 from tests.core.diagnosis.build import MODELOPT, look
 from tests.core.diagnosis.build import llama as llama_config
 from tests.core.diagnosis.examples import GOOD
-from tests.core.export.exporting import Tensor, float32, made_from, plan_of, tensors_of
+from tests.core.export.exporting import Tensor, float32, made_from, plan_of, said_by, tensors_of
+from tests.core.spoken import left_in_english
 
 LLAMA = "tests/checkpoints/quark/llama-fp8-kvfp8"
 
@@ -94,6 +95,7 @@ def test_every_real_checkpoint_is_planned_and_none_gets_worse(checkpoint_folder:
         assert edit.key.endswith(("scale", "zero_point", "bias")), edit
         assert "weight" not in edit.key.rsplit(".", 1)[-1]
         assert edit.reason.endswith(".")
+    assert [left for text in said_by(plan) for left in left_in_english(text)] == []
 
 
 @pytest.mark.parametrize(

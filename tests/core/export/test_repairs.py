@@ -18,7 +18,8 @@ from core.export.fixes import Fix, parse_fixes
 from core.inspection import Inspection, inspect
 from tests.core.diagnosis.build import COMPRESSED, MODELOPT, Folder, Tensor, finding, llama, look, scales
 from tests.core.diagnosis.examples import EXAMPLES, GOOD, K0, K1, V0, V1
-from tests.core.export.exporting import tensors_of
+from tests.core.export.exporting import said_by, tensors_of
+from tests.core.spoken import left_in_english
 from tests.places import CHECKPOINTS, SAMPLES
 
 CODES = sorted({rule.code for rule in RULES})
@@ -69,6 +70,7 @@ def test_every_choice_of_every_finding(code: str, tmp_path: Path, side_file: Pat
         (applied,) = plan.fixes
         assert (applied.code, applied.value) == (fix.code, fix.value)
         assert applied.reason.endswith(".")
+        assert [left for text in said_by(plan) for left in left_in_english(text)] == []
         if found.remedy in BY_ITSELF:
             continue
         touched = {edit.key or edit.new_key for edit in plan.edits if code in edit.fixes}
