@@ -88,11 +88,14 @@ class Catalog:
         The last eight bytes of a suffix do most of the work: they should be as telling as ``".k_scale"``.
         """
         found = np.zeros(len(self.names), dtype=np.bool_)
+        alike: dict[str, Int64s] = {}
         for suffix in suffixes:
-            alike = ending_in(self.tails, suffix) & ~found
-            if alike.any():
-                found[self.names.ending(np.flatnonzero(alike), suffix)] = True
-        return list(map(int, np.flatnonzero(found)))
+            last = suffix[-8:]
+            if last not in alike:
+                alike[last] = ending_in(self.tails, last)
+            if len(alike[last]):
+                found[self.names.ending(alike[last], suffix)] = True
+        return [int(row) for row in np.flatnonzero(found)]
 
     def entry(self, row: int) -> TensorEntry:
         return TensorEntry(

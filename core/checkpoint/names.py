@@ -29,11 +29,16 @@ class Spelled:
     def __getitem__(self, row: int) -> str:
         return self.text[int(self.begins[row]) : int(self.ends[row])].decode("ascii")
 
-    def ending(self, rows: Int64s, suffix: str) -> list[int]:
+    def ending(self, rows: Int64s, suffix: str) -> Int64s:
         """Those of the rows whose name ends in ``suffix``; no name is made for it."""
-        pieces = zip(rows.tolist(), self.begins[rows].tolist(), self.ends[rows].tolist(), strict=True)
-        ends_so, wanted = self.text.endswith, suffix.encode("utf-8", "surrogatepass")
-        return [row for row, begin, end in pieces if ends_so(wanted, begin, end)]
+        wanted = suffix.encode("utf-8", "surrogatepass")
+        length = len(wanted)
+        rows = rows[self.ends[rows] - self.begins[rows] >= length]
+        for width in (min(8, length), length):  # eight characters tell most of them, and are quickly compared
+            if width and len(rows):
+                pieces = np.ndarray((len(self.text) - width + 1,), f"S{width}", self.text, 0, (1,))
+                rows = rows[pieces[self.ends[rows] - length] == wanted[:width]]
+        return rows
 
     def strings(self) -> list[str]:
         """All of them."""
@@ -89,17 +94,18 @@ class Names(Sequence[str]):
     def __repr__(self) -> str:
         return f"<{len(self)} names>"
 
-    def ending(self, rows: Int64s, suffix: str) -> list[int]:
+    def ending(self, rows: Int64s, suffix: str) -> Int64s:
         """Those of the ``rows``, which are in order, whose name ends in ``suffix``."""
-        found: list[int] = []
+        found: list[Int64s] = []
         bounds = np.searchsorted(rows, self._starts).tolist()
         for part, start, first, last in zip(self._parts, self._starts, bounds, bounds[1:], strict=False):
             inside = rows[first:last] - start
             if isinstance(part, Spelled):
-                found += [start + row for row in part.ending(inside, suffix)]
+                found.append(part.ending(inside, suffix) + start)
             else:
-                found += [start + row for row in inside.tolist() if part[row].endswith(suffix)]
-        return found
+                named = [row for row in inside.tolist() if part[row].endswith(suffix)]
+                found.append(np.array(named, dtype=np.int64) + start)
+        return np.concatenate(found) if found else rows
 
     def strings(self) -> list[str]:
         """All of them, as one list that must not be changed."""

@@ -23,6 +23,7 @@ FRONT, BACK = 32, 96
 _CHUNK = 64
 _STEPS = _CHUNK // 8
 _PART = 120_000  # bytes at a time; glibc takes larger blocks from the system, and gives them back, again and again
+_TAILS = _PART // 8
 _BLOCK = 1 << 12  # pieces at a time: what is computed of them stays in the processor's cache
 
 # _LAST[n] keeps the last n bytes of a word, in the order of the text.
@@ -216,12 +217,15 @@ def hashes_of(names: Sequence[str]) -> Words:
     return text.hashes(begins, ends)
 
 
-def ending_in(tails: Words, suffix: str) -> npt.NDArray[np.bool_]:
+def ending_in(tails: Words, suffix: str) -> Int64s:
     """Which of the pieces with these :meth:`Text.tails` end in the last eight bytes of ``suffix``."""
     last = suffix.encode("utf-8", "surrogatepass")[-8:]
-    expected = np.uint64(int.from_bytes(last.rjust(8, b"\0"), "little"))
-    found: npt.NDArray[np.bool_] = (tails & _LAST[len(last)]) == expected
-    return found
+    kept, expected = _LAST[len(last)], np.uint64(int.from_bytes(last.rjust(8, b"\0"), "little"))
+    found = [
+        np.flatnonzero((tails[start : start + _TAILS] & kept) == expected) + start
+        for start in range(0, len(tails), _TAILS)
+    ]
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 
 def group(hashes: Words) -> tuple[Int64s, Int64s]:

@@ -100,3 +100,12 @@ def test_parts_that_are_not_in_the_usual_form(text: str, monkeypatch: pytest.Mon
     for at_a_time in (1 << 20, 1):
         monkeypatch.setattr(index_scan, "_AT_A_TIME", at_a_time)
         assert scan_index(text.encode()) is None
+
+
+@given(st.lists(texts, max_size=4), st.text("ab_.scale", max_size=20))
+def test_names_that_end_in_something(parts: list[list[str]], suffix: str) -> None:
+    parts = [[*part, suffix, f"x{suffix}", suffix[1:], f"{suffix}x", f"model.layers.0.{suffix}"] for part in parts]
+    expected = [name for part in parts for name in part]
+    names = Names([spelled(part) if number % 2 else part for number, part in enumerate(parts)])
+    found = names.ending(np.arange(len(expected)), suffix)
+    assert found.tolist() == [row for row, name in enumerate(expected) if name.endswith(suffix)]
