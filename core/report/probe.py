@@ -56,7 +56,8 @@ def probe_text(engine: Installed, file: Path, *, full: bool = False) -> str:
         for name, reason in unread.items():
             by_reason.setdefault(reason, []).append(name)
         lines += [
-            f"  not read ({plural(len(names), 'method' if what == 'method' else 'architecture')}): {_listed(names, full=full)}: {reason}"
+            f"  not read ({plural(len(names), 'method' if what == 'method' else 'architecture')}): "
+            f"{_listed(names, full=full)}: {reason}"
             for reason, names in by_reason.items()
         ]
     lines.append("")
