@@ -11,7 +11,6 @@ from core.diagnosis.facts import KV_ROLES, Facts
 from core.diagnosis.thresholds import Thresholds
 from core.engines import DEFAULT_ENGINE, get_engine
 from core.engines.outcome import Delivery
-from core.export.names import AS_IS
 from core.headline import engine_names
 from core.inspection import Inspection
 from core.matrix import Column, matrix
@@ -155,6 +154,8 @@ def _help(inspection: Inspection, delivery: Delivery) -> Iterator[str]:
     others = [column for column in columns if column.engine != here and _serves_all(column)]
     finding = next((found for found in inspection.findings if delivery.key in found.keys and found.fix), None)
     if own.mend == "export":
+        from core.export.names import AS_IS
+
         option = "" if here == DEFAULT_ENGINE else f" --engine {here}"
         export = say("an export") if own.names == AS_IS else say("an export with {names} names", names=own.names)
         yield say(

@@ -7,7 +7,6 @@ from itertools import groupby
 
 from core.engines import DEFAULT_ENGINE, INSTALLED, get_engine
 from core.engines.vllm.releases import RELEASES, version_of
-from core.export.names import AS_IS
 from core.inspection import Inspection
 from core.matrix import Column
 from core.wording import edited, joined, listed, say, short
@@ -107,6 +106,8 @@ def _without_gaps(columns: Sequence[Column]) -> bool:
 
 def _advice(releases: Sequence[Column], others: Sequence[Column]) -> Iterable[str]:
     """What an export, or another cache dtype, mends; and where nothing does."""
+    from core.export.names import AS_IS
+
     newest_first = (*reversed(releases), *others)
     mended: dict[tuple[str, bool], list[Column]] = {}
     for column in newest_first:

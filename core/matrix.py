@@ -10,8 +10,6 @@ from core.diagnosis.finding import VerdictOutcome
 from core.engines import ENGINES, get_engine
 from core.engines.outcome import AttentionLayer
 from core.errors import CancelledError, KVScopeError, UsageError
-from core.export import plan_export
-from core.export.target import with_quantized_cache
 from core.inspection import Inspection, reinspect
 from core.progress import Progress
 from core.wording import say
@@ -112,6 +110,9 @@ def _with_mend(column: Column) -> Column:
     inspection = column.inspection
     if inspection is None or column.outcome in ("ok", "unknown") or not inspection.scales:
         return column
+    from core.export import plan_export
+    from core.export.target import with_quantized_cache
+
     try:
         plan = plan_export(with_quantized_cache(inspection))
     except CancelledError:

@@ -15,7 +15,6 @@ from core.checkpoint.faults import BrokenFileError, Fault, quoted
 from core.checkpoint.files import open_regular, os_problem, read_spans
 from core.checkpoint.header import read_header
 from core.checkpoint.index import IndexReport, is_inside
-from core.checkpoint.pytorch import read_pickled_bytes
 from core.errors import KVScopeError
 from core.wording import plural, say
 
@@ -231,6 +230,8 @@ class Checkpoint:
     def _bytes_of(self, shard: Shard, rows: Sequence[int]) -> dict[int, bytes]:
         catalog = self.catalog
         if self.format.startswith("pytorch"):
+            from core.checkpoint.pytorch import read_pickled_bytes
+
             data = read_pickled_bytes(shard.path, [catalog.names[row] for row in rows])
             return {row: data[catalog.names[row]] for row in rows}
         if self.remote is not None:

@@ -17,7 +17,6 @@ from core.checkpoint.files import open_regular
 from core.checkpoint.header import WORTH_SCANNING, parse_header, read_header_bytes, read_header_quickly
 from core.checkpoint.index import IndexReport, compare
 from core.checkpoint.layout import Layout, find_layout
-from core.checkpoint.pytorch import read_pickled
 from core.checkpoint.remote.address import is_address
 from core.checkpoint.scan import scan_headers
 from core.errors import UnreadableCheckpointError
@@ -107,6 +106,8 @@ class _Reading:
         broken, columns, size, header = self._broken.get(name), None, 0, b""
         try:
             if self.layout.family == "pytorch" and broken is None:
+                from core.checkpoint.pytorch import read_pickled
+
                 with open_regular(path) as (_, size):
                     columns = read_pickled(path)
             elif broken is None:

@@ -5,7 +5,7 @@ A piece is a pair of positions ``begins``, ``ends`` (int64 arrays, ends exclusiv
 
 from __future__ import annotations
 
-import secrets
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -32,8 +32,8 @@ _FIRST_OF_CHUNK = np.array(
     [[(1 << 8 * min(max(n - 8 * step, 0), 8)) - 1 for step in range(_STEPS)] for n in range(_CHUNK + 1)],
     dtype=np.uint64,
 )
-_FACTORS = np.array([secrets.randbits(64) | 1 for _ in range(_STEPS)], dtype=np.uint64)
-_MIX = np.uint64(secrets.randbits(64) | 1)
+_FACTORS = np.frombuffer(os.urandom(8 * _STEPS), dtype=np.uint64) | np.uint64(1)
+_MIX = np.frombuffer(os.urandom(8), dtype=np.uint64)[0] | np.uint64(1)
 _HALF = np.uint64(32)
 
 _ZEROS, _ABOVE_NINE, _TOP_BITS = (np.uint64(0x0101010101010101 * byte) for byte in (0x30, 0x76, 0x80))
