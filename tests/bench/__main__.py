@@ -49,6 +49,7 @@ ROWS = (
     Row("open, read all KV scales", "B", "library_scales", "own_scales", 1.0),
     Row("the whole check", "B", "library_names", "check", 1.0),
     Row("the whole check", "C", "library_names", "check", 1.0),
+    Row("the whole check", "D", "library_names", "check", 1.0),
 )
 
 
