@@ -86,13 +86,19 @@ def _renaming(trace: Trace) -> str:
     lines, before = [], ""
     for cited in trace.steps:
         step = cited.step
-        by = say("then") if step.by == before else step.by or say("the engine")
         rule = _cited(say("the {kind} rule {rule}", kind=step.rule.kind, rule=step.rule.pattern), cited.source)
-        if step.after is not None:
-            lines.append(say("{loader} makes it {name} by {rule}", loader=by, name=_tail(step.after), rule=rule))
+        by = step.by or say("the engine")
+        again, before = step.by == before, step.by
+        if step.after is None:
+            does = say("then drops it by {rule}" if again else "{loader} drops it by {rule}", loader=by, rule=rule)
         else:
-            lines.append(say("{loader} drops it by {rule}", loader=by, rule=rule))
-        before = step.by
+            does = say(
+                "then makes it {name} by {rule}" if again else "{loader} makes it {name} by {rule}",
+                loader=by,
+                name=_tail(step.after),
+                rule=rule,
+            )
+        lines.append(does)
     return say("{steps}.", steps=joined("; ", lines))
 
 
