@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NoReturn, TypeVar
 
 from core.naming.mapper import ORDER, Rule, RuleKind, WeightsMapper
+from core.wording import joined, say
 from resources import resource
 
 SCHEMA = "kvscope.probe/1"
@@ -115,12 +116,12 @@ def parse_json(text: str | bytes) -> Any:
     """The JSON in that text, without NaN and infinities. Raises NotUnderstoodError."""
 
     def refuse(name: str) -> NoReturn:
-        raise NotUnderstoodError(f"{name} is no JSON number")
+        raise NotUnderstoodError(say("{name} is no JSON number", name=name))
 
     try:
         return json.loads(text, parse_constant=refuse)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise NotUnderstoodError("it is not JSON") from error
+        raise NotUnderstoodError(say("it is not JSON")) from error
 
 
 def read_probe(document: Any) -> Reading:
@@ -128,9 +129,10 @@ def read_probe(document: Any) -> Reading:
     names = (
         "schema", "vllm", "python", "platform", "complete", "names", "mappers", "methods", "classes", "architectures"
     )  # fmt: skip
-    fields = _fields(document, names, "the document")
+    fields = _fields(document, names, say("the document"))
     if fields["schema"] != SCHEMA:
-        raise NotUnderstoodError(f"its schema is {str(fields['schema'])[:60]!r}, not {SCHEMA!r}")
+        found = str(fields["schema"])[:60]
+        raise NotUnderstoodError(say("its schema is {written!r}, not {schema!r}", written=found, schema=SCHEMA))
     asked = _texts(fields["names"], "names")
     written = [_mapper_fields(row, len(asked), f"mappers[{number}]") for number, row in _rows(fields["mappers"])]
     methods = _either(fields["methods"], "methods", lambda row, where: _method_fields(row, len(written), where))
@@ -184,7 +186,8 @@ def _class(row: Any, mappers: list[ProbedMapper], where: str) -> ProbedClass:
     fields = _fields(row, ("passes", "mapper", "written", "source"), where)
     passes = next((word for word in _PASSES if word == fields["passes"]), None)
     if passes is None:
-        raise NotUnderstoodError(f"{where}: passes is none of {', '.join(_PASSES)}")
+        known = joined(", ", _PASSES)
+        raise NotUnderstoodError(say("{where}: passes is none of {known}", where=where, known=known))
     position = _position(fields["mapper"], len(mappers), f"{where}: mapper")
     return ProbedClass(
         passes=passes,
@@ -198,7 +201,8 @@ def _architectures(value: Any, classes: Mapping[str, Any]) -> dict[str, Mapping[
     def read(row: Any, where: str) -> str:
         name = _text(_fields(row, ("class",), where)["class"], where)
         if name not in classes:
-            raise NotUnderstoodError(f"{where} names the class {name[:100]!r}, which is not there")
+            problem = say("{where} names the class {name!r}, which is not there", where=where, name=name[:100])
+            raise NotUnderstoodError(problem)
         return name
 
     found, unread = _either(value, "architectures", read)
@@ -213,7 +217,9 @@ def _mapper_fields(row: Any, asked: int, where: str) -> tuple[ProbedMapper, dict
         if answers is None and name == "with_fp8":
             continue
         if not isinstance(answers, list) or len(answers) != asked:
-            raise NotUnderstoodError(f"{where}: {name} is no list of {asked} answers")
+            raise NotUnderstoodError(
+                say("{where}: {name} is no list of {count} answers", where=where, name=name, count=asked)
+            )
         for answer in answers:
             if answer is not None:
                 _text(answer, f"{where}: {name}")
@@ -224,7 +230,7 @@ def _mapper_fields(row: Any, asked: int, where: str) -> tuple[ProbedMapper, dict
 def _rules(value: Any, where: str) -> tuple[Rule, ...]:
     by_kind = dict(_table(value, where))
     if unknown := sorted(set(by_kind) - set(ORDER)):
-        raise NotUnderstoodError(f"{where}: {unknown[0][:60]!r} is no kind of rule")
+        raise NotUnderstoodError(say("{where}: {kind!r} is no kind of rule", where=where, kind=unknown[0][:60]))
     return tuple(
         _rule(kind, row, f"{where}: {kind}[{number}]") for kind in ORDER for number, row in _rows(by_kind.get(kind, []))
     )
@@ -232,7 +238,7 @@ def _rules(value: Any, where: str) -> tuple[Rule, ...]:
 
 def _rule(kind: RuleKind, row: Any, where: str) -> Rule:
     if not isinstance(row, list) or len(row) != (3 if kind is RuleKind.STACKED else 2):
-        raise NotUnderstoodError(f"{where} is no rule")
+        raise NotUnderstoodError(say("{where} is no rule", where=where))
     pattern, replacement = _text(row[0], where), row[1]
     if replacement is not None:
         _text(replacement, where)
@@ -240,12 +246,13 @@ def _rule(kind: RuleKind, row: Any, where: str) -> Rule:
         try:
             re.compile(pattern).sub(replacement or "", "")  # reads the replacement's groups without a match, too
         except (re.error, IndexError) as error:
-            raise NotUnderstoodError(f"{where} is no regular expression: {error}") from error
+            problem = say("{where} is no regular expression: {error}", where=where, error=str(error))
+            raise NotUnderstoodError(problem) from error
     shard = row[2] if len(row) == 3 else None
     if isinstance(shard, list) and len(shard) <= 64 and all(type(part) in (int, str) for part in shard):
         shard = str(shard)
     if shard is not None and type(shard) not in (int, str):
-        raise NotUnderstoodError(f"{where} has a shard that is no text and no number")
+        raise NotUnderstoodError(say("{where} has a shard that is no text and no number", where=where))
     return Rule(kind, pattern, replacement, shard=shard)
 
 
@@ -276,11 +283,11 @@ def _disagreements(
 # ---------------------------------------------------------------------------------------------------------- JSON values
 def _fields(value: Any, names: tuple[str, ...], where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise NotUnderstoodError(f"{where} is no object")
+        raise NotUnderstoodError(say("{where} is no object", where=where))
     if missing := [name for name in names if name not in value]:
-        raise NotUnderstoodError(f"{where} has no {missing[0]}")
+        raise NotUnderstoodError(say("{where} has no {field}", where=where, field=missing[0]))
     if more := sorted(set(value) - set(names)):
-        raise NotUnderstoodError(f"{where} has the unknown field {more[0][:60]!r}")
+        raise NotUnderstoodError(say("{where} has the unknown field {field!r}", where=where, field=more[0][:60]))
     return value
 
 
@@ -299,9 +306,9 @@ def _either(value: Any, where: str, read: Callable[[Any, str], T]) -> tuple[dict
 
 def _table(value: Any, where: str) -> list[tuple[str, Any]]:
     if not isinstance(value, dict):
-        raise NotUnderstoodError(f"{where} is no object")
+        raise NotUnderstoodError(say("{where} is no object", where=where))
     if len(value) > _MOST:
-        raise NotUnderstoodError(f"{where} has more than {_MOST:,} entries")
+        raise NotUnderstoodError(say("{where} has more than {most:,} entries", where=where, most=_MOST))
     for name in value:
         _text(name, where)
     return list(value.items())
@@ -309,29 +316,29 @@ def _table(value: Any, where: str) -> list[tuple[str, Any]]:
 
 def _rows(value: Any) -> list[tuple[int, Any]]:
     if not isinstance(value, list) or len(value) > _MOST:
-        raise NotUnderstoodError("mappers and their rules are lists")
+        raise NotUnderstoodError(say("mappers and their rules are lists"))
     return list(enumerate(value))
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > _MOST:
-        raise NotUnderstoodError(f"{where} is no list of texts")
+        raise NotUnderstoodError(say("{where} is no list of texts", where=where))
     return tuple(_text(each, where) for each in value)
 
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or len(value) > _LONGEST:
-        raise NotUnderstoodError(f"{where} is no text of at most {_LONGEST:,} characters")
+        raise NotUnderstoodError(say("{where} is no text of at most {most:,} characters", where=where, most=_LONGEST))
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise NotUnderstoodError(f"{where[:100]!r} holds half a character") from error
+        raise NotUnderstoodError(say("{where!r} holds half a character", where=where[:100])) from error
     return value
 
 
 def _true_or_false(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
-        raise NotUnderstoodError(f"{where} is neither true nor false")
+        raise NotUnderstoodError(say("{where} is neither true nor false", where=where))
     return value
 
 
@@ -339,5 +346,5 @@ def _position(value: Any, length: int, where: str) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < length:
-        raise NotUnderstoodError(f"{where} is no position in mappers")
+        raise NotUnderstoodError(say("{where} is no position in mappers", where=where))
     return value

@@ -14,6 +14,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+from core.wording import say
+
 
 class RuleKind(StrEnum):
     """How a rule's pattern is compared with a name; listed in the order in which vLLM applies them."""
@@ -129,7 +131,13 @@ class WeightsMapper:
                 try:
                     _compiled(rule.pattern)
                 except re.error as error:
-                    raise ValueError(f"rule {rule.pattern!r} is not a regular expression: {error}") from error
+                    raise ValueError(
+                        say(
+                            "rule {pattern!r} is not a regular expression: {error}",
+                            pattern=rule.pattern,
+                            error=str(error),
+                        )
+                    ) from error
         by_kind = tuple(tuple(rule for rule in self.rules if rule.kind is kind) for kind in ORDER)
         object.__setattr__(self, "_by_kind", by_kind)
         if len(_traced_by) >= _MOST_MAPPERS:

@@ -71,14 +71,16 @@ def predict(model: Model, tensors: Iterable[Fed], *, notes: tuple[str, ...] = ()
     written: set[str] = set()
     deliveries: list[Delivery] = []
     failure: Delivery | None = None
+    failed = ""
     for tensor in tensors:
         if failure is not None:
-            deliveries.append(not_reached(tensor, say("the load has already failed at {key}", key=failure.key)))
+            deliveries.append(not_reached(tensor, failed))
             continue
         delivery = _deliver(tensor, walk.follow(tensor.key, tensor.values), model, held, written)
         deliveries.append(delivery)
         if delivery.outcome == "raises":
             failure = delivery
+            failed = say("the load has already failed at {key}", key=failure.key)
     if failure is not None:
         load = LoadResult("raises", failure.error, failure.key, failure.reason)
         attention = tuple(_layer(model, layer) for layer in model.layers)

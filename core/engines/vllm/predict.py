@@ -128,14 +128,16 @@ def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:
     written: set[str] = set()
     deliveries: list[Delivery] = []
     failure: Delivery | None = None
+    failed = ""
     for tensor in tensors:
         if failure is not None:
-            deliveries.append(_not_reached(tensor, failure))
+            deliveries.append(_not_reached(tensor, failed))
             continue
         delivery = _deliver(tensor, walk.follow(tensor.key, tensor.shape), setup, by_parameter, held, written)
         deliveries.append(delivery)
         if delivery.outcome == "raises":
             failure = delivery
+            failed = say("the load has already failed at {key}", key=failure.key)
     if failure is not None:
         load = LoadResult("raises", failure.error, failure.key, failure.reason)
         attention = tuple(_unfinished(layer) for layer in setup.layers)
@@ -201,7 +203,7 @@ def _deliver(
     )
 
 
-def _not_reached(tensor: Fed, failure: Delivery) -> Delivery:
+def _not_reached(tensor: Fed, reason: str) -> Delivery:
     return Delivery(
         key=tensor.key,
         scale=tensor.scale,
@@ -209,7 +211,7 @@ def _not_reached(tensor: Fed, failure: Delivery) -> Delivery:
         target=None,
         outcome="not_reached",
         steps=(),
-        reason=say("the load has already failed at {key}", key=failure.key),
+        reason=reason,
     )
 
 
