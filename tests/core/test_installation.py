@@ -16,6 +16,7 @@ from core.report.matrix import matrix_as_data, matrix_text
 from tests.core.engines.installed_vllm import engine_of, rules_of
 from tests.core.engines.installed_vllm import mapper as new_mapper
 from tests.core.engines.recorded import installed_vllm, recorded_vllm
+from tests.core.spoken import left_in_english
 
 QWEN = "modelopt/qwen3-36layers-fp8-kvfp8"
 GEMMA = "quark/gemma3-26layers-fp8-kvfp8"
@@ -98,6 +99,22 @@ def test_a_checkpoint_that_it_no_longer_loads(samples: Path) -> None:
     assert note is not None
     assert "quark: method removed: vLLM 0.33.0 has no such quantization method" in note.concerning[0]
     assert note.others == ("fewer: 1 quantization method: quark (a checkpoint that declares it is refused)",)
+
+
+def test_what_is_said_is_a_sentence_throughout(samples: Path) -> None:
+    def older(document: dict) -> None:
+        rules = rules_of(document, "modelopt")
+        rules["regex"] = rules["regex"][1:]
+        document["methods"]["modelopt"]["cache_scale_mapper"] = new_mapper(document, **rules)
+        del document["methods"]["quark"]
+
+    inspection = inspect(samples / QWEN)
+    for engine in (recorded_vllm(), engine_of("0.33.0", older), engine_of("0.33.0", lambda _: None)):
+        save(engine)
+        note = installed_note(matrix(inspection))
+        assert note is not None
+        told = (note.text, *note.concerning, *note.others)
+        assert {text: left for text in told if (left := left_in_english(text))} == {}
 
 
 def test_none_without_an_installed_one(samples: Path) -> None:
