@@ -4,7 +4,23 @@ import math
 
 import pytest
 
-from core.wording import are, capital, listed, number, numbered, of, plural, sentence, short, small, spread
+from core.wording import (
+    are,
+    capital,
+    edited,
+    joined,
+    listed,
+    number,
+    numbered,
+    of,
+    plural,
+    say,
+    sentence,
+    short,
+    small,
+    spoken,
+    spread,
+)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +105,45 @@ def test_sentences_leave_names_as_they_are() -> None:
         "scales of 1.0",
         "an amax",
     ]
+
+
+_CHINESE = {
+    "{engine} drops {keys}.": "{engine} 丢弃 {keys}。",
+    "{count:,} keys": "{count:,} 个键",
+    "{sentence}.": "{sentence}。",
+    ", ": "、",
+    "{first} and {last}": "{first} 和 {last}",
+}
+
+
+def _chinese(text: str) -> str:
+    return spoken(text, _CHINESE.__getitem__)
+
+
+def test_a_sentence_is_english_and_can_be_said_otherwise() -> None:
+    told = say("{engine} drops {keys}.", engine="vLLM", keys=plural(1, "key"))
+    assert told == "vLLM drops 1 key."
+    assert _chinese(told) == "vLLM 丢弃 1 个键。"
+    assert _chinese(listed(["a", "b", "c"])) == "a、b 和 c"
+    assert _chinese("model.layers.0.self_attn.k_scale") == "model.layers.0.self_attn.k_scale"
+
+
+def test_another_reading_keeps_the_template() -> None:
+    told = say("{first} and {last}", first="a", last="b")
+    assert sentence(told) == "a and b."
+    assert [_chinese(each) for each in (sentence(told), capital(told), short(told))] == ["a 和 b。", "a 和 b", "a 和 b"]
+    assert capital(told) == "A and b"
+
+
+def test_nothing_joined_is_nothing_in_any_language() -> None:
+    assert joined(", ", ["", ""]) == ""
+    assert _chinese(joined(", ", [])) == ""
+    assert _chinese(joined(", ", ["a", "", "b"])) == "a、b"
+
+
+def test_what_fills_a_sentence_is_edited_with_it() -> None:
+    told = joined(", ", [say("{first} and {last}", first="model.layers.0.a", last=3), "model.layers.0.b"])
+    cut = edited(told, lambda text: text.replace("model.layers.0.", "…"))
+    assert cut == "…a and 3, …b"
+    assert _chinese(cut) == "…a 和 3、…b"
+    assert edited("model.layers.0.c", str.upper) == "MODEL.LAYERS.0.C"
