@@ -22,9 +22,9 @@ SETTLED = 17
 """Rounds after which every module is imported and every cache is as large as it gets: the checkpoints come again then,
 because each new architecture leaves its module tree in one.
 """
-GROWTH = 5 << 20
-"""Bytes of resident memory that the last 33 rounds may add; a tenth of that is seen. A workspace that stays behind
-costs as much alone.
+GROWTH = 12 << 20
+"""Bytes of resident memory that the last 33 rounds may add. Seven MiB are seen, less than one where glibc keeps a single
+arena (MALLOC_ARENA_MAX=1): jobs run in threads, and their arenas fragment.
 """
 BLOCKS = 20_000
 """Blocks of Python's memory that they may add, of more than a million; which checkpoint was open last decides 7,000."""
