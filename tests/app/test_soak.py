@@ -23,7 +23,7 @@ SETTLED = 17
 because each new architecture leaves its module tree in one.
 """
 GROWTH = 12 << 20
-"""Bytes of resident memory that the last 33 rounds may add. Seven MiB are seen, less than one where glibc keeps a single
+"""Bytes of resident memory that the last 33 rounds may add. Seven MiB are seen, less than one where glibc keeps one
 arena (MALLOC_ARENA_MAX=1): jobs run in threads, and their arenas fragment.
 """
 BLOCKS = 20_000
