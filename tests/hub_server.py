@@ -234,7 +234,13 @@ class Server:
 @contextmanager
 def serving(root: Path) -> Iterator[Server]:
     """A server process for the repositories and files below a folder."""
-    command = [sys.executable, "-m", "tests.hub_server", str(root)]
+    with started([sys.executable, "-m", "tests.hub_server", str(root)]) as server:
+        yield server
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[Server]:
+    """A server process that prints its port first."""
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -98,6 +98,12 @@ class Bucket:
     async def _bytes(self, name: str, begin: int, end: int) -> bytes:
         async def attempt() -> bytes:
             data: bytes = await self._once(partial(self._system.cat_file, self._path(name), start=begin, end=end))
+            if len(data) > end - begin:
+                raise RemoteError(
+                    say("does not serve parts of files, so that headers cannot be read alone"),
+                    path=self.shown,
+                    remedy=say("Download the checkpoint and open the folder."),
+                )
             if len(data) != end - begin:
                 problem = say(
                     "sends {got} of {file} where {asked:,} were asked for",

@@ -186,13 +186,16 @@ def test_without_the_extra(address: str, package: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("address", "start", "end"),
     [
-        ("s3://b/c", "needs a package that is not installed: ", "Install it beside kvscope[remote]."),
+        ("gs://b/c", "needs a package that is not installed: ", "Install it beside kvscope[remote]."),
         ("nope://b/c", "is of a kind that is not known: ", "Known are hf://, https://, s3://, gs:// and whatever else fsspec opens."),
         ("memory://nowhere/m.safetensors", "there is no such file", "Check the address."),
         ("memory://nowhere", "there is no such folder, or no safetensors file in it", "Check the address."),
     ],
 )  # fmt: skip
-def test_what_fsspec_cannot_open(server: Server, address: str, start: str, end: str) -> None:
+def test_what_fsspec_cannot_open(
+    server: Server, address: str, start: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(UnreadableCheckpointError) as caught:
         open_checkpoint(address)
     assert str(caught.value).startswith(f"{address}: {start}")
