@@ -71,16 +71,19 @@ def edited(text: str, change: Callable[[str], str]) -> str:
 
 def spoken(text: str, translate: Callable[[str], str]) -> str:
     """The text in the language of ``translate``, which gives the translation of a template, or the template itself. A
-    text that is no :class:`Sentence` (a key, an engine's own error) stays as it is.
+    text that is no :class:`Sentence` (a key, an engine's own error) stays as it is, and so does one of which nothing
+    has a translation: it reads as English does, "1 key" and with its capital.
     """
     if not isinstance(text, Sentence) or not text:
         return text
+    template = translate(text.template)
     if text.parts:
-        return translate(text.template).join(spoken(part, translate) for part in text.parts)
+        parts = [spoken(part, translate) for part in text.parts]
+        return str(text) if (template, *parts) == (text.template, *text.parts) else template.join(parts)
     said = {
         name: spoken(value, translate) if isinstance(value, Sentence) else value for name, value in text.values.items()
     }
-    return translate(text.template).format(**said)
+    return str(text) if template == text.template and said == text.values else template.format(**said)
 
 
 def number(value: float) -> str:

@@ -135,6 +135,16 @@ def test_another_reading_keeps_the_template() -> None:
     assert capital(told) == "A and b"
 
 
+def test_what_has_no_translation_reads_as_english_does() -> None:
+    told = capital(joined("; ", [plural(1, "key"), say("{first} and {last}", first=of(1, 1, "layer"), last="b")]))
+    assert spoken(told, str) == told == "1 key; the only layer and b"
+    assert spoken(sentence(plural(1, "key")), str) == "1 key."
+    assert spoken(capital(plural(1, "key")), str) == "1 key"
+    differs = capital(say("differs from {first}", first="a"))
+    assert spoken(differs, str) == "Differs from a"
+    assert type(spoken(differs, str)) is str
+
+
 def test_nothing_joined_is_nothing_in_any_language() -> None:
     assert joined(", ", ["", ""]) == ""
     assert _chinese(joined(", ", [])) == ""
