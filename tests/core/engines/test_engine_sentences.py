@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.translations import CORE, texts
+from app.text import CORE
+from app.translations import texts
 from core.architectures import how_surveyed, known_architectures, why_static
 from core.backends.rules_file import read_rules
 from core.engines import ENGINES, Wish, get_engine
@@ -28,6 +29,12 @@ from tests.core.quantization.folder import Files
 from tests.core.spoken import left_in_english
 from tests.places import checkpoint_folders
 
+WRONG = {
+    "method": Wish(method="no such one"),
+    "architecture": Wish(architecture="no such one"),
+    "kv_cache_dtype": Wish(kv_cache_dtype="no such one"),
+    "dtype": Wish(dtype="no such one"),
+}
 ASKED = [*ENGINES, "vllm-0.26.1", "vllm-0.99.0", "vllm-0.20.0"]
 
 
@@ -94,13 +101,13 @@ def test_what_is_refused_or_not_known(engine: str, files: dict[str, Any]) -> Non
     [
         (engine, wrong)
         for engine in ENGINES
-        for wrong in ("method", "architecture", "kv_cache_dtype", "dtype")
+        for wrong in WRONG
         if (engine, wrong) != ("tensorrt-llm", "method")  # it takes any: the dtype of the cache alone decides
     ],
 )
 def test_choices_that_do_not_exist(engine: str, wrong: str) -> None:
     with pytest.raises(KVScopeError, match="no such one") as failure:
-        get_engine(engine).settle(Declaration(), Wish(**{wrong: "no such one"}))
+        get_engine(engine).settle(Declaration(), WRONG[wrong])
     assert left_in_english(failure.value.message, but=["no such one"]) == []
 
 
