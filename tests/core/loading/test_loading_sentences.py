@@ -91,7 +91,6 @@ def test_the_attention_too(sample: str, projections: bool) -> None:
     ("tensors", "cache", "says"),
     [
         (kv(0.3, 0.5), "auto", "no more than rounding"),
-        (kv(math.nan, 0.5), "fp8", "NaN instead of"),
         (kv(0.3, 0.5), "bfloat16", "nothing is lost"),
         (kv(0.3, 0.5), "nvfp4", "is not computed here"),
         (NOVEL, "fp8", "with the scales received"),
@@ -104,6 +103,15 @@ def test_what_the_scales_cost(tensors: dict[str, float], cache: str, says: str, 
     assert english_of(found) == []
     assert found.forward is not None
     assert says in found.forward.text
+
+
+def test_what_missing_scales_cost(tmp_path: Path) -> None:
+    """Under another method the layers have no scales, whatever range the tensors claim."""
+    path = write_checkpoint(tmp_path / "model", kv(0.00004, 0.00004), quantization=MODELOPT)
+    found = verify(inspect(path, method="awq", kv_cache_dtype="fp8"), forward=ForwardOptions())
+    assert found.forward is not None
+    assert found.forward.text.startswith("layers 0 to 1 at 1.0: ")
+    assert english_of(found) == []
 
 
 def test_every_tensor(modelopt: Inspection) -> None:
