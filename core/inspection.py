@@ -12,7 +12,7 @@ from core.diagnosis.case import Case
 from core.diagnosis.finding import Finding, Verdict
 from core.engines import DEFAULT_ENGINE, Fed, Wish, get_engine
 from core.engines.outcome import Deliveries
-from core.naming.conventions import companion_rows, find_scales, scale_rows
+from core.naming.conventions import ENDINGS, companion_rows, find_scales, scale_rows
 from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
 from core.progress import Progress
@@ -72,7 +72,11 @@ def inspect(  # noqa: PLR0913  (the options of the command line, one by one)
     wish = Wish(method=method, architecture=architecture, kv_cache_dtype=kv_cache_dtype, dtype=dtype, rules=rules)
     get_engine(engine)
     return inspect_opened(
-        open_checkpoint(path, progress=progress), engine=engine, wish=wish, thresholds=thresholds, progress=progress
+        open_checkpoint(path, wanted=ENDINGS, progress=progress),
+        engine=engine,
+        wish=wish,
+        thresholds=thresholds,
+        progress=progress,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from core.checkpoint.remote.bringing import Brought
 
 
-def open_checkpoint(path: Path | str, *, progress: Progress | None = None) -> Checkpoint:
+def open_checkpoint(path: Path | str, *, wanted: Collection[str] = (), progress: Progress | None = None) -> Checkpoint:
     """Open a safetensors or PyTorch file, a folder of them, an index, or a Hugging Face cache folder; as a string, also
-    an address (hf://ORG/NAME@REV, https://, s3:// ...), of which configs, index and headers are fetched.
+    an address (hf://ORG/NAME@REV, https://, s3:// ...), of which configs, index and headers are fetched, and with them
+    the values of tensors whose names end in one of ``wanted``, where they lie close by.
 
     Only headers are read (for a PyTorch file, its pickle, by ``torch.load(weights_only=True)``); no code in the
     checkpoint runs, and no length that it claims is believed before it was held against the file's size.
@@ -44,7 +45,7 @@ def open_checkpoint(path: Path | str, *, progress: Progress | None = None) -> Ch
     if isinstance(path, str) and "://" in path and is_address(path):
         from core.checkpoint.remote.bringing import bring
 
-        brought = bring(path, progress)
+        brought = bring(path, progress, wanted)
         return _opened(brought.path, brought.layout, progress, brought)
     path = Path(path)
     return _opened(path, find_layout(path), progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from core.checkpoint.header import LARGEST_HEADER
 from core.checkpoint.index import LARGEST_INDEX, is_inside
 from core.checkpoint.layout import INDEX, PICKLED, Layout, folder_layout
 from core.checkpoint.remote.address import Address, parse_address
-from core.checkpoint.remote.guess import HeaderGuess, header_guess
+from core.checkpoint.remote.guess import Guess, guess
 from core.checkpoint.remote.mirror import Mirror, Spans
 from core.checkpoint.remote.place import Listing, Place, Traffic
 from core.checkpoint.remote.trouble import NotThereError, RemoteError
@@ -48,8 +48,9 @@ class Brought:
     remote: Remote
 
 
-def bring(text: str, progress: Progress) -> Brought:
-    """Fetch what opening the checkpoint at an address needs.
+def bring(text: str, progress: Progress, wanted: Collection[str] = ()) -> Brought:
+    """Fetch what opening the checkpoint at an address needs. ``wanted``: how the names of tensors end whose values will
+    be read next; they come along where they lie close behind a header.
 
     Raises:
         UsageError: that is no address.
@@ -57,7 +58,7 @@ def bring(text: str, progress: Progress) -> Brought:
         CancelledError: ``progress`` was told to stop.
     """
     address = parse_address(text)
-    remote = Remote(_place(address), address)
+    remote = Remote(_place(address), address, wanted)
     return _run(remote.bring(progress), progress)
 
 
@@ -85,8 +86,9 @@ def _place(address: Address) -> Place:
 class Remote:
     """The files of one checkpoint far away. What was fetched is kept; what was not asked for stays where it is."""
 
-    def __init__(self, place: Place, address: Address) -> None:
+    def __init__(self, place: Place, address: Address, wanted: Collection[str] = ()) -> None:
         self._place = place
+        self._wanted = wanted
         self._address = address
         self._mirror: Mirror | None = None
         self._listing: Listing | None = None
@@ -251,13 +253,13 @@ class Remote:
         self._brought.add(name)
 
     async def _headers(self, layout: Layout, progress: Progress) -> tuple[dict[str, BrokenFileError], frozenset[str]]:
-        guess = header_guess(layout.index)
+        expected = guess(layout.index, self._wanted)
         faults: dict[str, BrokenFileError] = {}
         missing: set[str] = set()
 
         async def one(name: str) -> None:
             try:
-                await self._header(name, guess)
+                await self._header(name, expected)
             except BrokenFileError as error:
                 faults[name] = error
             except NotThereError:
@@ -266,23 +268,25 @@ class Remote:
 
         others = [name for name in layout.unindexed if not name.startswith("consolidated")]
         names = [name for name in (*layout.shards, *others) if name not in layout.missing]
-        first, rest = names[:1], names[1:]  # the first teaches how long the others are
-        await together([one(name) for name in first])
-        await together([one(name) for name in rest])
+        first = expected.teacher(names)
+        if first is not None:
+            await one(first)
+        await together([one(name) for name in names if name != first])
         return faults, frozenset(missing)
 
-    async def _header(self, name: str, guess: HeaderGuess) -> None:
+    async def _header(self, name: str, expected: Guess) -> None:
         listed = self._listing.get(name) if self._listing is not None else None
         mirror = self.mirror
         tag = mirror.tag(name)
         if listed and listed.tag and listed.tag == tag:
-            self._learn(name, guess, mirror.beginning(name, 8))
+            expected.learn(name, mirror.beginning(name, mirror.held(name)))
             return
         async with self._permits:
             known = tag if listed is None or not listed.tag else ""
-            part = await self._place.read(name, 0, guess.guess(name), known)
+            behind = expected.behind(name)
+            part = await self._place.read(name, 0, expected.header(name) + behind, known)
             if part.unchanged:
-                self._learn(name, guess, mirror.beginning(name, 8))
+                expected.learn(name, mirror.beginning(name, mirror.held(name)))
                 return
             data, size = part.data, part.size
             if listed is not None and listed.size is not None and listed.size != size:
@@ -290,18 +294,15 @@ class Remote:
                 raise BrokenFileError(problem, remedy=say("Try again later: it may be changing."))
             needed = _header_end(data, size)
             if len(data) < needed:
-                more = await self._place.read(name, len(data), needed)
+                more = await self._place.read(name, len(data), min(needed + behind, size))
                 if more.size != size or more.tag != part.tag:
                     raise RemoteError(
                         say("{name} changed while it was read", name=name), path=self.address, remedy=say("Try again.")
                     )
                 data += more.data
-        self._learn(name, guess, data)
+        expected.learn(name, data)
         mirror.keep(name, data, size, (listed.tag if listed else "") or part.tag)
         self._brought.add(name)
-
-    def _learn(self, name: str, guess: HeaderGuess, data: bytes) -> None:
-        guess.learn(name, int.from_bytes(data[:8], "little"))
 
     async def _fetch_ranges(
         self, missing: Mapping[str, Sequence[tuple[int, int]]], ranges: Sequence[tuple[str, tuple[int, int]]]
