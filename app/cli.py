@@ -419,11 +419,11 @@ def _verify(options: argparse.Namespace) -> int:
 def _diff(options: argparse.Namespace) -> int:
     from core.checkpoint import open_checkpoint
     from core.comparison import compare
-    from core.naming.conventions import find_scales
+    from core.naming.conventions import ENDINGS, find_scales
     from core.report.contract import json_text
     from core.report.difference import comparison_as_data, comparison_text
 
-    left, right = (find_scales(open_checkpoint(path)) for path in (options.left, options.right))
+    left, right = (find_scales(open_checkpoint(path, wanted=ENDINGS)) for path in (options.left, options.right))
     comparison = compare(left, right)
     data = comparison_as_data(comparison, options.left, options.right)
     print(json_text(data) if options.json else comparison_text(comparison))

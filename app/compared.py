@@ -28,9 +28,9 @@ def comparer(left: tuple[KVScale, ...], path: str) -> Callable[[Progress], Compa
     def work(progress: Progress) -> Compared:
         from core.checkpoint import open_checkpoint
         from core.comparison import compare
-        from core.naming.conventions import find_scales
+        from core.naming.conventions import ENDINGS, find_scales
 
-        opened = open_checkpoint(path, progress=progress)
+        opened = open_checkpoint(path, wanted=ENDINGS, progress=progress)
         progress.start("Reading scales")
         right = find_scales(opened)
         progress.check()

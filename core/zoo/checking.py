@@ -86,6 +86,7 @@ def check_one(path: str, asked: Asked) -> Entry:
     from core.checkpoint import open_checkpoint
     from core.engines import Wish
     from core.inspection import inspect_opened, reinspect
+    from core.naming.conventions import ENDINGS
     from core.report import report
     from core.report.text import one_line
 
@@ -98,7 +99,7 @@ def check_one(path: str, asked: Asked) -> Entry:
         rules=rules.mapper if rules is not None else None,
     )
     try:
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_checkpoint(path, wanted=ENDINGS)
     except KVScopeError as error:
         return _unread(path, str(error))
     except Exception as error:  # noqa: BLE001 - the others must go on
