@@ -101,6 +101,7 @@ class Tracer:
         self._facts = Facts(inspection.case, Thresholds())
         self._near: dict[tuple[str, ...], tuple[NearMiss, ...]] = {}
         self._verbatim: dict[str, str] = {}
+        self._cited: dict[tuple[Rule, str], str] = {}
 
     def trace(self, delivery: Delivery) -> Trace:
         """The way of one of the inspection's tensors."""
@@ -120,7 +121,9 @@ class Tracer:
 
     def cite(self, rule: Rule, by: str) -> str:
         """Where a rule stands, with the line where it is known."""
-        return cite_in(self._engine, rule, by=by)
+        if (rule, by) not in self._cited:
+            self._cited[rule, by] = cite_in(self._engine, rule, by=by)
+        return self._cited[rule, by]
 
     def _misfits(self, delivery: Delivery) -> bool:
         """Whether it found its parameter, which did not take it; or is no scale, for which no rule is meant."""

@@ -8,6 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from core.checkpoint.catalog import Catalog
 from core.checkpoint.configs import json_files, load_json_object
 from core.checkpoint.dtypes import decode, is_raw
@@ -142,9 +144,15 @@ class Checkpoint:
         """:meth:`read` by catalog rows, in their order."""
         found: dict[int, TensorValues] = {}
         wanted: dict[int, list[int]] = {}
-        once = list(dict.fromkeys(rows))
-        for row, number in zip(once, self.catalog.shard_numbers[once].tolist() if once else (), strict=True):
-            reason = self._unreadable(row, limit)
+        once = np.array(list(dict.fromkeys(rows)), dtype=np.int64)
+        columns = (self.catalog.shard_numbers, self.catalog.dtype_codes, self.catalog.shape_codes)
+        reasons: dict[tuple[int, int], str | None] = {}  # most are of a few kinds
+        for row, number, dtype, shape in zip(
+            once.tolist(), *(column[once].tolist() for column in columns), strict=True
+        ):
+            if (dtype, shape) not in reasons:
+                reasons[dtype, shape] = self._unreadable(row, limit)
+            reason = reasons[dtype, shape]
             if reason is None:
                 wanted.setdefault(number, []).append(row)
             else:
@@ -239,7 +247,7 @@ class Checkpoint:
         return dict(zip(rows, read_spans(shard.path, shard.size, self._spans(rows)), strict=True))
 
     def _spans(self, rows: Sequence[int]) -> list[tuple[int, int]]:
-        return [(int(self.catalog.begins[row]), int(self.catalog.ends[row])) for row in rows]
+        return list(zip(self.catalog.begins[rows].tolist(), self.catalog.ends[rows].tolist(), strict=True))
 
     def _decoded(self, data: Mapping[int, bytes]) -> Iterable[tuple[int, TensorValues]]:
         """Decode tensors of one type together: most scales are single numbers."""
