@@ -251,15 +251,24 @@ class Checkpoint:
 
     def _decoded(self, data: Mapping[int, bytes]) -> Iterable[tuple[int, TensorValues]]:
         """Decode tensors of one type together: most scales are single numbers."""
+        catalog = self.catalog
         by_type: dict[int, list[int]] = {}
-        for row in data:
-            by_type.setdefault(int(self.catalog.dtype_codes[row]), []).append(row)
+        for row, code in zip(data, catalog.dtype_codes[list(data)].tolist() if data else (), strict=True):
+            by_type.setdefault(code, []).append(row)
         for code, rows in by_type.items():
-            values = decode(b"".join(map(data.__getitem__, rows)), self.catalog.dtype_names[code])
-            done, total = 0, sum(map(len, map(data.__getitem__, rows)))
-            flat = values.tolist()
-            width = total // len(flat) if flat else 1
-            for row in rows:
-                until = done + len(data[row]) // width
-                yield row, self._values(row, tuple(flat[done:until]), None)
+            dtype, pieces = catalog.dtype_names[code], [data[row] for row in rows]
+            flat = decode(b"".join(pieces), dtype).tolist()
+            width = sum(map(len, pieces)) // len(flat) if flat else 1
+            done = 0
+            for row, shape, piece in zip(rows, catalog.shape_codes[rows].tolist(), pieces, strict=True):
+                until = done + len(piece) // width
+                yield (
+                    row,
+                    TensorValues(
+                        key=catalog.names[row],
+                        dtype=dtype,
+                        shape=catalog.shape_table[shape],
+                        values=tuple(flat[done:until]),
+                    ),
+                )
                 done = until

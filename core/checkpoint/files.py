@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +13,7 @@ from typing import BinaryIO
 from core.checkpoint.faults import BrokenFileError
 from core.wording import plural, say
 
+_NEAR = 4096  # bytes: spans no further apart are read at once
 DOWNLOAD_AGAIN = say("Download or copy the file again.")
 
 
@@ -65,8 +66,8 @@ def read_exactly(file: BinaryIO, offset: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def read_spans(path: Path, size: int, spans: Iterable[tuple[int, int]]) -> list[bytes]:
-    """The bytes from each begin to its end of a file that had ``size`` bytes when it was opened before.
+def read_spans(path: Path, size: int, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    """The bytes from each begin to its end, of one span or more, of a file that had ``size`` bytes when it was opened.
 
     Raises:
         BrokenFileError: it cannot be read, or has another size now.
@@ -77,7 +78,11 @@ def read_spans(path: Path, size: int, spans: Iterable[tuple[int, int]]) -> list[
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size != size:
                 raise BrokenFileError(say("changed since it was opened"), remedy=say("Open the checkpoint again."))
-            return [_read_span(descriptor, begin, end) for begin, end in spans]
+            first, last = min(begin for begin, _ in spans), max(end for _, end in spans)
+            if last - first > _NEAR:
+                return [_read_span(descriptor, begin, end) for begin, end in spans]
+            data = _read_span(descriptor, first, last)
+            return [data[begin - first : end - first] for begin, end in spans]
         finally:
             os.close(descriptor)
     except OSError as error:
