@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 
 from app.language import LANGUAGES, SYSTEM
 from app.panels.parts import label
+from app.text import spoken
 from app.theme.theme import MODES, theme
 from core.diagnosis import Thresholds
 from core.engines import DEFAULT_ENGINE, ENGINES
@@ -102,10 +103,10 @@ class Preferences(QDialog):
             field.setValidator(validator)
             field.setFixedWidth(110)
             field.setAccessibleName(row.name)
-            field.setToolTip(f"{row.meaning}\n{row.source}")
-            field.setAccessibleDescription(row.meaning)
-            meaning = label(f"{row.name.replace('_', ' ')}: {row.meaning}", wrap=True)
-            meaning.setToolTip(row.source)
+            field.setToolTip(f"{spoken(row.meaning)}\n{spoken(row.source)}")
+            field.setAccessibleDescription(spoken(row.meaning))
+            meaning = label(f"{row.name.replace('_', ' ')}: {spoken(row.meaning)}", wrap=True)
+            meaning.setToolTip(spoken(row.source))
             form.addRow(field, meaning)
             self.limits[row.name] = field
         area = QScrollArea()

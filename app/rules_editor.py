@@ -28,13 +28,24 @@ from core.progress import Progress
 DELAY_MS = 250
 MOST_ROWS = 2_000
 _LANE = "rules"
-_TEMPLATE = """\
-# Rules run in the order of their kinds, as the engine runs them. The command line takes this file with --rules.
+
+
+def example() -> str:
+    """The file to begin with; its comments are in the user's language."""
+    order = text.translate(
+        "RulesEditor",
+        "Rules run in the order of their kinds, as the engine runs them. "
+        "The command line takes this file with --rules.",
+    )
+    method = text.translate("RulesEditor", "the built-in method whose KV method takes the scales")
+    kinds = text.translate("RulesEditor", "renaming, regex, substr, stacked, prefix or suffix")
+    return f"""\
+# {order}
 name = "my-backend"
-# method = "compressed-tensors"   # the built-in method whose KV method takes the scales
+# method = "compressed-tensors"   # {method}
 
 [[rule]]
-kind = "regex"                    # renaming, regex, substr, stacked, prefix or suffix
+kind = "regex"                    # {kinds}
 pattern = '\\.self_attn\\.([kv])_proj\\.output_scale$'
 replacement = '.self_attn.attn.\\1_scale'
 """
@@ -102,7 +113,7 @@ class RulesEditor(QDialog):
         if session.choices.rules_file is not None and Path(session.choices.rules_file).is_file():
             self.open_path(Path(session.choices.rules_file))
         else:
-            self.editor.setPlainText(_TEMPLATE)
+            self.editor.setPlainText(example())
         self.preview_now()
 
     @property

@@ -14,6 +14,8 @@ from core.errors import KVScopeError
 
 CORE = "Core"
 """The context of the core's sentences in the catalogues."""
+_CJK = "[\u3000-\u9fff\uff00-\uffef]"
+_CJK_SPACE = re.compile(f"(?<={_CJK}) +(?={_CJK})")
 
 
 def QT_TRANSLATE_NOOP(context: str, text: str) -> str:  # noqa: ARG001 - Qt's own is typed as object
@@ -31,8 +33,8 @@ def spoken(sentence: str) -> str:
     if not isinstance(sentence, wording.Sentence):
         return sentence
     text = wording.spoken(sentence, partial(QCoreApplication.translate, CORE))
-    # Sentences of Chinese have no space between them, and a full stop that was there already stays the only one.
-    return re.sub(r"。[。. ]+", "。", text)
+    # A full stop that was there already stays the only one, and between Chinese words no space is due.
+    return _CJK_SPACE.sub("", re.sub(r"(?:\.(?=。)|(?<=。)[。. ]+)", "", text))
 
 
 def complaint(error: BaseException) -> str:

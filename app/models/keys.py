@@ -142,6 +142,14 @@ class ScaleSource:
 _KINDS = {"zero_point": "zp", "bias": "bias"}
 
 
+def _kind_words() -> Mapping[str, str]:
+    return {
+        "scale": QCoreApplication.translate("Keys", "scale"),
+        "zero_point": QCoreApplication.translate("Keys", "zero point"),
+        "bias": QCoreApplication.translate("Keys", "bias"),
+    }
+
+
 def cells_of(row: Row) -> tuple[str, ...]:
     """The texts of one row, in column order."""
     nothing = QCoreApplication.translate("Keys", "no tensor")
@@ -349,7 +357,7 @@ class KeyTable(QAbstractTableModel):
         if column == Column.STATUS:
             return text.spoken(row.reason) or meaning(row.status)
         if column == Column.ROLE:
-            return f"{row.role} {row.kind.replace('_', ' ')}"
+            return f"{row.role} {_kind_words().get(row.kind, row.kind)}"
         if column == Column.VALUE and len(row.values) == 1:
             return text.exact(row.values[0])
         if column == Column.TARGET and not row.reached and not row.missing:

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from app import text
 from app.digest import Digest, natural
 from app.models.records import Record, RecordTable
-from app.panels.export_sheet import ExportSheet
+from app.panels.export_sheet import ExportSheet, action_words
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
 from app.panels.parts import Button, Note
 from app.panels.repairs import Choices, Choosing, offers_of
@@ -377,7 +377,7 @@ def _record(edit: TensorEdit) -> Record:
     )
     after = "" if edit.new_key is None and edit.action == "dropped" else (edit.new_key or edit.key)
     return Record(
-        cells=(text.spoken(edit.action), edit.key, after, stored, text.spoken(edit.reason)),
+        cells=(action_words()[edit.action], edit.key, after, stored, text.spoken(edit.reason)),
         icon=_ICONS[edit.action],
         tone=_TONES[edit.action],
         tip=text.spoken(edit.reason),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QCoreApplication, Qt
 from PySide6.QtWidgets import QGridLayout, QLineEdit
 
 from app import text
@@ -19,6 +20,19 @@ from app.theme.palettes import Tone
 if TYPE_CHECKING:
     from core.diagnosis.finding import Verdict
     from core.export import ExportPlan
+
+
+def action_words() -> Mapping[str, str]:
+    """What an export does with a tensor, by the name the core has for it."""
+    return {
+        "kept": QCoreApplication.translate("ExportSheet", "kept"),
+        "renamed": QCoreApplication.translate("ExportSheet", "renamed"),
+        "reshaped": QCoreApplication.translate("ExportSheet", "reshaped"),
+        "duplicated": QCoreApplication.translate("ExportSheet", "duplicated"),
+        "dropped": QCoreApplication.translate("ExportSheet", "dropped"),
+        "added": QCoreApplication.translate("ExportSheet", "added"),
+        "repaired": QCoreApplication.translate("ExportSheet", "repaired"),
+    }
 
 
 class ExportSheet(Page):
@@ -109,16 +123,7 @@ class ExportSheet(Page):
         ``cache`` is the KV cache's dtype that it was judged with, where that is not the window's.
         """
         counted: Counter[str] = Counter(edit.action for edit in plan.edits)
-        words = {
-            "kept": self.tr("kept"),
-            "renamed": self.tr("renamed"),
-            "reshaped": self.tr("reshaped"),
-            "duplicated": self.tr("duplicated"),
-            "dropped": self.tr("dropped"),
-            "added": self.tr("added"),
-            "repaired": self.tr("repaired"),
-        }
-        parts = [f"{text.count(counted[action])} {word}" for action, word in words.items() if counted[action]]
+        parts = [f"{text.count(counted[action])} {word}" for action, word in action_words().items() if counted[action]]
         self._summary.setText(
             self.tr("{changes}; names: {names}. Needs {space}.").format(
                 changes=", ".join(parts) or self.tr("no scale changes"),

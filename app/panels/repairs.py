@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QCoreApplication, Qt, Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QUndoCommand
 from PySide6.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QWidget
 
 from app.panels.layouts import grow, horizontal, vertical
 from app.panels.parts import Button
 from app.panels.reading import ElidedBox, Passage
-from app.text import spoken
+from app.text import spoken, translate
 from core.wording import capital
 
 if TYPE_CHECKING:
@@ -76,13 +76,12 @@ def offers_of(plan: ExportPlan) -> list[Offer]:
 
 
 def _wish_titles() -> Mapping[str, str]:
-    words = QCoreApplication.translate
     return {
-        "per-head": words("Repairs", "One scale for each layer in place of one for each head"),
-        "factor": words("Repairs", "Multiply every k and v scale"),
-        "swap": words("Repairs", "Exchange k and v in every layer"),
-        "leftovers": words("Repairs", "Leave out what quantizers left behind"),
-        "declare": words("Repairs", "Declare the quantized KV cache in config.json"),
+        "per-head": translate("Repairs", "One scale for each layer in place of one for each head"),
+        "factor": translate("Repairs", "Multiply every k and v scale"),
+        "swap": translate("Repairs", "Exchange k and v in every layer"),
+        "leftovers": translate("Repairs", "Leave out what quantizers left behind"),
+        "declare": translate("Repairs", "Declare the quantized KV cache in config.json"),
     }
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from core.wording import say
 
-_PUBLIC = "scales of public FP8 models: Llama-2 7B and 70B, Qwen2 0.5B and 1.5B, Qwen2.5-72B, Qwen3-235B"
+_PUBLIC = say(
+    "scales of public FP8 models: {models}", models="Llama-2 7B and 70B, Qwen2 0.5B and 1.5B, Qwen2.5-72B, Qwen3-235B"
+)
 
 
 def _limit(value: Any, meaning: str, source: str) -> Any:
@@ -32,41 +34,53 @@ class Thresholds:
     largest number over 448. Ratios have no unit.
     """
 
-    absurd: float = _limit(1e4, say("a larger magnitude is no scale"), "uninitialised memory read back: 1e7 to 4.5e34")
+    absurd: float = _limit(
+        1e4, say("a larger magnitude is no scale"), say("uninitialised memory read back: 1e7 to 4.5e34")
+    )
     vanishing: float = _limit(
         1e-8,
         say("a smaller magnitude is no scale"),
-        "Quark floors scales at 1.19e-7; uninitialised memory holds 1e-16 down",
+        say("Quark floors scales at 1.19e-7; uninitialised memory holds 1e-16 down"),
     )
-    tiny: float = _limit(5e-5, say("smaller than any calibration gave"), f"{_PUBLIC}; smallest 0.00023")
-    large: float = _limit(1.0, say("amax above 448, or another convention"), f"{_PUBLIC}; largest 0.977")
+    tiny: float = _limit(
+        5e-5, say("smaller than any calibration gave"), say("{public}; smallest 0.00023", public=_PUBLIC)
+    )
+    large: float = _limit(
+        1.0, say("amax above 448, or another convention"), say("{public}; largest 0.977", public=_PUBLIC)
+    )
     notable: float = _limit(
-        0.5, say("amax above 224, or another convention"), f"{_PUBLIC}; only Qwen2-1.5B's first layer"
+        0.5,
+        say("amax above 224, or another convention"),
+        say("{public}; only Qwen2-1.5B's first layer", public=_PUBLIC),
     )
     misread_median: float = _limit(
-        2.0, say("from this median on, an amax or a reciprocal is stored"), "amaxes of K lie between 4 and 440"
+        2.0, say("from this median on, an amax or a reciprocal is stored"), say("amaxes of K lie between 4 and 440")
     )
     outlier_ratio: float = _limit(
         30.0,
         say("a layer's scale over the median of its role"),
-        f"{_PUBLIC}; largest ratio 25, Qwen2-1.5B's first layer",
+        say("{public}; largest ratio 25, Qwen2-1.5B's first layer", public=_PUBLIC),
     )
     pair_ratio: float = _limit(
-        100.0, say("a layer's k / v over the median of k / v, or below it by as much"), f"{_PUBLIC}; largest about 40"
+        100.0,
+        say("a layer's k / v over the median of k / v, or below it by as much"),
+        say("{public}; largest about 40", public=_PUBLIC),
     )
     swapped_share: float = _limit(
         0.95,
         say("share of layers with k < v from which they look swapped"),
-        "K > V in 329 of 334 layers of public models",
+        say("K > V in 329 of 334 layers of public models"),
     )
     swapped_ratio: float = _limit(
-        2.5, say("median of v / k from which k and v look swapped"), f"{_PUBLIC}; smallest median of k / v 3.2"
+        2.5,
+        say("median of v / k from which k and v look swapped"),
+        say("{public}; smallest median of k / v 3.2", public=_PUBLIC),
     )
-    swapped_layers: int = _limit(8, say("layers needed to tell that k and v are swapped"), "fewer prove nothing")
+    swapped_layers: int = _limit(8, say("layers needed to tell that k and v are swapped"), say("fewer prove nothing"))
     epsilon_chance: float = _limit(
         0.02,
         say("probability of so many exact epsilons by chance, below which they count"),
-        "bfloat16 has 256 numbers within a factor of two of its epsilon",
+        say("bfloat16 has 256 numbers within a factor of two of its epsilon"),
     )
 
     def table(self) -> tuple[Row, ...]:

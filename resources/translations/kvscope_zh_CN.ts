@@ -1575,7 +1575,7 @@
     </message>
     <message>
       <source>does not serve parts of files, so that headers cannot be read alone</source>
-      <translation type="unfinished" />
+      <translation>不提供文件的部分内容，因此无法只读取头部</translation>
     </message>
     <message>
       <source>Try again later.</source>
@@ -3118,52 +3118,104 @@
       <translation>{layers}的 k / v 为 {ratio}，而 {count} 层的中位数为 {median}</translation>
     </message>
     <message>
+      <source>scales of public FP8 models: {models}</source>
+      <translation>公开 FP8 模型的缩放因子：{models}</translation>
+    </message>
+    <message>
       <source>a larger magnitude is no scale</source>
       <translation>幅值更大的不是缩放因子</translation>
+    </message>
+    <message>
+      <source>uninitialised memory read back: 1e7 to 4.5e34</source>
+      <translation>读到的未初始化内存：1e7 到 4.5e34</translation>
     </message>
     <message>
       <source>a smaller magnitude is no scale</source>
       <translation>幅值更小的不是缩放因子</translation>
     </message>
     <message>
+      <source>Quark floors scales at 1.19e-7; uninitialised memory holds 1e-16 down</source>
+      <translation>Quark 的缩放因子下限为 1.19e-7；未初始化内存为 1e-16 及以下</translation>
+    </message>
+    <message>
       <source>smaller than any calibration gave</source>
       <translation>小于任何校准的结果</translation>
+    </message>
+    <message>
+      <source>{public}; smallest 0.00023</source>
+      <translation>{public}；最小为 0.00023</translation>
     </message>
     <message>
       <source>amax above 448, or another convention</source>
       <translation>amax 大于 448，或采用了另一种约定</translation>
     </message>
     <message>
+      <source>{public}; largest 0.977</source>
+      <translation>{public}；最大为 0.977</translation>
+    </message>
+    <message>
       <source>amax above 224, or another convention</source>
       <translation>amax 大于 224，或采用了另一种约定</translation>
+    </message>
+    <message>
+      <source>{public}; only Qwen2-1.5B's first layer</source>
+      <translation>{public}；只有 Qwen2-1.5B 的第一层</translation>
     </message>
     <message>
       <source>from this median on, an amax or a reciprocal is stored</source>
       <translation>中位数达到此值，即视为存储了 amax 或倒数</translation>
     </message>
     <message>
+      <source>amaxes of K lie between 4 and 440</source>
+      <translation>K 的 amax 在 4 到 440 之间</translation>
+    </message>
+    <message>
       <source>a layer's scale over the median of its role</source>
       <translation>一层的缩放因子与其角色中位数之比</translation>
+    </message>
+    <message>
+      <source>{public}; largest ratio 25, Qwen2-1.5B's first layer</source>
+      <translation>{public}；最大比值 25，见于 Qwen2-1.5B 的第一层</translation>
     </message>
     <message>
       <source>a layer's k / v over the median of k / v, or below it by as much</source>
       <translation>一层的 k / v 高于 k / v 中位数的倍数，或低于的倍数</translation>
     </message>
     <message>
+      <source>{public}; largest about 40</source>
+      <translation>{public}；最大约 40</translation>
+    </message>
+    <message>
       <source>share of layers with k &lt; v from which they look swapped</source>
       <translation>k &lt; v 的层所占比例达到此值，即似乎互换</translation>
+    </message>
+    <message>
+      <source>K &gt; V in 329 of 334 layers of public models</source>
+      <translation>公开模型的 334 层中有 329 层 K &gt; V</translation>
     </message>
     <message>
       <source>median of v / k from which k and v look swapped</source>
       <translation>v / k 的中位数达到此值，k 与 v 即似乎互换</translation>
     </message>
     <message>
+      <source>{public}; smallest median of k / v 3.2</source>
+      <translation>{public}；k / v 中位数最小为 3.2</translation>
+    </message>
+    <message>
       <source>layers needed to tell that k and v are swapped</source>
       <translation>判断 k 与 v 互换所需的层数</translation>
     </message>
     <message>
+      <source>fewer prove nothing</source>
+      <translation>更少则不能说明问题</translation>
+    </message>
+    <message>
       <source>probability of so many exact epsilons by chance, below which they count</source>
       <translation>恰为机器精度的值偶然出现这么多次的概率，低于此值才算数</translation>
+    </message>
+    <message>
+      <source>bfloat16 has 256 numbers within a factor of two of its epsilon</source>
+      <translation>bfloat16 在其机器精度的两倍范围内有 256 个数</translation>
     </message>
     <message>
       <source>Calibrate these layers again, or set a scale on export.</source>
@@ -7239,6 +7291,34 @@
   <context>
     <name>ExportSheet</name>
     <message>
+      <source>kept</source>
+      <translation>保留</translation>
+    </message>
+    <message>
+      <source>renamed</source>
+      <translation>改名</translation>
+    </message>
+    <message>
+      <source>reshaped</source>
+      <translation>形状改变</translation>
+    </message>
+    <message>
+      <source>duplicated</source>
+      <translation>复制</translation>
+    </message>
+    <message>
+      <source>dropped</source>
+      <translation>丢弃</translation>
+    </message>
+    <message>
+      <source>added</source>
+      <translation>新增</translation>
+    </message>
+    <message>
+      <source>repaired</source>
+      <translation>修复</translation>
+    </message>
+    <message>
       <source>What the copy is for</source>
       <translation>副本的用途</translation>
     </message>
@@ -7313,34 +7393,6 @@
     <message>
       <source>Scales from {path}</source>
       <translation>来自 {path} 的缩放因子</translation>
-    </message>
-    <message>
-      <source>kept</source>
-      <translation>保留</translation>
-    </message>
-    <message>
-      <source>renamed</source>
-      <translation>改名</translation>
-    </message>
-    <message>
-      <source>reshaped</source>
-      <translation>形状改变</translation>
-    </message>
-    <message>
-      <source>duplicated</source>
-      <translation>复制</translation>
-    </message>
-    <message>
-      <source>dropped</source>
-      <translation>丢弃</translation>
-    </message>
-    <message>
-      <source>added</source>
-      <translation>新增</translation>
-    </message>
-    <message>
-      <source>repaired</source>
-      <translation>修复</translation>
     </message>
     <message>
       <source>{changes}; names: {names}. Needs {space}.</source>
@@ -7759,6 +7811,18 @@
       <translation>此键所遵循的命名与存储约定</translation>
     </message>
     <message>
+      <source>scale</source>
+      <translation>缩放因子</translation>
+    </message>
+    <message>
+      <source>zero point</source>
+      <translation>零点</translation>
+    </message>
+    <message>
+      <source>bias</source>
+      <translation>偏置</translation>
+    </message>
+    <message>
       <source>no tensor</source>
       <translation>没有张量</translation>
     </message>
@@ -8077,7 +8141,42 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     </message>
   </context>
   <context>
+    <name>Repairs</name>
+    <message>
+      <source>One scale for each layer in place of one for each head</source>
+      <translation>每层一个缩放因子，取代每个头一个</translation>
+    </message>
+    <message>
+      <source>Multiply every k and v scale</source>
+      <translation>将每个 k 和 v 缩放因子乘以一个数</translation>
+    </message>
+    <message>
+      <source>Exchange k and v in every layer</source>
+      <translation>在每层交换 k 与 v</translation>
+    </message>
+    <message>
+      <source>Leave out what quantizers left behind</source>
+      <translation>去掉量化工具遗留的内容</translation>
+    </message>
+    <message>
+      <source>Declare the quantized KV cache in config.json</source>
+      <translation>在 config.json 中声明量化的 KV 缓存</translation>
+    </message>
+  </context>
+  <context>
     <name>RulesEditor</name>
+    <message>
+      <source>Rules run in the order of their kinds, as the engine runs them. The command line takes this file with --rules.</source>
+      <translation>规则按种类的顺序运行，与引擎一致。命令行用 --rules 读取此文件。</translation>
+    </message>
+    <message>
+      <source>the built-in method whose KV method takes the scales</source>
+      <translation>其 KV 方法接收缩放因子的内置方法</translation>
+    </message>
+    <message>
+      <source>renaming, regex, substr, stacked, prefix or suffix</source>
+      <translation>renaming、regex、substr、stacked、prefix 或 suffix</translation>
+    </message>
     <message>
       <source>Renaming rules</source>
       <translation>改名规则</translation>
