@@ -169,7 +169,7 @@ def _near(near: NearMiss) -> Beat:
         chip=chips[near.kind],
         facts=(
             (translate("Story", "rule"), f"{near.rule.kind}: {told(near.rule)}"),
-            (translate("Story", "held by"), near.by),
+            (translate("Story", "held by"), text.spoken(near.by)),
         ),
         text=text.spoken(sentence(near.why)),
         source=near.source,
@@ -209,7 +209,7 @@ def _outcome(row: Row, trace: Trace, engine: str) -> Beat:
     return Beat(
         title=translate("Story", "What {engine} does").format(engine=engine),
         tone=tone(row.status) if row.status is not Status.SUSPICIOUS else "ok",
-        chip=row.delivery.outcome.replace("_", " ") if row.delivery is not None else "",
+        chip=word(Status(row.delivery.outcome)) if row.delivery is not None else "",
         text=text.spoken(row.reason) or meaning(row.status),
         facts=tuple(facts),
     )

@@ -238,7 +238,7 @@ class PairTable(QAbstractTableModel):
                 told = why_they_differ(
                     left.delivery, right.delivery, left_engine=self._titles[0], right_engine=self._titles[1]
                 )
-            self._why[row] = told
+            self._why[row] = text.spoken(told)
         return self._why[row]
 
     def refresh_theme(self) -> None:
@@ -274,7 +274,7 @@ class PairTable(QAbstractTableModel):
                 return self._cell(index.row(), PairColumn(place))
             case Qt.ItemDataRole.ToolTipRole:
                 why = self.why(index.row())
-                return text.spoken(why or (shown.reason if shown is not None else ""))
+                return why or (text.spoken(shown.reason) if shown is not None else "")
             case Qt.ItemDataRole.DecorationRole if place >= PairColumn.LEFT and shown is not None:
                 return theme().status_icon(shown.status)
             case Qt.ItemDataRole.BackgroundRole if marked:

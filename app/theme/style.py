@@ -35,6 +35,7 @@ QPushButton[primary="true"] { background: $accent; border-color: $accent; color:
 QPushButton[primary="true"]:disabled { background: $window; border-color: $border; color: $muted; }
 QPushButton[flat="true"] { background: transparent; border-color: transparent; padding: 3px 7px; }
 QPushButton[flat="true"]:hover { background: $hover; }
+QPushButton[flat="true"]:checked { background: $selected; color: $on_selected; border-color: $border; }
 QPushButton[flat="true"]:focus { border-color: $accent; }
 QToolButton { border: 1px solid transparent; border-radius: 4px; padding: 3px; background: transparent; }
 QToolButton:hover { background: $hover; }

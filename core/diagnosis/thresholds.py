@@ -8,7 +8,7 @@ from typing import Any
 from core.wording import say
 
 _PUBLIC = say(
-    "scales of public FP8 models: {models}", models="Llama-2 7B and 70B, Qwen2 0.5B and 1.5B, Qwen2.5-72B, Qwen3-235B"
+    "scales of public FP8 models: {models}", models="Llama-2 7B/70B, Qwen2 0.5B/1.5B, Qwen2.5-72B, Qwen3-235B"
 )
 
 

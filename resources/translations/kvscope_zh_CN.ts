@@ -1575,7 +1575,7 @@
     </message>
     <message>
       <source>does not serve parts of files, so that headers cannot be read alone</source>
-      <translation>不提供文件的部分内容，因此无法只读取头部</translation>
+      <translation>不支持读取文件的一部分，因此无法只读取头部</translation>
     </message>
     <message>
       <source>Try again later.</source>
@@ -2439,7 +2439,7 @@
     </message>
     <message>
       <source>{engine} stops after loading with {error} in {layers}: {why}.</source>
-      <translation>{engine} 在加载后停止，{layers}抛出 {error}：{why}。</translation>
+      <translation>{engine} 在加载后停止，{layers} 抛出 {error}：{why}。</translation>
     </message>
     <message>
       <source>{engine} has no attention layer that needs scales.</source>
@@ -2451,7 +2451,7 @@
     </message>
     <message>
       <source>{layers} {_end} with {values}</source>
-      <translation>{layers}最终得到 {values}</translation>
+      <translation>{layers} 最终得到 {values}</translation>
     </message>
     <message>
       <source>{part:,} of {count:,} attention layers</source>
@@ -2495,7 +2495,7 @@
     </message>
     <message>
       <source>{values} in {layers}</source>
-      <translation>{layers}为 {values}</translation>
+      <translation>{layers} 为 {values}</translation>
     </message>
     <message>
       <source>{values} ({source})</source>
@@ -2523,7 +2523,7 @@
     </message>
     <message>
       <source>{layers} {_have} no k and no v scale: {path}</source>
-      <translation>{layers}既无 k 也无 v 缩放因子：{path}</translation>
+      <translation>{layers} 既无 k 也无 v 缩放因子：{path}</translation>
     </message>
     <message>
       <source>Method {method} declares no KV-cache scheme</source>
@@ -2539,7 +2539,7 @@
     </message>
     <message>
       <source>{lacking}; the ignore list names {layers}</source>
-      <translation>{lacking}；忽略列表列出了{layers}</translation>
+      <translation>{lacking}；忽略列表列出了 {layers}</translation>
     </message>
     <message>
       <source>{scales}; {count} of them {_are} uninitialised</source>
@@ -2563,7 +2563,7 @@
     </message>
     <message>
       <source>{layers} {_have} a v scale and no k scale.</source>
-      <translation>{layers}有 v 缩放因子而没有 k 缩放因子。</translation>
+      <translation>{layers} 有 v 缩放因子而没有 k 缩放因子。</translation>
     </message>
     <message>
       <source>Calibrate k as well, or leave these v scales out on export.</source>
@@ -2571,7 +2571,7 @@
     </message>
     <message>
       <source>{layers} {_have} a k scale and no v scale.</source>
-      <translation>{layers}有 k 缩放因子而没有 v 缩放因子。</translation>
+      <translation>{layers} 有 k 缩放因子而没有 v 缩放因子。</translation>
     </message>
     <message>
       <source>Calibrate v as well, or write it on export.</source>
@@ -2579,7 +2579,7 @@
     </message>
     <message>
       <source>{scales} for k and v together, and none for v alone.</source>
-      <translation>{scales}由 k 和 v 共用，没有单独用于 v 的。</translation>
+      <translation>{scales} 由 k 和 v 共用，没有单独用于 v 的。</translation>
     </message>
     <message>
       <source>Write the scale for v as well on export.</source>
@@ -2591,7 +2591,7 @@
     </message>
     <message>
       <source>{engine} does not pass --kv-cache-dtype on to {layers}: the cache stays in {dtype} there.</source>
-      <translation>{engine} 不将 --kv-cache-dtype 传给{layers}：那里的缓存保持为 {dtype}。</translation>
+      <translation>{engine} 不将 --kv-cache-dtype 传给 {layers}：那里的缓存保持为 {dtype}。</translation>
     </message>
     <message>
       <source>Nothing in the checkpoint can change this: {engine} has no quantized cache for these layers.</source>
@@ -2651,7 +2651,7 @@
     </message>
     <message>
       <source>{layers} {_have} a q scale.</source>
-      <translation>{layers}有 q 缩放因子。</translation>
+      <translation>{layers} 有 q 缩放因子。</translation>
     </message>
     <message>
       <source>No attention layer has a q scale.</source>
@@ -2735,7 +2735,7 @@
     </message>
     <message>
       <source>{engine} stops there and does not reach {scales}.</source>
-      <translation>{engine} 在此停止，另有 {scales}未到达。</translation>
+      <translation>{engine} 在此停止，另有 {scales} 未到达。</translation>
     </message>
     <message>
       <source>{engine} stops there.</source>
@@ -2783,7 +2783,7 @@
     </message>
     <message>
       <source>{error} in {layers} ({path})</source>
-      <translation>{layers}抛出 {error}（{path}）</translation>
+      <translation>{layers} 抛出 {error}（{path}）</translation>
     </message>
     <message>
       <source>{parameters}; {target} gets {values}</source>
@@ -2831,15 +2831,15 @@
     </message>
     <message>
       <source>{keys} in no shard</source>
-      <translation>{keys}不在任何分片中</translation>
+      <translation>{keys} 不在任何分片中</translation>
     </message>
     <message>
       <source>{keys} in another shard</source>
-      <translation>{keys}在另一个分片中</translation>
+      <translation>{keys} 在另一个分片中</translation>
     </message>
     <message>
       <source>{keys} not in the index</source>
-      <translation>{keys}不在索引中</translation>
+      <translation>{keys} 不在索引中</translation>
     </message>
     <message>
       <source>{file} {problem}</source>
@@ -3047,11 +3047,11 @@
     </message>
     <message>
       <source>{epsilons} in {layers}: what an observer stores that saw only zeros</source>
-      <translation>{layers}为 {epsilons}：只看到零的观察器存储的正是此值</translation>
+      <translation>{layers} 为 {epsilons}：只看到零的观察器存储的正是此值</translation>
     </message>
     <message>
       <source>{scales} for k and v together</source>
-      <translation>{scales}由 k 和 v 共用</translation>
+      <translation>{scales} 由 k 和 v 共用</translation>
     </message>
     <message>
       <source>Written by {tool}.</source>
@@ -3063,11 +3063,11 @@
     </message>
     <message>
       <source>{role} {value} in {layers} is {ratio:.0f} times the median {median}</source>
-      <translation>{layers}的 {role} 为 {value}，是中位数 {median} 的 {ratio:.0f} 倍</translation>
+      <translation>{layers} 的 {role} 为 {value}，是中位数 {median} 的 {ratio:.0f} 倍</translation>
     </message>
     <message>
       <source>k equals v in {layers}</source>
-      <translation>k 与 v 在{layers}中相等</translation>
+      <translation>k 与 v 在 {layers} 中相等</translation>
     </message>
     <message>
       <source>k and v share the larger of the two scales: the smaller one loses some precision.</source>
@@ -3115,7 +3115,7 @@
     </message>
     <message>
       <source>k / v is {ratio} in {layers}, and {median} in the median of {count} layers</source>
-      <translation>{layers}的 k / v 为 {ratio}，而 {count} 层的中位数为 {median}</translation>
+      <translation>{layers} 的 k / v 为 {ratio}，而 {count} 层的中位数为 {median}</translation>
     </message>
     <message>
       <source>scales of public FP8 models: {models}</source>
@@ -3243,7 +3243,7 @@
     </message>
     <message>
       <source>The ignore list names {layers}.</source>
-      <translation>忽略列表列出了{layers}。</translation>
+      <translation>忽略列表列出了 {layers}。</translation>
     </message>
     <message>
       <source>{tool} registers q_scale and never calibrates it.</source>
@@ -3251,7 +3251,7 @@
     </message>
     <message>
       <source>{scales} in {dtype}</source>
-      <translation>{scales}为 {dtype}</translation>
+      <translation>{scales} 为 {dtype}</translation>
     </message>
     <message>
       <source>Divide by 448 (FP8) on export, or export again with the tool's own exporter.</source>
@@ -3287,7 +3287,7 @@
     </message>
     <message>
       <source>The values of {scales} cannot be read ({key}).</source>
-      <translation>{scales}的值无法读取（{key}）。</translation>
+      <translation>{scales} 的值无法读取（{key}）。</translation>
     </message>
     <message>
       <source>There are no KV-cache scales here and none are declared; an FP8 cache would run at 1.0.</source>
@@ -3295,15 +3295,15 @@
     </message>
     <message>
       <source>{scales} {_reach} the attention layers.</source>
-      <translation>{scales}到达注意力层。</translation>
+      <translation>{scales} 到达注意力层。</translation>
     </message>
     <message>
       <source>{scales} {_reach} the only attention layer of {engine}</source>
-      <translation>{scales}到达 {engine} 唯一的注意力层</translation>
+      <translation>{scales} 到达 {engine} 唯一的注意力层</translation>
     </message>
     <message>
       <source>{scales} {_reach} the {layers} of {engine}</source>
-      <translation>{scales}到达 {engine} 的 {layers}</translation>
+      <translation>{scales} 到达 {engine} 的 {layers}</translation>
     </message>
     <message>
       <source>{part:,} of {count:,} kv scales</source>
@@ -3323,27 +3323,27 @@
     </message>
     <message>
       <source>{scales} {_load}, but {engine} keeps the KV cache in {dtype}, so none is used</source>
-      <translation>{scales}已加载，但 {engine} 将 KV 缓存保持为 {dtype}，因此一个也未使用</translation>
+      <translation>{scales} 已加载，但 {engine} 将 KV 缓存保持为 {dtype}，因此一个也未使用</translation>
     </message>
     <message>
       <source>{layers} {_run} at 1.0 for {roles}</source>
-      <translation>{layers}的 {roles} 以 1.0 运行</translation>
+      <translation>{layers} 的 {roles} 以 1.0 运行</translation>
     </message>
     <message>
       <source>{layers} {_run} at 1.0</source>
-      <translation>{layers}以 1.0 运行</translation>
+      <translation>{layers} 以 1.0 运行</translation>
     </message>
     <message>
       <source>{count:,} of {scales} never {_reach} an attention layer of {engine}: {at_one}</source>
-      <translation>{scales}中有 {count:,} 个从未到达 {engine} 的注意力层：{at_one}</translation>
+      <translation>{scales} 中有 {count:,} 个从未到达 {engine} 的注意力层：{at_one}</translation>
     </message>
     <message>
       <source>{layers} of {engine} {_run} on one scale for k and v, as v has none that can be used ({where})</source>
-      <translation>在 {engine} 中，{layers}让 k 和 v 共用一个缩放因子，因为 v 没有可用的（{where}）</translation>
+      <translation>在 {engine} 中，{layers} 让 k 和 v 共用一个缩放因子，因为 v 没有可用的（{where}）</translation>
     </message>
     <message>
       <source>{layers} {_run} on doubtful {roles} values ({why})</source>
-      <translation>{layers}使用可疑的 {roles} 值（{why}）</translation>
+      <translation>{layers} 使用可疑的 {roles} 值（{why}）</translation>
     </message>
     <message>
       <source>{share} ({layers})</source>
@@ -3351,7 +3351,7 @@
     </message>
     <message>
       <source>{engine} stops after loading: {error} at {path}; {layers} {_fail}.</source>
-      <translation>{engine} 在加载后停止：{path} 抛出 {error}；{layers}失败。</translation>
+      <translation>{engine} 在加载后停止：{path} 抛出 {error}；{layers} 失败。</translation>
     </message>
     <message>
       <source>{scales} in {_them}</source>
@@ -3371,7 +3371,7 @@
     </message>
     <message>
       <source>{why}, so {lost} {_are} not known.</source>
-      <translation>{why}，因此无从得知{lost}。</translation>
+      <translation>{why}，因此无从得知 {lost}。</translation>
     </message>
     <message>
       <source>No attention layer of {engine} needs scales of its own here.</source>
@@ -3387,7 +3387,7 @@
     </message>
     <message>
       <source>{scales} {_load}, but the {dtype} cache computes its own</source>
-      <translation>{scales}已加载，但 {dtype} 缓存自行计算缩放因子</translation>
+      <translation>{scales} 已加载，但 {dtype} 缓存自行计算缩放因子</translation>
     </message>
     <message>
       <source>{at_one} in {engine}: the stored scales cannot be used there</source>
@@ -3407,11 +3407,11 @@
     </message>
     <message>
       <source>{arrived}, but {doubt}.</source>
-      <translation>{arrived}，但{doubt}。</translation>
+      <translation>{arrived}，但 {doubt}。</translation>
     </message>
     <message>
       <source>{lacking}: {layers} of {engine} {_run} at 1.0</source>
-      <translation>{lacking}：{engine} 的{layers}以 1.0 运行</translation>
+      <translation>{lacking}：{engine} 的 {layers} 以 1.0 运行</translation>
     </message>
     <message>
       <source>{count:,} q or prob scales</source>
@@ -4271,11 +4271,11 @@
     </message>
     <message>
       <source>Why {engine} drops {scales}, as {key}</source>
-      <translation>为什么 {engine} 丢弃{scales}，例如 {key}</translation>
+      <translation>为什么 {engine} 丢弃 {scales}，例如 {key}</translation>
     </message>
     <message>
       <source>Why {engine} ignores {scales}, as {key}</source>
-      <translation>为什么 {engine} 忽略{scales}，例如 {key}</translation>
+      <translation>为什么 {engine} 忽略 {scales}，例如 {key}</translation>
     </message>
     <message>
       <source>{steps}.</source>
@@ -4307,7 +4307,7 @@
     </message>
     <message>
       <source>{count:,} of {scales}</source>
-      <translation>共 {scales}中的 {count:,} 个</translation>
+      <translation>共 {scales} 中的 {count:,} 个</translation>
     </message>
     <message>
       <source>No rule renames it.</source>
@@ -4367,7 +4367,7 @@
     </message>
     <message>
       <source>What to do: {export} serves {layers} ({command}).</source>
-      <translation>处理办法：{export}可使{layers}得到缩放因子（{command}）。</translation>
+      <translation>处理办法：{export} 可使 {layers} 得到缩放因子（{command}）。</translation>
     </message>
     <message>
       <source>The checkpoint as it is loads in {engines}.</source>
@@ -5547,7 +5547,7 @@
     </message>
     <message>
       <source>{does} in {versions}</source>
-      <translation>在 {versions} 中{does}</translation>
+      <translation>在 {versions} 中 {does}</translation>
     </message>
     <message>
       <source>every layer</source>
@@ -5559,7 +5559,7 @@
     </message>
     <message>
       <source>{export} serves {layers} in {engines}: {command}.</source>
-      <translation>{export}可使{layers}得到缩放因子，适用于 {engines}：{command}。</translation>
+      <translation>{export} 可使 {layers} 得到缩放因子，适用于 {engines}：{command}。</translation>
     </message>
     <message>
       <source>An FP8 cache (--kv-cache-dtype fp8_e4m3) puts the scales to use in {engines}.</source>
@@ -5583,11 +5583,11 @@
     </message>
     <message>
       <source>{does} up to {version}</source>
-      <translation>{version} 及以前{does}</translation>
+      <translation>{version} 及以前 {does}</translation>
     </message>
     <message>
       <source>{does} since {version}</source>
-      <translation>自 {version} 起{does}</translation>
+      <translation>自 {version} 起 {does}</translation>
     </message>
     <message>
       <source>vLLM {versions}</source>
@@ -5627,7 +5627,7 @@
     </message>
     <message>
       <source>On this checkpoint {keys} {_end} differently: it serves {served} of {expecting} layers, {profile} {base_served} of {base_expecting}.</source>
-      <translation>在此检查点上，{keys}的结果不同：它让 {expecting} 层中的 {served} 层得到缩放因子，{profile}则是 {base_expecting} 层中的 {base_served} 层。</translation>
+      <translation>在此检查点上，{keys} 的结果不同：它让 {expecting} 层中的 {served} 层得到缩放因子，{profile} 则是 {base_expecting} 层中的 {base_served} 层。</translation>
     </message>
     <message>
       <source>{difference} ({consequence})</source>
@@ -5647,15 +5647,15 @@
     </message>
     <message>
       <source>What it does with this checkpoint is not known; {profile} would answer for it.</source>
-      <translation>它如何处理此检查点尚不清楚；可由 {profile}代答。</translation>
+      <translation>它如何处理此检查点尚不清楚；可由 {profile} 代答。</translation>
     </message>
     <message>
       <source>On this checkpoint it does the same as {profile}.</source>
-      <translation>在此检查点上，它与 {profile}结果相同。</translation>
+      <translation>在此检查点上，它与 {profile} 结果相同。</translation>
     </message>
     <message>
       <source>{count:,} more</source>
-      <translation>{count:,} 个其他项</translation>
+      <translation>另外 {count:,} 个</translation>
     </message>
     <message>
       <source>{sentence}.</source>
@@ -6841,7 +6841,7 @@
     </message>
     <message>
       <source>The load stops here; {scales} {_are} not read.</source>
-      <translation>加载在此停止；另有 {scales}未读取。</translation>
+      <translation>加载在此停止；另有 {scales} 未读取。</translation>
     </message>
     <message>
       <source>A tensor of that name would end the load with {error}</source>
@@ -6849,7 +6849,7 @@
     </message>
     <message>
       <source>Even a tensor of that name would be {outcome}</source>
-      <translation>即使以此命名的张量也会被{outcome}</translation>
+      <translation>即使以此命名的张量也会被 {outcome}</translation>
     </message>
     <message>
       <source>The load stops here.</source>
