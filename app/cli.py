@@ -19,6 +19,7 @@ from core import __version__
 from core.errors import KVScopeError, UsageError
 
 if TYPE_CHECKING:
+    from core.diagnosis import Thresholds
     from core.engines.profile import Wish
     from core.inspection import Inspection
     from core.naming.mapper import WeightsMapper
@@ -96,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f'engine profile, several times to compare, or "all" (default: {DEFAULT_ENGINE})',
     )
     check.add_argument("paths", nargs="*", metavar="PATH")
+    check.add_argument(
+        "--limit",
+        action="append",
+        metavar="NAME=NUMBER",
+        help="another limit of the rules, as the window's settings list them: large=2",
+    )
     check.add_argument("--json", action="store_true", help="print the report as JSON")
     check.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML file")
     add_many_arguments(check)
@@ -177,6 +184,15 @@ def _wish(options: argparse.Namespace) -> Wish:
     )
 
 
+def _limits(options: argparse.Namespace) -> Thresholds | None:
+    limits = getattr(options, "limit", None)
+    if not limits:
+        return None
+    from core.diagnosis.thresholds import with_limits
+
+    return with_limits(limits)
+
+
 def _inspect(path: str, options: argparse.Namespace, engine: str | None = None) -> Inspection:
     from core.inspection import inspect
 
@@ -190,6 +206,7 @@ def _inspect(path: str, options: argparse.Namespace, engine: str | None = None) 
             kv_cache_dtype=wish.kv_cache_dtype,
             dtype=wish.dtype,
             rules=wish.rules,
+            thresholds=_limits(options),
             progress=progress,
         )
 

@@ -223,7 +223,7 @@ class Commands(QObject):
             return
         from app.shell import check_command
 
-        QGuiApplication.clipboard().setText(check_command(session.path, session.choices))
+        QGuiApplication.clipboard().setText(check_command(session.path, session.choices, session.thresholds))
         self._window.say(self.tr("Command copied"))
 
     def rules(self) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from core.wording import say
+
 if TYPE_CHECKING:
     from core.comparison import Comparison
     from core.naming.scales import KVScale
@@ -31,7 +33,7 @@ def comparer(left: tuple[KVScale, ...], path: str) -> Callable[[Progress], Compa
         from core.naming.conventions import ENDINGS, find_scales
 
         opened = open_checkpoint(path, wanted=ENDINGS, progress=progress)
-        progress.start("Reading scales")
+        progress.start(say("Reading scales"))
         right = find_scales(opened)
         progress.check()
         return Compared(path=path, left=left, right=right, comparison=compare(left, right))

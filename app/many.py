@@ -38,6 +38,7 @@ def wants_many(options: argparse.Namespace) -> bool:
 def check_many(options: argparse.Namespace, engines: list[str]) -> int:
     """Judge them all. Returns 0 where all are sound, 1 where any has problems, 2 where any could not be read."""
     from app.writing import shown_progress
+    from core.diagnosis.thresholds import with_limits
     from core.zoo import Asked, check_all, summary
 
     if options.html is not None:
@@ -50,7 +51,9 @@ def check_many(options: argparse.Namespace, engines: list[str]) -> int:
         kv_cache_dtype=options.kv_cache_dtype,
         dtype=options.dtype,
         rules=options.rules,
+        limits=tuple(options.limit or ()),
     )
+    with_limits(asked.limits)  # what is wrong with them is told once, not for each checkpoint
     if asked.rules is not None:
         from core.backends.rules_file import read_rules
 

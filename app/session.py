@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QCoreApplication, QObject, Signal
 
 from app.compared import comparer
 from app.jobs import AnyJobs
@@ -167,6 +167,11 @@ class Session(QObject):
         elif self._path is not None:
             self.open(self._path, choices)
 
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """The limits judged by, None for the core's own."""
+        return self._thresholds
+
     def set_thresholds(self, thresholds: Thresholds | None) -> None:
         """Judge by other limits, None for the core's own; what is open is judged anew."""
         if thresholds == self._thresholds:
@@ -277,10 +282,12 @@ def _opener(path: str, choices: Choices, thresholds: Thresholds | None) -> Calla
 def _chooser(inspection: Inspection, choices: Choices, thresholds: Thresholds | None) -> Callable[[Progress], Digest]:
     def work(progress: Progress) -> Digest:
         from app.digest import digest
+        from core.diagnosis import Thresholds
         from core.inspection import reinspect
 
-        progress.start("predicting")
+        progress.start(QCoreApplication.translate("Session", "Predicting"))
         engine = choices.engine or DEFAULT_ENGINE
-        return digest(reinspect(inspection, engine=engine, wish=choices.wish(), thresholds=thresholds))
+        limits = thresholds or Thresholds()
+        return digest(reinspect(inspection, engine=engine, wish=choices.wish(), thresholds=limits))
 
     return work

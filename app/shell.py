@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from app.session import Choices
+    from core.diagnosis import Thresholds
 
 
 def quoted_command(*words: str) -> str:
@@ -14,8 +15,10 @@ def quoted_command(*words: str) -> str:
     return shlex.join(("kvscope", *words))
 
 
-def check_command(path: str, choices: Choices) -> str:
-    """The ``kvscope check`` that predicts what the window shows: the path and every choice that was made."""
+def check_command(path: str, choices: Choices, thresholds: Thresholds | None = None) -> str:
+    """The ``kvscope check`` that predicts what the window shows: the path, every choice that was made, and limits of
+    the rules that are not the core's own.
+    """
     words = ["check", path]
     for option, value in (
         ("--engine", choices.engine),
@@ -27,4 +30,12 @@ def check_command(path: str, choices: Choices) -> str:
     ):
         if value is not None:
             words += [option, value]
+    if thresholds is not None:
+        usual = {row.name: row.value for row in type(thresholds)().table()}
+        words += [
+            part
+            for row in thresholds.table()
+            if row.value != usual[row.name]
+            for part in ("--limit", f"{row.name}={row.value:g}")
+        ]
     return quoted_command(*words)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QPoint, QTimer, QUrl, Signal
+from PySide6.QtCore import QCoreApplication, QPoint, QTimer, QUrl, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDragLeaveEvent, QDropEvent, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import QMainWindow, QMenu, QWidget
 
@@ -369,7 +369,7 @@ class Window(QMainWindow):
 
 def _import_core(progress: Progress) -> object:
     """The core, without a line of Qt: Qt's modules are imported in the GUI thread alone, or it crashes."""
-    progress.start("importing")
+    progress.start(QCoreApplication.translate("Window", "Getting ready"))
     import core.inspection
     import core.report
     from core.engines import DEFAULT_ENGINE, get_engine

@@ -105,7 +105,7 @@ def reinspect(
     wish: Wish | None = None,
     thresholds: Thresholds | None = None,
 ) -> Inspection:
-    """The same checkpoint under another engine or other options: nothing is read again."""
+    """The same checkpoint under another engine or other options: nothing is read again. What is None stays."""
     return _judge(
         inspection.checkpoint,
         inspection.declaration,
@@ -113,7 +113,7 @@ def reinspect(
         inspection.tensors,
         engine or str(inspection.settings.engine.value),
         wish or inspection.wish,
-        thresholds,
+        thresholds or inspection.thresholds,
         inspection.stands_for,
     )
 

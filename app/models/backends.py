@@ -40,7 +40,8 @@ def compare_backends(
     inspection: Inspection, variants: Sequence[Variant], progress: Progress
 ) -> tuple[BackendColumn, ...]:
     """Predict the checkpoint under each choice, of which the first is in force."""
-    progress.start("predicting every backend", total=len(variants), unit="backends")
+    words = text.translate("Backends", "Predicting every backend"), text.translate("Backends", "backends")
+    progress.start(words[0], total=len(variants), unit=words[1])
     grouped: dict[object, BackendColumn] = {}
     for number, variant in enumerate(variants):
         column = _column(inspection, variant, current=number == 0)

@@ -11,7 +11,7 @@ from app.models.groups import GROUPINGS, Group, Grouping, GroupTree, by_module, 
 from app.models.query import quoted
 from app.panels.parts import Head
 from app.selection import Selection
-from app.text import complaint
+from app.text import complaint, translate
 from app.theme.theme import theme
 from core.errors import KVScopeError
 from core.progress import Progress
@@ -105,7 +105,7 @@ class GroupsPanel(QWidget):
             return
 
         def build(progress: Progress) -> list[Group]:
-            progress.start("grouping")
+            progress.start(translate("Groups", "Grouping"))
             names = digest.inspection.checkpoint.catalog.names if everything else [row.id for row in digest.rows]
             if grouping == "patterns":
                 return by_pattern(names, digest.by_id)

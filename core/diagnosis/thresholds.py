@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from core.errors import UsageError
 from core.wording import say
 
 _PUBLIC = say(
@@ -89,6 +91,23 @@ class Thresholds:
             Row(item.name, getattr(self, item.name), item.metadata["meaning"], item.metadata["source"])
             for item in fields(self)
         )
+
+
+def with_limits(limits: Iterable[str]) -> Thresholds:
+    """The thresholds, of which some are given as ``name=number``. Raises UsageError for what is neither."""
+    usual = {row.name: row.value for row in Thresholds().table()}
+    values: dict[str, Any] = {}
+    for limit in limits:
+        name, _, number = limit.partition("=")
+        if name not in usual:
+            remedy = say("Name one of {names}", names=", ".join(usual))
+            raise UsageError(say("there is no limit {name!r}", name=name), remedy=remedy)
+        try:
+            values[name] = type(usual[name])(number)
+        except ValueError:
+            problem = say("{limit!r} gives the limit no number", limit=limit)
+            raise UsageError(problem, remedy=say("Write {name}={value}", name=name, value=usual[name])) from None
+    return Thresholds(**values)
 
 
 EPSILONS = {"BF16": 2.0**-7, "F16": 2.0**-10, "F32": 2.0**-23}

@@ -20,7 +20,9 @@ _POLL = 0.1  # seconds between two looks whether the user asked to stop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The question, the same for every checkpoint. ``rules`` is a file of renaming rules."""
+    """The question, the same for every checkpoint. ``rules`` is a file of renaming rules; ``limits`` are those of the
+    rules that differ from the usual, as ``name=number``.
+    """
 
     engines: tuple[str, ...] = (DEFAULT_ENGINE,)
     method: str | None = None
@@ -28,10 +30,11 @@ class Asked:
     kv_cache_dtype: str = "auto"
     dtype: str | None = None
     rules: str | None = None
+    limits: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """The question as a record keeps it."""
-        return {**asdict(self), "engines": list(self.engines)}
+        return {**asdict(self), "engines": list(self.engines), "limits": list(self.limits)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,7 @@ def check_one(path: str, asked: Asked) -> Entry:
     """One checkpoint, judged here. Raises UsageError for a question that no checkpoint could answer."""
     from core.backends.rules_file import read_rules
     from core.checkpoint import open_checkpoint
+    from core.diagnosis.thresholds import with_limits
     from core.engines import Wish
     from core.inspection import inspect_opened, reinspect
     from core.naming.conventions import ENDINGS
@@ -105,7 +109,12 @@ def check_one(path: str, asked: Asked) -> Entry:
     except Exception as error:  # noqa: BLE001 - the others must go on
         return _unread(path, f"{path}: an unexpected {type(error).__name__}: {error}")
     try:
-        first = inspect_opened(checkpoint, engine=asked.engines[0], wish=wish)
+        first = inspect_opened(
+            checkpoint,
+            engine=asked.engines[0],
+            wish=wish,
+            thresholds=with_limits(asked.limits) if asked.limits else None,
+        )
         answers = (first, *(reinspect(first, engine=engine) for engine in asked.engines[1:]))
         reports = tuple(report(answer) for answer in answers)
     except UsageError:

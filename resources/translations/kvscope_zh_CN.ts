@@ -429,6 +429,14 @@
   <context>
     <name>Backends</name>
     <message>
+      <source>Predicting every backend</source>
+      <translation>正在预测每个后端</translation>
+    </message>
+    <message>
+      <source>backends</source>
+      <translation>个后端</translation>
+    </message>
+    <message>
       <source>no quantization</source>
       <translation>未量化</translation>
     </message>
@@ -3216,6 +3224,22 @@
     <message>
       <source>bfloat16 has 256 numbers within a factor of two of its epsilon</source>
       <translation>bfloat16 在其机器精度的两倍范围内有 256 个数</translation>
+    </message>
+    <message>
+      <source>Name one of {names}</source>
+      <translation>请使用其中之一：{names}</translation>
+    </message>
+    <message>
+      <source>there is no limit {name!r}</source>
+      <translation>没有名为 {name!r} 的界限</translation>
+    </message>
+    <message>
+      <source>{limit!r} gives the limit no number</source>
+      <translation>{limit!r} 没有给界限赋数值</translation>
+    </message>
+    <message>
+      <source>Write {name}={value}</source>
+      <translation>请写成 {name}={value}</translation>
     </message>
     <message>
       <source>Calibrate these layers again, or set a scale on export.</source>
@@ -7614,6 +7638,10 @@
     <message>
       <source>Group</source>
       <translation>组</translation>
+    </message>
+    <message>
+      <source>Grouping</source>
+      <translation>正在分组</translation>
     </message>
   </context>
   <context>

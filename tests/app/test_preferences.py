@@ -11,6 +11,7 @@ import pytest
 from PySide6.QtCore import QLocale
 from PySide6.QtGui import QGuiApplication
 
+from app.cli import main
 from app.dialogs import About
 from app.language import chosen
 from app.preferences import Preferences
@@ -135,6 +136,35 @@ def test_every_choice_is_in_the_command() -> None:
         "kvscope check /m --engine sglang-0.5.23 --method fp8 --architecture A --kv-cache-dtype fp8 --dtype float16 "
         "--rules r.toml"
     )
+
+
+def test_limits_that_were_changed_are_in_the_command_and_judge_alike(
+    window: Window, opened: Open, idle: Callable[[], None], samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened("modelopt/qwen3-36layers-fp8-kvfp8")
+    window.session.set_thresholds(Thresholds(large=0.001))
+    idle()
+    window.actions_table["copy_command"].trigger()
+    command = QGuiApplication.clipboard().text().split()
+    assert command[-2:] == ["--limit", "large=0.001"]
+    assert main(command[1:]) == 1
+    assert window.session.inspection is not None
+    assert window.session.inspection.verdict.text in " ".join(capsys.readouterr().out.split())
+    assert main(["check", "--recursive", str(samples / "modelopt"), *command[-2:]]) == 1
+    assert "doubtful" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ("larg=2", "there is no limit 'larg'. Name one of absurd, vanishing, tiny, large,"),
+        ("large=much", "'large=much' gives the limit no number. Write large=1.0"),
+        ("swapped_layers", "'swapped_layers' gives the limit no number. Write swapped_layers=8"),
+    ],
+)
+def test_a_limit_that_is_none_is_told(limit: str, told: str, samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(samples / "modelopt/qwen3-36layers-fp8-kvfp8"), "--limit", limit]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_about_names_the_versions_and_copies_them(window: Window) -> None:
