@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
+from types import MappingProxyType
 
 from PySide6.QtCore import QCoreApplication, QObject
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence
@@ -439,9 +440,16 @@ def specs() -> Iterator[Spec]:
 
 
 class Actions(QObject):
-    """The table's QActions; each calls the slot ``_on_<id>`` of the window it belongs to."""
+    """The table's QActions; each calls the slot ``_on_<id>`` of the window it belongs to. ``chosen`` are the keys that
+    the user gave some of them.
+    """
 
-    def __init__(self, parent: QObject, handler: Callable[[str], Callable[[], None]]) -> None:
+    def __init__(
+        self,
+        parent: QObject,
+        handler: Callable[[str], Callable[[], None]],
+        chosen: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    ) -> None:
         super().__init__(parent)
         self._actions: dict[str, QAction] = {}
         self._specs = {spec.id: spec for spec in specs()}
@@ -449,11 +457,7 @@ class Actions(QObject):
         for spec in specs():
             action = QAction(QCoreApplication.translate("Actions", spec.text), parent)
             action.setObjectName(spec.id)
-            action.setShortcuts([QKeySequence(keys) for keys in spec.keys])
-            tip = QCoreApplication.translate("Actions", spec.tip) if spec.tip else spec.label()
-            native = QKeySequence(spec.keys[0]).toString(QKeySequence.SequenceFormat.NativeText) if spec.keys else ""
-            action.setToolTip(f"{tip} ({native})" if native else tip)
-            action.setStatusTip(tip)
+            action.setStatusTip(QCoreApplication.translate("Actions", spec.tip) if spec.tip else spec.label())
             action.setIconVisibleInMenu(True)
             if spec.choice:
                 action.setCheckable(True)
@@ -462,11 +466,20 @@ class Actions(QObject):
                 group.addAction(action)
             action.triggered.connect(handler(spec.id))
             self._actions[spec.id] = action
+            self.set_keys(spec.id, chosen.get(spec.id, spec.keys))
         self._drawn = False
         theme().changed.connect(self._on_theme_changed)
 
     def __getitem__(self, name: str) -> QAction:
         return self._actions[name]
+
+    def set_keys(self, name: str, keys: Iterable[str]) -> None:
+        """Give an action other keys, as portable sequences; its tool tip tells the first."""
+        action, sequences = self._actions[name], [QKeySequence(each) for each in keys]
+        action.setShortcuts(sequences)
+        native = sequences[0].toString(QKeySequence.SequenceFormat.NativeText) if sequences else ""
+        tip = action.statusTip()
+        action.setToolTip(f"{tip} ({native})" if native else tip)
 
     def spec(self, name: str) -> Spec:
         return self._specs[name]

@@ -286,9 +286,9 @@ class Commands(QObject):
         self._window.show_recent()
 
     def shortcuts(self) -> None:
-        from app.dialogs import ShortcutHelp
+        from app.shortcuts import Shortcuts
 
-        ShortcutHelp(self._window.actions_table, self._window).open()
+        Shortcuts(self._window.actions_table, self._window.settings, self._window).open()
 
     def about(self) -> None:
         from app.dialogs import About

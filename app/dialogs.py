@@ -5,28 +5,23 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-from PySide6.QtCore import QCoreApplication, QEvent, QObject, Qt, Signal, qVersion
+from PySide6.QtCore import QEvent, QObject, Qt, Signal, qVersion
 from PySide6.QtGui import QAction, QGuiApplication, QIcon, QKeyEvent, QKeySequence
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
-    QFrame,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
-from app.actions import MENUS, SUBMENUS, Actions
+from app.actions import Actions
 from app.panels.parts import label
 from app.panels.reading import Passage
-from app.text import unmarked
-from app.theme.theme import fixed_font
 from core import __version__
 from resources import resource
 
@@ -149,62 +144,6 @@ class AddressDialog(QDialog):
     def _on_accepted(self) -> None:
         self.accept()
         self.chosen.emit(self._address)
-
-
-class ShortcutHelp(QDialog):
-    """Every shortcut, by menu, from the table of actions."""
-
-    def __init__(self, actions: Actions, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.setWindowTitle(self.tr("Keyboard Shortcuts"))
-        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.resize(560, 560)
-        page = QWidget()
-        page.setObjectName("page")
-        grid = QGridLayout(page)
-        grid.setContentsMargins(16, 12, 16, 12)
-        grid.setHorizontalSpacing(24)
-        grid.setVerticalSpacing(4)
-        grid.setColumnStretch(1, 1)
-        row = 0
-        for menu, title in MENUS.items():
-            entries = [
-                (spec, action)
-                for spec, action in actions.all()
-                if SUBMENUS.get(spec.menu, spec.menu) == menu and spec.keys
-            ]
-            if not entries or menu in SUBMENUS:
-                continue
-            heading = label(unmarked(QCoreApplication.translate("Actions", title)), strong=True)
-            heading.setContentsMargins(0, 8 if row else 0, 0, 2)
-            grid.addWidget(heading, row, 0, 1, 2)
-            row += 1
-            for spec, action in entries:
-                keys = "  ,  ".join(key.toString(QKeySequence.SequenceFormat.NativeText) for key in action.shortcuts())
-                shown = label(keys)
-                shown.setFont(fixed_font())
-                grid.addWidget(shown, row, 0)
-                grid.addWidget(label(spec.label()), row, 1)
-                row += 1
-        extra = label(
-            self.tr("In the coverage strip: arrow keys move, Shift extends, Ctrl+click adds."), dim=True, wrap=True
-        )
-        extra.setContentsMargins(0, 10, 0, 0)
-        grid.addWidget(extra, row, 0, 1, 2)
-        grid.setRowStretch(row + 1, 1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setWidget(page)
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-        buttons.rejected.connect(self.reject)
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 10)
-        rows.addWidget(area)
-        line = QHBoxLayout()
-        line.setContentsMargins(10, 0, 10, 0)
-        line.addWidget(buttons)
-        rows.addLayout(line)
 
 
 class About(QDialog):

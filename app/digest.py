@@ -105,6 +105,12 @@ class Digest:
         layers = set(finding.layers)
         return tuple(row.id for row in self.rows if row.layer in layers)
 
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """The row to begin with, whose story tells most: the first of the worst finding, else the first of all."""
+        found = (ids[:1] for finding in self.inspection.findings if (ids := self.ids_of(finding)))
+        return next(found, tuple(self.by_id)[:1])
+
 
 def digest(inspection: Inspection) -> Digest:
     """Arrange an inspection. Rows come in layer order, missing parameters beside their layer's tensors."""

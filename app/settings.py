@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,19 @@ class Settings:
                 self._store.remove(f"thresholds/{row.name}")
             else:
                 self._set(f"thresholds/{row.name}", repr(row.value))
+
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """The shortcuts that the user chose, by the id of the action; () where it shall have none."""
+        self._store.beginGroup("keys")
+        found = {name: tuple(self.text(name).split("\t")) for name in self._store.childKeys()}
+        self._store.endGroup()
+        return {name: tuple(key for key in keys if key) for name, keys in found.items()}
+
+    def set_keys(self, keys: Mapping[str, Sequence[str]]) -> None:
+        """Remember shortcuts, and only these."""
+        self._store.remove("keys")
+        for name, sequences in keys.items():
+            self._set(f"keys/{name}", "\t".join(sequences))
 
     def text(self, key: str, default: str = "") -> str:
         value = self._store.value(key, default)

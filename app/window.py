@@ -66,7 +66,7 @@ class Window(QMainWindow):
         self.log = LogBridge(self)
         samples = bundled_samples()
         self.commands = Commands(self)
-        self.actions_table = Actions(self, self.commands.slot)
+        self.actions_table = Actions(self, self.commands.slot, self.settings.keys())
         self.menus = Menus(self, self.actions_table, samples)
         actions = self.actions_table
         self.welcome = Welcome(actions["open_file"], actions["open_folder"], actions["open_address"])

@@ -23,7 +23,7 @@ from app.session import Session, cancelled
 from app.settings import Settings
 from app.text import complaint
 from app.theme.theme import theme
-from core.diagnosis import APPLIED_BY_EXPORT
+from core.diagnosis import mended_by_export
 from core.engines import ENGINES
 from core.errors import KVScopeError
 
@@ -314,12 +314,15 @@ class Workspace(QWidget):
     def _on_checkpoint_inspected(self, digest: Digest) -> None:
         if not self._built:
             return  # shown when the last panel is there
-        if self._pages.currentWidget() is not self._found:
+        new = self._pages.currentWidget() is not self._found
+        if new:
             self._pages.setCurrentWidget(self._found)
             self.keys.view.setFocus(Qt.FocusReason.OtherFocusReason)
         self._show_digest(digest)
         wanted, self._pending = self._pending, None
         if wanted is None:
+            if new and not self.selection.ids:
+                self.selection.select(digest.telling, origin=self)
             return
         if wanted in digest.by_id:
             self.selection.select([wanted], current=wanted, origin=self)
@@ -375,9 +378,7 @@ class Workspace(QWidget):
             observation=observation_of(verification),
             contradiction=verification.text if verification is not None else "",
             problems=sum(finding.severity != "info" for finding in inspection.findings),
-            fixable=any(
-                finding.remedy in APPLIED_BY_EXPORT and finding.severity != "info" for finding in inspection.findings
-            ),
+            fixable=mended_by_export(inspection.findings),
         )
 
     def _title_tabs(self) -> None:

@@ -107,12 +107,11 @@ class Detail(QWidget):
             else self.tr("the whole checkpoint")
         )
         if finding.layers:
-            layers = ranges(finding.layers)
-            scope = (
-                self.tr("{keys}, layers {layers}").format(keys=scope, layers=layers)
-                if finding.keys
-                else self.tr("layers {layers}").format(layers=layers)
+            one = len(set(finding.layers)) == 1
+            layers = (self.tr("layer {layers}") if one else self.tr("layers {layers}")).format(
+                layers=ranges(finding.layers)
             )
+            scope = self.tr("{keys}, {layers}").format(keys=scope, layers=layers) if finding.keys else layers
         values = {
             "evidence": text.spoken(finding.evidence),
             "consequence": text.spoken(finding.consequence),

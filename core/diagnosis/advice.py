@@ -29,6 +29,7 @@ _REFUSAL_FIXES = (
     ("symmetric", say("Calibrate again with a symmetric scheme.")),
     ("fp8_e5m2", say("Choose --kv-cache-dtype fp8 (e4m3).")),
     ("model_type", say("Open the Hugging Face checkpoint from which this one was made.")),
+    ("position_ids", say("Serve this model with an engine that knows its architecture: no export helps here.")),
     ("packing_format", say("Export again in a format that this engine reads (AutoRound: llm_compressor).")),
 )
 _RENAMED = say("Export with names that this engine takes.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from core.diagnosis.catalog import BY_CODE
@@ -31,6 +31,14 @@ BY_ITSELF = frozenset({"rename"})
 
 APPLIED_BY_EXPORT = frozenset(REMEDIES)
 """The remedies that an export applies, by itself or when the repair is chosen."""
+
+
+def mended_by_export(findings: Iterable[Finding]) -> bool:
+    """Whether an export does something about what decides the verdict: a refusal, else the worst that was found."""
+    doubts = [finding for finding in findings if finding.severity != "info"]
+    decisive = [finding for finding in doubts if finding.code == "load-refused"]
+    decisive = decisive or [finding for finding in doubts if finding.severity == "error"] or doubts
+    return any(finding.remedy in APPLIED_BY_EXPORT for finding in decisive)
 
 
 def make(

@@ -1930,6 +1930,10 @@
       <translation>请打开生成此检查点的 Hugging Face 检查点。</translation>
     </message>
     <message>
+      <source>Serve this model with an engine that knows its architecture: no export helps here.</source>
+      <translation>请用认识其架构的引擎来服务此模型：导出在此无济于事。</translation>
+    </message>
+    <message>
       <source>Export again in a format that this engine reads (AutoRound: llm_compressor).</source>
       <translation>请以此引擎能读取的格式重新导出（AutoRound：llm_compressor）。</translation>
     </message>
@@ -7030,12 +7034,16 @@
       <translation>整个检查点</translation>
     </message>
     <message>
-      <source>{keys}, layers {layers}</source>
-      <translation>{keys}，第 {layers} 层</translation>
+      <source>layer {layers}</source>
+      <translation>第 {layers} 层</translation>
     </message>
     <message>
       <source>layers {layers}</source>
       <translation>第 {layers} 层</translation>
+    </message>
+    <message>
+      <source>{keys}, {layers}</source>
+      <translation>{keys}，{layers}</translation>
     </message>
   </context>
   <context>
@@ -8361,7 +8369,7 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     </message>
   </context>
   <context>
-    <name>ShortcutHelp</name>
+    <name>Shortcuts</name>
     <message>
       <source>Keyboard Shortcuts</source>
       <translation>键盘快捷键</translation>
@@ -8369,6 +8377,18 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     <message>
       <source>In the coverage strip: arrow keys move, Shift extends, Ctrl+click adds.</source>
       <translation>在覆盖条中：方向键移动，Shift 扩展，Ctrl+单击添加。</translation>
+    </message>
+    <message>
+      <source>Keys of {command}</source>
+      <translation>{command}的按键</translation>
+    </message>
+    <message>
+      <source>{keys} stands for {commands}.</source>
+      <translation>{keys} 同时代表 {commands}。</translation>
+    </message>
+    <message>
+      <source>Choose other keys for all but one.</source>
+      <translation>请为其余命令另选按键，只保留一个。</translation>
     </message>
   </context>
   <context>

@@ -73,13 +73,14 @@ def test_actions_are_enabled_by_what_is_there(window: Window, opened: Open) -> N
     opened("llmcompressor/llama-attn_fp8_tensor")
     for name in ("reload", "export", "verify", "next_problem", "find", "close"):
         assert table[name].isEnabled(), name
-    assert not table["copy_key"].isEnabled()
     assert not table["stop"].isEnabled()
+    assert table["copy_key"].isEnabled()
+    window.workspace.selection.clear()
+    assert not table["copy_key"].isEnabled()
     window.workspace.selection.select(["model.layers.0.self_attn.q_scale"])
     assert table["copy_key"].isEnabled()
     opened("modelopt/qwen3-36layers-fp8-kvfp8")
     assert not table["next_problem"].isEnabled()
-    assert not table["copy_key"].isEnabled()
 
 
 @pytest.mark.parametrize("name", [spec.id for spec in specs() if spec.needs is Needs.NOTHING])

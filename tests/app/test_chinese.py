@@ -153,16 +153,17 @@ def test_what_is_wrong_with_files_is_not_told_in_english(
 
 @pytest.mark.usefixtures("chinese")
 def test_no_dialog_is_in_english(window: Window, opened: Open, idle: Idle) -> None:
-    from app.dialogs import About, AddressDialog, CommandPalette, ShortcutHelp
+    from app.dialogs import About, AddressDialog, CommandPalette
     from app.preferences import Preferences
     from app.rules_editor import RulesEditor
+    from app.shortcuts import Shortcuts
 
     opened("modelopt/qwen3-36layers-fp8-kvfp8")
     for dialog in (
         About(window),
         AddressDialog(window),
         CommandPalette(window.actions_table, window),
-        ShortcutHelp(window.actions_table, window),
+        Shortcuts(window.actions_table, window.settings, window),
         Preferences(window),
         RulesEditor(window.session, window),
     ):

@@ -132,8 +132,8 @@ def test_the_legend_counts_and_filters(window: Window, opened: Open) -> None:
 def test_f8_goes_from_problem_to_problem_and_round(window: Window, opened: Open, qtbot: QtBot) -> None:
     opened(LLAMA)
     selection = window.workspace.selection
-    visited = []
-    for _ in range(3):
+    visited = [selection.current]  # a checkpoint opens at its worst problem
+    for _ in range(2):
         QTest.keyClick(window, Qt.Key.Key_F8)
         visited.append(selection.current)
     assert visited[0] == visited[2] == "model.layers.0.self_attn.q_scale"
@@ -256,3 +256,11 @@ def test_the_report_is_saved(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "no" / name), ""))
     window.actions_table["save_report"].trigger()
     assert "was not written" in window.status.currentMessage()
+
+
+def test_a_checkpoint_opens_with_the_story_of_its_worst_problem(window: Window, opened: Open) -> None:
+    opened("quark/gemma3-26layers-fp8-kvfp8")
+    assert window.workspace.selection.current == "model.layers.0.self_attn.k_proj.output_scale"
+    assert "AttributeError" in window.workspace.why.story.as_text()
+    opened("modelopt/qwen3-36layers-fp8-kvfp8")
+    assert window.workspace.selection.current == "model.layers.0.self_attn.k_proj.k_scale"

@@ -173,10 +173,11 @@ def test_every_control_has_an_accessible_name(window: Window, opened: Open, idle
 
 
 def test_dialogs_open_and_close(window: Window, opened: Open, idle: Idle, qtbot: QtBot) -> None:
-    from app.dialogs import About, CommandPalette, ShortcutHelp
+    from app.dialogs import About, CommandPalette
+    from app.shortcuts import Shortcuts
 
     opened(LLAMA)
-    for name, kind in (("about", About), ("shortcuts", ShortcutHelp), ("commands", CommandPalette)):
+    for name, kind in (("about", About), ("shortcuts", Shortcuts), ("commands", CommandPalette)):
         window.actions_table[name].trigger()
         dialog = window.findChild(kind)
         assert dialog is not None
