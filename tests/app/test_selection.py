@@ -261,6 +261,8 @@ def test_the_report_is_saved(
 def test_a_checkpoint_opens_with_the_story_of_its_worst_problem(window: Window, opened: Open) -> None:
     opened("quark/gemma3-26layers-fp8-kvfp8")
     assert window.workspace.selection.current == "model.layers.0.self_attn.k_proj.output_scale"
-    assert "AttributeError" in window.workspace.why.story.as_text()
+    story = window.workspace.why.story
+    assert story is not None
+    assert "AttributeError" in story.as_text()
     opened("modelopt/qwen3-36layers-fp8-kvfp8")
     assert window.workspace.selection.current == "model.layers.0.self_attn.k_proj.k_scale"
