@@ -37,7 +37,7 @@ def test_each_checkpoint_has_its_tab_and_its_own_state(window: Window, opened: O
     assert window.windowTitle() == f"{Path(GEMMA).name} – KVScope"
     assert window.workspace is not first
     assert window.workspace.banner.word == "Fails"
-    assert window.workspace.selection.ids == frozenset()
+    assert window.workspace.selection.ids == {"model.layers.0.self_attn.k_proj.output_scale"}
     assert not window.actions_table["all_tensors"].isChecked()
     QTest.keyClick(window, Qt.Key.Key_PageDown, Qt.KeyboardModifier.ControlModifier)
     assert window.workspace is first
@@ -191,7 +191,10 @@ def test_back_and_forward(window: Window, opened: Open) -> None:
     table["back"].trigger()
     assert workspace.selection.current == names[0]
     assert workspace.keys.table.id_at(workspace.keys.view.currentIndex().row()) == names[0]
+    table["back"].trigger()
+    assert workspace.selection.current == "model.layers.0.self_attn.k_proj.k_scale"  # the one it was opened with
     assert not table["back"].isEnabled()
+    table["forward"].trigger()
     QTest.keyClick(window, Qt.Key.Key_Right, Qt.KeyboardModifier.AltModifier)
     assert workspace.selection.current == names[1]
     workspace.selection.select(["model.layers.3.self_attn.v_proj.v_scale"])
