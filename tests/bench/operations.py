@@ -49,8 +49,15 @@ def own_scales(checkpoint: Path) -> int:
     return len(opened.read([name for name in opened.catalog.names if name.endswith(SCALES)]))
 
 
+def judged(checkpoint: Path) -> int:
+    """List, read the scales, map, predict, diagnose: the verdict and the findings, as the window waits for them."""
+    from core.inspection import inspect
+
+    return len(inspect(checkpoint).findings)
+
+
 def check(checkpoint: Path) -> int:
-    """``kvscope check --json``: list, read the scales, map, predict, diagnose, report."""
+    """``kvscope check --json``: all that, what other engines and an export would do with what is lost, the report."""
     from app.cli import main
 
     printed = io.StringIO()
@@ -111,7 +118,7 @@ def predict_all(checkpoint: Path) -> Callable[[], int]:
 
 
 OPERATIONS: dict[str, Callable[[Path], int]] = {
-    operation.__name__: operation for operation in (library_names, own_names, library_scales, own_scales, check)
+    operation.__name__: operation for operation in (library_names, own_names, library_scales, own_scales, judged, check)
 }
 PREPARED: dict[str, Callable[[Path], Callable[[], int]]] = {
     operation.__name__: operation for operation in (library_values, own_values, predict_all)
