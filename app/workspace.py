@@ -57,7 +57,7 @@ class Workspace(QWidget):
         self._pending: str | None = None
         self._built = False
         self.header = Header(session, actions)
-        self.banner = Banner(actions["next_problem"], actions["export"])
+        self.banner = Banner(actions["next_problem"])
         self.waiting = Waiting(actions["reload"], actions["close"])
         self._pages = QStackedWidget()
         self._pages.addWidget(self.waiting)
@@ -201,6 +201,7 @@ class Workspace(QWidget):
         for source in (self.coverage, self.groups, self.problems):
             source.filter_requested.connect(self._on_filter_requested)
         self.problems.fix_requested.connect(self._on_fix_requested)
+        self.banner.fix_requested.connect(self._on_fix_of_all_requested)
         self.keys.all_tensors_changed.connect(self.groups.set_all_tensors)
         theme().changed.connect(self._draw_icons)
 
@@ -378,7 +379,7 @@ class Workspace(QWidget):
             observation=observation_of(verification),
             contradiction=verification.text if verification is not None else "",
             problems=sum(finding.severity != "info" for finding in inspection.findings),
-            fixable=mended_by_export(inspection.findings),
+            fixable=bool(mended_by_export(inspection.findings)),
         )
 
     def _title_tabs(self) -> None:
@@ -392,7 +393,14 @@ class Workspace(QWidget):
         """Show the export with the repair of the problem on view."""
         finding = self.problems.detail.finding
         if finding is not None:
-            self.export.choose_fix(finding)
+            self.export.choose_fixes((finding,))
+        self._actions["export"].trigger()
+
+    def _on_fix_of_all_requested(self) -> None:
+        """Show the export with the repairs of all that decides the verdict."""
+        digest = self.session.digest
+        if digest is not None:
+            self.export.choose_fixes(mended_by_export(digest.inspection.findings))
         self._actions["export"].trigger()
 
     def _on_filter_requested(self, query: str) -> None:

@@ -20,7 +20,7 @@ class Banner(QFrame):
 
     fix_requested = Signal()
 
-    def __init__(self, next_problem: QAction, fix: QAction, parent: QWidget | None = None) -> None:
+    def __init__(self, next_problem: QAction, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._tone: Tone = "neutral"
         self.setAccessibleName(self.tr("Verdict"))
@@ -56,7 +56,7 @@ class Banner(QFrame):
         row.addWidget(self.next_button)
         self.fix_button = Button(self.tr("Fix by export"), "write", primary=True)
         self.fix_button.setToolTip(self.tr("Preview a copy of the checkpoint that this engine loads as intended"))
-        self.fix_button.clicked.connect(fix.trigger)
+        self.fix_button.clicked.connect(self.fix_requested)
         row.addWidget(self.fix_button)
         theme().changed.connect(self._colour)
         self.show_message("", "")

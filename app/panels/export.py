@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ class ExportPanel(QWidget):
         self._writing = False
         self._choices = Choices()
         self._complaint = ""
-        self._wanted: str | None = None
+        self._wanted: tuple[str, ...] = ()
         self.undo_stack = QUndoStack(self)
         self.undo_stack.indexChanged.connect(self._enable)
 
@@ -135,9 +136,9 @@ class ExportPanel(QWidget):
         """The target, the repairs and the source of scales that are chosen."""
         return self._choices
 
-    def choose_fix(self, finding: Finding) -> None:
-        """Open the preview with the usual repair of a finding chosen; it can be undone."""
-        self._wanted = finding.code
+    def choose_fixes(self, findings: Iterable[Finding]) -> None:
+        """Open the preview with the usual repair of each finding chosen; every one can be undone."""
+        self._wanted = tuple(finding.code for finding in findings)
         if self._plan is not None and not self._stale:
             self._choose_wanted()
 
@@ -316,9 +317,8 @@ class ExportPanel(QWidget):
         self.plan()
 
     def _choose_wanted(self) -> None:
-        wanted, self._wanted = self._wanted, None
-        row = self.repairs.row(wanted) if wanted is not None else None
-        if row is not None:
+        wanted, self._wanted = self._wanted, ()
+        for row in filter(None, map(self.repairs.row, wanted)):
             row.box.setFocus(Qt.FocusReason.OtherFocusReason)
             if self._choices.fix_of(row.offer.code) is None:
                 row.choose_first()

@@ -95,7 +95,7 @@ class ExportSheet(Page):
         )
         result = horizontal(self.open_button, 1)
         parts = (
-            form, line, self._verdicts, self._message, result, head, self._scales, self.repairs, self._configs,
+            form, line, self._message, result, self._verdicts, head, self._scales, self.repairs, self._configs,
             self._details, 1,
         )  # fmt: skip
         vertical(*parts, parent=self.page, margins=(14, 10, 8, 10), spacing=8)

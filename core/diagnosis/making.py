@@ -33,12 +33,14 @@ APPLIED_BY_EXPORT = frozenset(REMEDIES)
 """The remedies that an export applies, by itself or when the repair is chosen."""
 
 
-def mended_by_export(findings: Iterable[Finding]) -> bool:
-    """Whether an export does something about what decides the verdict: a refusal, else the worst that was found."""
+def mended_by_export(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Those of the findings that decide the verdict about which an export does something: a refusal, else the worst
+    that was found.
+    """
     doubts = [finding for finding in findings if finding.severity != "info"]
     decisive = [finding for finding in doubts if finding.code == "load-refused"]
     decisive = decisive or [finding for finding in doubts if finding.severity == "error"] or doubts
-    return any(finding.remedy in APPLIED_BY_EXPORT for finding in decisive)
+    return tuple(finding for finding in decisive if finding.remedy in APPLIED_BY_EXPORT)
 
 
 def make(

@@ -346,3 +346,31 @@ def test_unchanged_shards_can_be_linked(mending: Window, idle: Idle, tmp_path: P
     assert panel.result is not None
     name = "model.safetensors"
     assert (tmp_path / "made-kvscope" / name).samefile(tmp_path / "made" / name)
+
+
+@pytest.mark.parametrize(
+    ("sample", "fixes"),
+    [("llmcompressor/llama-attn_fp8_tensor", ("uninitialised",)), ("quark/gemma3-26layers-fp8-kvfp8", ())],
+)
+def test_the_banners_fix_chooses_the_repairs_of_what_decides(
+    opened: Open, idle: Idle, sample: str, fixes: tuple[str, ...]
+) -> None:
+    workspace = opened(sample).workspace
+    workspace.banner.fix_button.click()
+    idle()
+    plan = workspace.export.current_plan
+    assert plan is not None
+    assert tuple(fix.code for fix in workspace.export.choices.fixes) == fixes
+    assert plan.verdict_before.outcome != "ok"
+    assert plan.verdict_predicted.outcome == "ok"
+
+
+def test_no_fix_is_offered_where_none_decides(opened: Open, tmp_path: Path, samples: Path) -> None:
+    folder = tmp_path / "unregistered"
+    shutil.copytree(samples / "llmcompressor/llama-attn_fp8_tensor", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"]["quant_method"] = "auto_round"
+    (folder / "config.json").write_text(json.dumps(config))
+    workspace = opened(str(folder)).workspace
+    assert workspace.banner.word == "Fails"
+    assert not workspace.banner.fix_button.isVisible()
