@@ -124,10 +124,6 @@ def _arrange(application: QApplication, window: Window, shot: Shot, size: tuple[
     workspace = window.workspace
     workspace.show_tab(shot.tab)
     _settle(application, window)
-    if workspace.problem_ids():
-        workspace.go_to_problem(1)
-    else:
-        workspace.keys.view.selectRow(0)
     if shot.run:
         workspace.gpu.run()
     if shot.other:
@@ -151,7 +147,7 @@ def _settle(application: QApplication, window: Window) -> None:
     """Wait until nothing runs and everything is drawn."""
     deadline = time.monotonic() + _PATIENCE_S
     quiet = 0
-    while quiet < 5:
+    while quiet < 8:
         application.processEvents()
         time.sleep(0.02)
         quiet = 0 if window.busy else quiet + 1

@@ -6,7 +6,7 @@ import json
 from difflib import SequenceMatcher
 from html import escape
 
-from PySide6.QtCore import Qt, QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, Qt, QTimer
 from PySide6.QtGui import QColor, QGuiApplication, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
@@ -182,6 +182,8 @@ class WhyPanel(QWidget):
         for number, beat in enumerate(story.beats, 1):
             self._beats.addWidget(BeatView(number, beat, last=number == len(story.beats)))
         self._stack.setCurrentWidget(self._page)
+        for _ in range(3):  # the page, its steps, their texts: laid out before they are painted, not after
+            QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
         self._page.to_top()
 
     def _show_also(self) -> None:
