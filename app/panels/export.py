@@ -240,7 +240,8 @@ class ExportPanel(QWidget):
             self.target.addItem(words.format(engine=title), value)
         self._plan = plan
         edits = sorted(plan.edits, key=lambda edit: natural(edit.key or edit.new_key or ""))
-        self.table.set_records([_record(edit) for edit in edits])
+        words = action_words()
+        self.table.set_records([_record(edit, words[edit.action]) for edit in edits])
         stored = any(edit.new_shape is not None or edit.new_dtype is not None or edit.values for edit in edits)
         self.view.setColumnHidden(3, not stored)
         asked = self._digest.inspection.wish.kv_cache_dtype if self._digest is not None else ""
@@ -365,7 +366,8 @@ class ExportPanel(QWidget):
                 self._selection.select(ids, origin=self)
 
 
-def _record(edit: TensorEdit) -> Record:
+def _record(edit: TensorEdit, action: str) -> Record:
+    reason = text.spoken(edit.reason)
     stored = " · ".join(
         part
         for part in (
@@ -377,10 +379,10 @@ def _record(edit: TensorEdit) -> Record:
     )
     after = "" if edit.new_key is None and edit.action == "dropped" else (edit.new_key or edit.key)
     return Record(
-        cells=(action_words()[edit.action], edit.key, after, stored, text.spoken(edit.reason)),
+        cells=(action, edit.key, after, stored, reason),
         icon=_ICONS[edit.action],
         tone=_TONES[edit.action],
-        tip=text.spoken(edit.reason),
+        tip=reason,
         id=edit.key,
     )
 
