@@ -6,6 +6,7 @@ whether a finding doubts it.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -109,7 +110,7 @@ class Digest:
     def telling(self) -> tuple[str, ...]:
         """The row to begin with, whose story tells most: the first of the worst finding, else the first of all."""
         found = (ids[:1] for finding in self.inspection.findings if (ids := self.ids_of(finding)))
-        return next(found, tuple(self.by_id)[:1])
+        return next(found, tuple(itertools.islice(self.by_id, 1)))
 
 
 def digest(inspection: Inspection) -> Digest:
