@@ -240,8 +240,8 @@ class ExportPanel(QWidget):
             self.target.addItem(words.format(engine=title), value)
         self._plan = plan
         edits = sorted(plan.edits, key=lambda edit: natural(edit.key or edit.new_key or ""))
-        words = action_words()
-        self.table.set_records([_record(edit, words[edit.action]) for edit in edits])
+        happens = action_words()
+        self.table.set_records([_record(edit, happens[edit.action]) for edit in edits])
         stored = any(edit.new_shape is not None or edit.new_dtype is not None or edit.values for edit in edits)
         self.view.setColumnHidden(3, not stored)
         asked = self._digest.inspection.wish.kv_cache_dtype if self._digest is not None else ""
