@@ -36,6 +36,6 @@ def check_command(path: str, choices: Choices, thresholds: Thresholds | None = N
             part
             for row in thresholds.table()
             if row.value != usual[row.name]
-            for part in ("--limit", f"{row.name}={row.value:g}")
+            for part in ("--limit", f"{row.name}={row.value}")
         ]
     return quoted_command(*words)

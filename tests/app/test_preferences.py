@@ -142,11 +142,11 @@ def test_limits_that_were_changed_are_in_the_command_and_judge_alike(
     window: Window, opened: Open, idle: Callable[[], None], samples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened("modelopt/qwen3-36layers-fp8-kvfp8")
-    window.session.set_thresholds(Thresholds(large=0.001))
+    window.session.set_thresholds(Thresholds(large=0.00123456789))
     idle()
     window.actions_table["copy_command"].trigger()
     command = QGuiApplication.clipboard().text().split()
-    assert command[-2:] == ["--limit", "large=0.001"]
+    assert command[-2:] == ["--limit", "large=0.00123456789"]
     assert main(command[1:]) == 1
     assert window.session.inspection is not None
     assert window.session.inspection.verdict.text in " ".join(capsys.readouterr().out.split())
