@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from app.status import Status
 from core.diagnosis import DOUBTS
+from core.naming.conventions import layer_number
+from core.ordering import natural
 
 if TYPE_CHECKING:
     from core.diagnosis.finding import Finding
@@ -153,11 +155,6 @@ def digest(inspection: Inspection) -> Digest:
     )
 
 
-def natural(name: str) -> tuple[tuple[int, str, int], ...]:
-    """A sort key that puts ``layers.2`` before ``layers.10``."""
-    return tuple((1, "", int(part)) if part.isdigit() else (0, part, 0) for part in re.split(r"(\d+)", name) if part)
-
-
 class _Layers:
     """Finds the engine's attention layer that belongs to a tensor, although the two name it differently."""
 
@@ -227,8 +224,7 @@ def _row(name: str, scale: KVScale, delivery: Delivery | None, findings: Iterabl
 def _row_of_other(delivery: Delivery, layers: _Layers) -> Row:
     """A tensor that is no KV scale and yet ends the load."""
     module = delivery.key.rpartition(".")[0]
-    number = re.search(r"\.(\d+)\.", delivery.key)
-    layer = int(number.group(1)) if number else None
+    layer = layer_number(module)
     return Row(
         id=delivery.key,
         status=Status.RAISES,

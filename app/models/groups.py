@@ -11,11 +11,12 @@ from PySide6.QtCore import QAbstractItemModel, QCoreApplication, QModelIndex, QO
 from PySide6.QtGui import QBrush, QColor, QIcon
 
 from app import text
-from app.digest import Digest, Row, natural
+from app.digest import Digest, Row
 from app.status import Status
 from app.theme import icons
 from app.theme.status import word
 from app.theme.theme import colours, theme
+from core.ordering import natural
 
 Grouping = Literal["patterns", "modules", "shards"]
 GROUPINGS: tuple[Grouping, ...] = ("patterns", "modules", "shards")

@@ -16,12 +16,13 @@ from PySide6.QtCore import QAbstractTableModel, QCoreApplication, QModelIndex, Q
 from PySide6.QtGui import QBrush, QColor, QFont, QIcon
 
 from app import text
-from app.digest import COVERED_ROLES, Digest, Row, natural
+from app.digest import COVERED_ROLES, Digest, Row
 from app.models.query import Query
 from app.status import Status
 from app.text import QT_TRANSLATE_NOOP
 from app.theme.status import meaning, tone, word
 from app.theme.theme import theme
+from core.ordering import natural
 
 Indices = npt.NDArray[np.intp]
 AnyIndex = QModelIndex

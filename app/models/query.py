@@ -16,7 +16,8 @@ from app.digest import Row
 
 FIELDS = ("layer", "role", "kind", "status", "dtype", "shape", "value", "convention", "file", "problem")
 _TERM = re.compile(r'(-?)(?:([a-z]+):)?("[^"]*"?|\S*)')
-_RANGE = re.compile(r"^(\d+)(?:-(\d+))?$")
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_SIZE = re.compile(r"[0-9]{1,18}")
 _COMPARED = re.compile(r"^(>=|<=|>|<|=)?\s*(.+)$")
 
 Test = Callable[[Row, Container[str]], bool]
@@ -37,10 +38,10 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parsed filter. ``hints`` are sentences about terms that look mistaken; such terms are taken as bare words."""
+    """A parsed filter. ``mistaken`` are field and value of terms that say nothing; they are taken as bare words."""
 
     terms: tuple[Term, ...] = ()
-    hints: tuple[str, ...] = ()
+    mistaken: tuple[tuple[str, str], ...] = ()
 
     def accepts(self, row: Row, codes: Container[str] = ()) -> bool:
         return all(term.accepts(row, codes) for term in self.terms)
@@ -54,7 +55,7 @@ class Query:
 def parse(text: str) -> Query:
     """Read a filter; never raises. "" accepts everything."""
     terms: list[Term] = []
-    hints: list[str] = []
+    mistaken: list[tuple[str, str]] = []
     for match in _TERM.finditer(text):
         minus, name, raw = match.groups()
         value = raw.strip('"')
@@ -65,11 +66,11 @@ def parse(text: str) -> Query:
             continue
         test = _field_test(name, value)
         if test is None:
-            hints.append(_hint(name, value))
+            mistaken.append((name, value))
             terms.append(_word(f"{name}:{value}", negated=bool(minus)))
         else:
             terms.append(Term(name, value, bool(minus), test))
-    return Query(tuple(terms), tuple(hints))
+    return Query(tuple(terms), tuple(mistaken))
 
 
 def quoted(value: str) -> str:
@@ -80,12 +81,6 @@ def quoted(value: str) -> str:
 def _word(value: str, *, negated: bool) -> Term:
     needle = value.lower()
     return Term("", value, negated, lambda row, _: needle in row.key.lower() or needle in row.target.lower())
-
-
-def _hint(name: str, value: str) -> str:
-    if name not in FIELDS:
-        return f"{name}: is not a field; there are {', '.join(f'{field}:' for field in FIELDS)}"
-    return f"{name}:{value} is not understood; try {name}:{'>0.5' if name == 'value' else '3 or ' + name + ':0-7'}"
 
 
 def _field_test(name: str, value: str) -> Test | None:
@@ -119,7 +114,7 @@ def _shape_test(value: str) -> Test | None:
     if value.lower() in ("scalar", "[]", "()"):
         return lambda row, _: not row.missing and not row.shape
     parts = [part for part in re.split(r"[x×,\[\]()]+", value.lower()) if part]
-    if not parts or not all(part.isdigit() for part in parts):
+    if not parts or not all(map(_SIZE.fullmatch, parts)):
         return None
     wanted = tuple(int(part) for part in parts)
     return lambda row, _: row.shape == wanted
@@ -128,7 +123,7 @@ def _shape_test(value: str) -> Test | None:
 def _layer_test(value: str) -> Test | None:
     ranges: list[tuple[int, int]] = []
     for part in value.split(","):
-        match = _RANGE.match(part)
+        match = _RANGE.fullmatch(part)
         if match:
             low = int(match.group(1))
             ranges.append((low, int(match.group(2) or low)))

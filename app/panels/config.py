@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QListWidget, QListWidgetItem, QPlainTextEdit, QTex
 from app.digest import Digest
 from app.models.config_text import Place, lines_of, marked, places_of
 from app.panels.layouts import split, vertical
-from app.text import complaint
+from app.text import complaint, translate
 from app.theme.theme import colours, fixed_font, theme
 from core.checkpoint import Checkpoint
 from core.errors import KVScopeError
@@ -170,5 +170,9 @@ def _content(checkpoint: Checkpoint, name: str) -> Any:
         return dict(shard.metadata)
     path = checkpoint.root / name
     if path.exists() and path.stat().st_size > _LARGEST:
-        raise KVScopeError("is too large to show here", path=path, remedy="Open it in an editor.")
+        raise KVScopeError(
+            translate("ConfigPanel", "is too large to show here"),
+            path=path,
+            remedy=translate("ConfigPanel", "Open it in an editor."),
+        )
     return checkpoint.config(name) or {}

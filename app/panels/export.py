@@ -12,7 +12,7 @@ from PySide6.QtGui import QShowEvent, QUndoStack
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from app import text
-from app.digest import Digest, natural
+from app.digest import Digest
 from app.models.records import Record, RecordTable
 from app.panels.export_sheet import ExportSheet, action_words
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
@@ -25,6 +25,7 @@ from app.theme.palettes import Tone
 from app.theme.theme import theme
 from core.diagnosis.finding import Finding
 from core.errors import KVScopeError
+from core.ordering import natural
 from core.progress import Progress
 from core.wording import spread
 

@@ -28,6 +28,7 @@ from core.errors import KVScopeError
 from core.progress import Progress
 
 FILTER_DELAY_MS = 150
+_EXAMPLES = {"value": (">0.5", "nan"), "shape": ("scalar", "128x1")}
 _SAMPLES: dict[int, str] = {
     Column.STATUS: "not reached",
     Column.LAYER: "Layer",
@@ -224,13 +225,23 @@ class KeysPanel(QWidget):
         """Apply what stands in the filter line, without waiting."""
         self._delay.stop()
         query = parse(self.filter.text())
-        invalid = bool(query.hints)
-        self._hint.setText(query.hints[0] if invalid else "")
+        invalid = bool(query.mistaken)
+        self._hint.setText(self._hint_at(*query.mistaken[0]) if invalid else "")
         self._hint.setVisible(invalid)
         if self.filter.property("invalid") != invalid:
             self.filter.setProperty("invalid", invalid)
             self.filter.style().polish(self.filter)
         self.table.set_query(query)
+
+    def _hint_at(self, field: str, value: str) -> str:
+        """What a mistaken term of the filter should be instead."""
+        if field not in FIELDS:
+            fields = ", ".join(f"{each}:" for each in FIELDS)
+            return self.tr("{field}: is not a field; there are {fields}").format(field=field, fields=fields)
+        examples = _EXAMPLES.get(field, ("0-7", "3"))
+        return self.tr("{term} is not understood; try {first} or {second}").format(
+            term=f"{field}:{value}", first=f"{field}:{examples[0]}", second=f"{field}:{examples[1]}"
+        )
 
     def _on_text_changed(self) -> None:
         self._delay.start()

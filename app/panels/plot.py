@@ -124,7 +124,9 @@ class PlotPanel(QWidget):
                 self.canvas.render(painter)
                 painter.end()
                 if not image.save(str(path)):
-                    raise KVScopeError("could not be written", path=path, remedy="Choose another folder.")
+                    raise KVScopeError(
+                        self.tr("could not be written"), path=path, remedy=self.tr("Choose another folder.")
+                    )
 
     def _save_svg(self, path: Path, size: QSize) -> None:
         # pyqtgraph's own SVG exporter does not work with Qt 6.11; Qt's generator draws the same scene.

@@ -24,7 +24,7 @@ _PROJECTIONS = (
 )  # fmt: skip
 _SOURCE = "vLLM 0.33.0, models/transformers: the backend for models that vLLM does not register"
 _TOWERS = re.compile(r"(?:^|\.)[^.]*(?:vision|visual|audio|image|encoder)[^.]*\.")
-_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+_NUMBER = re.compile(r"(?<=\.)[0-9]{1,4}(?=\.)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ function. Names are those of transformers' ``layer_types``; older names are tran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
+
+from core.naming.conventions import MOST_LAYERS
 
 KV_SHARED = "+kv_shared"
 """Appended to the kind of a layer that reads another layer's KV cache (Gemma 3n, Gemma 4)."""
@@ -31,6 +33,12 @@ _INTERVALS = {
 
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config", "vlm_config")
 _NESTING = ("thinker_config", "vlm_config")
+
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
+DRAFTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+HEADS = ("num_attention_heads", "n_head", "decoder_attention_heads", "num_heads")
+KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
+"""The names of these numbers, of which the first that is there counts."""
 
 
 def text_config_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -54,14 +62,34 @@ def positive(config: Mapping[str, Any], *names: str) -> int | None:
     return None
 
 
+def believed(config: Mapping[str, Any], *names: str) -> int | None:
+    """:func:`positive` for a number of layers or heads; None also for one that no model has. Whoever counts up to it
+    would run out of memory.
+    """
+    count = positive(config, *names)
+    return count if count is not None and count <= MOST_LAYERS else None
+
+
+def not_believed(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """The fields of a config.json whose numbers of layers or heads no model has, with the number."""
+    text = text_config_of(config)
+    for name in (*LAYERS, *DRAFTS, *HEADS, *KV_HEADS):
+        count = positive(text, name)
+        if count is not None and count > MOST_LAYERS:
+            yield name, count
+
+
 def layer_kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The kind of every decoder layer, in order; an empty tuple when the config does not say how many there are.
+    """The kind of every decoder layer, in order; an empty tuple when the config does not say how many there are, or
+    claims more than :data:`core.naming.conventions.MOST_LAYERS`.
 
     The first source below that applies decides; where none does, every layer has full attention.
     """
     text = text_config_of(config)
-    count = positive(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers") or 0
+    count = believed(text, *LAYERS) or 0
     kinds = next((found for source in _SOURCES if (found := source(text, count))), [FULL] * count)
+    if len(kinds) > MOST_LAYERS:
+        return ()
     kinds = [_OLDER_NAMES.get(kind, kind) for kind in kinds]
     shared = positive(text, "num_kv_shared_layers") or 0
     first_shared = len(kinds) - shared if 0 < shared < len(kinds) else len(kinds)
@@ -97,8 +125,8 @@ def _types(text: Mapping[str, Any], count: int) -> list[str]:
 
 def _full_indexes(text: Mapping[str, Any], count: int) -> list[str]:
     """``full_attn_idxs``: LFM2, whose other layers are convolutions."""
-    indexes = text.get("full_attn_idxs")
-    if not isinstance(indexes, list):
+    indexes = _whole_numbers(text.get("full_attn_idxs"))
+    if indexes is None:
         return []
     return [FULL if index in indexes else "conv" for index in range(count)]
 
@@ -106,8 +134,8 @@ def _full_indexes(text: Mapping[str, Any], count: int) -> list[str]:
 def _numbered(text: Mapping[str, Any], count: int) -> list[str]:
     """``linear_attn_config.kda_layers``, counted from 1 (vLLM 0.33.0, ``KimiLinearConfig.is_kda_layer``)."""
     linear = text.get("linear_attn_config")
-    layers = linear.get("kda_layers") if isinstance(linear, Mapping) else None
-    if not isinstance(layers, list):
+    layers = _whole_numbers(linear.get("kda_layers")) if isinstance(linear, Mapping) else None
+    if layers is None:
         return []
     return [LINEAR if index + 1 in layers else FULL for index in range(count)]
 
@@ -168,6 +196,11 @@ _SOURCES: tuple[Callable[[Mapping[str, Any], int], list[str]], ...] = (
     _blocks, _letters, _pairs, _types, _full_indexes, _numbered, _groups, _periods, _no_ops, _sparse, _interval,
     _all_linear,
 )  # fmt: skip
+
+
+def _whole_numbers(value: object) -> frozenset[int] | None:
+    """Those in a JSON list; None for anything else."""
+    return frozenset(each for each in value if isinstance(each, int)) if isinstance(value, list) else None
 
 
 def _strings(value: object) -> list[str]:

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from core.architectures.layers import FULL, LINEAR, NONE, layer_kinds, positive, text_config_of
+from core.architectures.layers import DRAFTS, FULL, LINEAR, NONE, believed, layer_kinds, text_config_of
 from core.architectures.loops import LoopLoader
 from core.architectures.surveys import loops, own_loaders, survey
 from core.backends.base import AttentionKind
+from core.naming.conventions import MOST_LAYERS
 from core.naming.mapper import Rule, RuleKind, WeightsMapper
-
-_DRAFTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 UNCOUNTED = 128
 """How many layers a tower is given whose config does not say (its attention has no KV cache)."""
@@ -257,7 +256,7 @@ class _Builder:
     def _drafts(self) -> int:
         """How many layers the draft (MTP) model has."""
         text = text_config_of(self._config)
-        return positive(text, *_DRAFTS) or positive(self._config, *_DRAFTS) or 1
+        return believed(text, *DRAFTS) or believed(self._config, *DRAFTS) or 1
 
     def _number(self, dotted: str) -> int | None:
         value: Any = self._config
@@ -265,7 +264,7 @@ class _Builder:
             value = value.get(name) if isinstance(value, Mapping) else None
         if value is None:
             value = text_config_of(self._config).get(dotted)
-        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100_000 else None
+        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_LAYERS else None
 
     def _loader(self, entry: Mapping[str, Any]) -> Loader | None:
         loader = entry.get("loader")
@@ -320,7 +319,7 @@ class _Builder:
     def _layers_of(self, kind: str) -> list[int | None]:
         if kind == "draft":
             first = len(self._kinds)
-            return list(range(first, first + (positive(text_config_of(self._config), "num_nextn_predict_layers") or 0)))
+            return list(range(first, first + (believed(text_config_of(self._config), DRAFTS[0]) or 0)))
         return [index for index, name in enumerate(self._kinds) if name == kind]
 
     def _loop(self, part: str, of: str) -> LoopLoader | None:

@@ -13,6 +13,7 @@ from core.checkpoint.faults import BrokenFileError, Fault, quoted
 from core.checkpoint.files import is_pickle, is_zip, open_regular, os_problem, read_exactly, read_whole
 from core.checkpoint.index import Index, read_index
 from core.errors import UnreadableCheckpointError
+from core.ordering import natural
 from core.wording import joined, plural, say
 
 SAFETENSORS = ".safetensors"
@@ -69,12 +70,6 @@ def holds_tensors(names: Iterable[str]) -> bool:
     """Whether a folder with files of these names could be a checkpoint."""
     lower = (name.lower() for name in names if not name.startswith("."))
     return any(name.endswith((SAFETENSORS, *PICKLED, INDEX)) and not _NO_WEIGHTS.fullmatch(name) for name in lower)
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """A sort key under which "shard-2" comes before "shard-10"."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(len(part.lstrip("0")), part.lstrip("0")) if part[:1].isdigit() else (0, part) for part in parts]
 
 
 def _family(path: Path) -> str:

@@ -109,7 +109,7 @@ class Text:
     def hashes(self, begins: Int64s, ends: Int64s) -> Words:
         """A 64-bit hash of each piece: equal pieces have equal hashes, within this process.
 
-        Its factors are drawn when the process starts, so that no file can be made in which unequal names collide.
+        Its factors are drawn when the process starts: whoever makes a file cannot know which unequal names collide.
         """
         found = np.empty(len(begins), dtype=np.uint64)
         for start in range(0, len(begins), _BLOCK):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from core.architectures.layers import not_believed
 from core.diagnosis.consequence import of_layers
 from core.diagnosis.facts import Facts
 from core.diagnosis.finding import Finding
@@ -82,6 +83,21 @@ def _explains_refusal(note: str) -> bool:
     return "refuses" in note or "do not open" in note
 
 
+def not_to_be_believed(facts: Facts) -> Iterator[Finding]:
+    """The config claims more layers or heads than any model has."""
+    claims = [
+        say("{field} {count:,}", field=field, count=count)
+        for field, count in not_believed(facts.case.declaration.hf_config)
+    ]
+    if claims:
+        yield make(
+            "declaration-note",
+            evidence=say("config.json says {claims}; no model has so many.", claims=joined(", ", claims)),
+            consequence=say("The prediction goes by what else the checkpoint says of its layers and heads."),
+            fix=say("Correct config.json, or download it again."),
+        )
+
+
 def method_chosen(facts: Facts) -> Iterator[Finding]:
     """The user's choice against the declaration."""
     chosen, declared = facts.case.settings.method, facts.case.declaration.method
@@ -98,4 +114,4 @@ def method_chosen(facts: Facts) -> Iterator[Finding]:
         )
 
 
-RULES = (declared_absent, dynamic_scheme, declaration_note, method_chosen)
+RULES = (declared_absent, dynamic_scheme, declaration_note, not_to_be_believed, method_chosen)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.diagnosis import Thresholds
 from core.engines.outcome import AttentionLayer, Deliveries
+from core.naming.conventions import layer_number
 from core.naming.scales import KVScale
 from core.wording import joined, say
 
@@ -72,9 +72,9 @@ def layer_list(paths: Iterable[str]) -> str:
     numbers: set[int] = set()
     others: list[str] = []
     for path in paths:
-        number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", path)
+        number = layer_number(path)
         if number is not None:
-            numbers.add(int(number.group(1)))
+            numbers.add(number)
         else:
             others.append(path)
     runs: list[list[int]] = []

@@ -18,7 +18,7 @@ from core.engines.vllm.remap import maybe_remap_kv_scale_name
 from core.loading.auto_loader import Weights
 from core.loading.parameters import Part, default_weight_loader, weight_loader_of
 
-_LAYER = re.compile(r"(?:model\.|model\.language_model\.)?layers\.(\d+)\.")
+_LAYER = re.compile(r"(?:model\.|model\.language_model\.)?layers\.([0-9]{1,9})\.")
 
 
 class OwnLoadedModule(nn.Module):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from core.engines.vllm.predict import Layer, Setup
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_MIXTURE = re.compile(r"\blayers\.(\d+)\.mlp$")
+_MIXTURE = re.compile(r"\blayers\.([0-9]{1,9})\.mlp$")
 _EXPERTS = ("MoERunner", "RoutedExperts", "GptOssRoutedExperts")
 
 

@@ -236,7 +236,12 @@ ENDINGS = (
 """How every key of every convention ends: a million names are sifted by these before any pattern is tried."""
 
 _COMPANION_ENDINGS = ("output_scale", "output_scale_2", "output_zero_point")
-_NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
+_NUMBER = re.compile(r"(?:^|\.)([0-9]+)(?=\.|$)")
+
+MOST_LAYERS = 10_000
+"""Layers of a model, whatever a name or a config claims: the deepest that are published have about 200."""
+
+_LONGEST_NUMBER = len(str(MOST_LAYERS - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +272,9 @@ def recognise(key: str) -> Recognised | None:
 
 @lru_cache(maxsize=1 << 13)
 def layer_number(path: str) -> int | None:
-    """The first number in a dotted path: the layer, in every architecture seen."""
+    """The first number in a dotted path: the layer, in every architecture seen. None where it counts no layers."""
     found = _NUMBER.search(path)
-    return int(found.group(1)) if found else None
+    return int(found.group(1)) if found and len(found.group(1)) <= _LONGEST_NUMBER else None
 
 
 def is_companion(key: str) -> bool:

@@ -54,7 +54,7 @@ def _number(value: Any, where: str) -> float:
 
 
 def _integer(value: Any, where: str) -> int:
-    found = re.fullmatch(r"(?:rank)?(\d+)", str(value))
+    found = re.fullmatch(r"(?:rank)?([0-9]{1,9})", str(value))
     if found is None:
         raise SideFileError(say("{place} {value!r} is no number", place=where, value=value))
     return int(found.group(1))

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.checkpoint.layout import holds_tensors, natural
+from core.checkpoint.layout import holds_tensors
 from core.checkpoint.remote.address import is_address
 from core.errors import UsageError
+from core.ordering import natural
 from core.progress import Progress
 
 

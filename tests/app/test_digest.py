@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.digest import Digest, digest, natural
+from app.digest import Digest, digest
 from app.status import Status
 from core.inspection import inspect
 from tests.app.conftest import SAMPLES
@@ -83,7 +83,3 @@ def test_findings_lead_to_rows(digested: Digested) -> None:
         ids = found.ids_of(finding)
         assert ids
         assert all(found.by_id[name].key in finding.keys or found.by_id[name].layer in finding.layers for name in ids)
-
-
-def test_natural_order() -> None:
-    assert sorted(["layers.10.k", "layers.2.k", "layers.x"], key=natural) == ["layers.2.k", "layers.10.k", "layers.x"]

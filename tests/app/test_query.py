@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.digest import Row
-from app.models.query import FIELDS, parse, quoted
+from app.models.query import parse, quoted
 from app.status import Status
 
 
@@ -87,7 +87,7 @@ def row(
 )
 def test_terms(query: str, accepted: bool) -> None:
     parsed = parse(query)
-    assert parsed.hints == ()
+    assert parsed.mistaken == ()
     assert parsed.accepts(row(), {"missing-scale"}) is accepted
 
 
@@ -115,14 +115,20 @@ def test_rows_without_a_layer_or_value_match_no_number() -> None:
 
 def test_an_unknown_field_is_looked_for_as_text_and_explained() -> None:
     parsed = parse("colour:red")
-    assert parsed.hints == (f"colour: is not a field; there are {', '.join(f'{field}:' for field in FIELDS)}",)
+    assert parsed.mistaken == (("colour", "red"),)
     assert not parsed.accepts(row())
     assert parse("colour:red").accepts(row("colour:red"))
 
 
-def test_a_number_that_is_none_is_explained() -> None:
-    assert parse("value:high").hints == ("value:high is not understood; try value:>0.5",)
-    assert parse("layer:first").hints == ("layer:first is not understood; try layer:3 or layer:0-7",)
+@pytest.mark.parametrize("number", ["high", "²"])
+@pytest.mark.parametrize("field", ["layer", "shape", "value"])
+def test_a_number_that_is_none_is_a_mistake(field: str, number: str) -> None:
+    assert parse(f"{field}:{number}").mistaken == ((field, number),)
+
+
+@pytest.mark.parametrize("field", ["layer", "shape", "value"])
+def test_no_row_has_a_number_of_5000_digits(field: str) -> None:
+    assert not parse(f"{field}:{'1' * 5000}").accepts(row())
 
 
 @given(st.text(max_size=60))

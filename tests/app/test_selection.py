@@ -13,6 +13,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QFileDialog, QLabel
 from pytestqt.qtbot import QtBot
 
+from app.models.query import FIELDS
 from app.status import Status
 from app.window import Window
 from tests.app.conftest import Open
@@ -172,12 +173,15 @@ def test_the_filter_waits_a_moment_and_enter_does_not(window: Window, opened: Op
 def test_a_mistaken_filter_is_explained(window: Window, opened: Open) -> None:
     opened(LLAMA)
     keys = window.workspace.keys
-    keys.set_filter("lair:3")
-    hints = [
-        label.text() for label in keys.findChildren(QLabel) if label.isVisible() and "is not a field" in label.text()
-    ]
-    assert hints
-    assert keys.filter.property("invalid") is True
+    for mistaken, hint in (
+        ("lair:3", f"lair: is not a field; there are {', '.join(f'{field}:' for field in FIELDS)}"),
+        ("layer:first", "layer:first is not understood; try layer:0-7 or layer:3"),
+        ("value:high", "value:high is not understood; try value:>0.5 or value:nan"),
+        ("shape:²", "shape:² is not understood; try shape:scalar or shape:128x1"),
+    ):
+        keys.set_filter(mistaken)
+        assert hint in [label.text() for label in keys.findChildren(QLabel) if label.isVisible()]
+        assert keys.filter.property("invalid") is True
     keys.set_filter("layer:1")
     assert keys.filter.property("invalid") is False
     assert keys.table.rowCount() == 6

@@ -9,6 +9,7 @@ from math import ceil
 
 import numpy as np
 
+from core.checkpoint.header import LARGEST_HEADER
 from core.checkpoint.index import Index
 
 _MARGIN = 1.0015
@@ -20,7 +21,7 @@ _FAR = 1 << 16
 """Bytes of data behind a header from which values are asked for apart."""
 
 _SHARD = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"([^"\\]+)"')
-_ENTRY = re.compile(rb':\{[^{}]*"data_offsets":\[[0-9]+,([0-9]+)\]')
+_ENTRY = re.compile(rb':\{[^{}]*"data_offsets":\[[0-9]+,([0-9]{1,18})\]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Guess:
         found = self._contents.get(shard)
         if found is None:
             return 8
-        return 8 + int(self._length(found) * _MARGIN)
+        return 8 + min(int(self._length(found) * _MARGIN), LARGEST_HEADER)
 
     def behind(self, shard: str) -> int:
         """Bytes behind the header to ask for with it, as long as all shards together do not ask for too many."""

@@ -6,7 +6,7 @@ Only what a KV cache depends on is followed; linear and expert layers may refuse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,8 +286,11 @@ def _quark(config: Mapping[str, Any]) -> Reading:
             "ValueError", "The export key should be included in the configurations of Quark quantized model"
         )
     group = export.get("kv_cache_group")
-    if group is None:
-        raise SglangError("TypeError", "object of type 'NoneType' has no len()")
+    if not isinstance(group, list | str | Mapping):
+        raise SglangError("TypeError", f"object of type '{type(group).__name__}' has no len()")
+    odd = next((name for name in group if isinstance(name, list | dict)), None)
+    if odd is not None:
+        raise SglangError("TypeError", f"unhashable type: '{type(odd).__name__}'")
     spec = _quark_kv_spec(config, group) if group else None
     refuses = None
     if spec is not None and spec.get("dtype") != "fp8_e4m3":
@@ -303,7 +306,7 @@ def _quark(config: Mapping[str, Any]) -> Reading:
     return Reading(kv_method="QuarkKVCacheMethod", refuses=refuses)
 
 
-def _quark_kv_spec(config: Mapping[str, Any], group: Sequence[str]) -> Mapping[str, Any]:
+def _quark_kv_spec(config: Mapping[str, Any], group: Collection[str]) -> Mapping[str, Any]:
     layers = config.get("layer_quant_config")
     if not isinstance(layers, Mapping) or not set(group) <= set(layers):
         raise SglangError(

@@ -27,7 +27,7 @@ from core.engines.sglang.steps import Step as LoopStep
 from core.naming.mapper import Rule, RuleKind, Step
 from core.wording import say
 
-_LAYER = re.compile(r"layers\.(\d+)\.")
+_LAYER = re.compile(r"layers\.([0-9]{1,9})\.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +186,7 @@ class _Path:
         if below is not None:
             parts = self.name.split(".")
             number = parts[below.count(".") + 1] if self.name.startswith(below) and below else ""
-            outside = number.isdigit() and int(number) >= count
+            outside = re.fullmatch(r"[0-9]{1,9}", number) is not None and int(number) >= count
         else:
             found = _LAYER.search(self.name)
             outside = found is not None and int(found.group(1)) >= count
@@ -242,7 +242,7 @@ class _Path:
 
     def _experts(self, step: Experts, loop: Loop) -> str | None:
         parts = "|".join(re.escape(part) for part in (step.gate, step.down, step.up) if part)
-        found = re.search(rf"experts\.(\d+)\.({parts})\.", self.name)
+        found = re.search(rf"experts\.([0-9]{{1,9}})\.({parts})\.", self.name)
         if found is None or (step.unless is not None and step.unless.fits(self.name, self.exists)):
             return None
         count = self.walk.experts(step.count)

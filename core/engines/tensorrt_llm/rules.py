@@ -20,10 +20,14 @@ SMALLEST_NORMAL = 2.0**-126
 LARGEST = 3.4028234663852886e38
 """The range of float32 whose reciprocals are finite too."""
 
-UNDER_PROJECTIONS = re.compile(r"^(?P<module>.*\.(?P<layer>\d+)\.self_attn)\.(?P<role>[kv])_proj\.(?P=role)_scale$")
+UNDER_PROJECTIONS = re.compile(
+    r"^(?P<module>.*\.(?P<layer>[0-9]{1,9})\.self_attn)\.(?P<role>[kv])_proj\.(?P=role)_scale$"
+)
 """The only spelling the PyTorch backend reads: it looks at what stands beside each projection's weight."""
 
-CONVERTED = re.compile(r"^(?P<module>.*\.(?P<layer>\d+)\.attention)\.kv_cache_(?P<reciprocal>rcp_)?scaling_factor$")
+CONVERTED = re.compile(
+    r"^(?P<module>.*\.(?P<layer>[0-9]{1,9})\.attention)\.kv_cache_(?P<reciprocal>rcp_)?scaling_factor$"
+)
 """The parameters of converted checkpoints (``rankN.safetensors``)."""
 
 ARCHITECTURES = (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core.architectures.layers import KV_SHARED, layer_kinds, positive, text_config_of
+from core.architectures.layers import HEADS, KV_HEADS, KV_SHARED, believed, layer_kinds, positive, text_config_of
 from core.architectures.modules import ModuleNode
 from core.backends.base import Backend
 from core.backends.kv_method import (
@@ -100,11 +100,11 @@ class Setup:
 def attention_shape(config: Mapping[str, Any], *, tp_rank: int = 0, tp_size: int = 1) -> AttentionShape:
     """Heads of the language model's attention layers on one of ``tp_size`` ranks."""
     text = text_config_of(config)
-    heads = positive(text, "num_attention_heads", "n_head", "decoder_attention_heads", "num_heads") or 1
+    heads = believed(text, *HEADS) or 1
     if text.get("multi_query") is True and not text.get("new_decoder_architecture"):
         kv_heads = 1
     else:
-        kv_heads = positive(text, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or heads
+        kv_heads = believed(text, *KV_HEADS) or heads
     return AttentionShape(
         num_heads=heads // tp_size,
         num_kv_heads=max(1, kv_heads // tp_size),

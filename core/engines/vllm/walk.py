@@ -426,7 +426,7 @@ class Walk:
 
     def is_draft(self, name: str) -> bool:
         """Whether a name belongs to a layer of the draft (MTP) model."""
-        found = re.match(r"(?:model\.|model\.language_model\.)?layers\.(\d+)\.", name)
+        found = re.match(r"(?:model\.|model\.language_model\.)?layers\.([0-9]{1,9})\.", name)
         first = self._hidden_layers
         return bool(found) and first <= int(found.group(1)) < first + self._draft_layers if found else False
 

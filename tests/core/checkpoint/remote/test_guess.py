@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.checkpoint.header import LARGEST_HEADER
 from core.checkpoint.index import read_index
 from core.checkpoint.remote.guess import Guess, guess
 from core.inspection import inspect
@@ -60,6 +61,17 @@ def test_no_more_comes_along_than_is_worth_it(expected: Guess) -> None:
 def test_values_that_lie_far_behind_are_asked_for_apart(expected: Guess) -> None:
     tree = header({"large.weight": ("BF16", (1000, 1000)), **_shard(7)})
     expected.learn("model-7.safetensors", pack(tree, b""))
+    assert expected.behind("model-9.safetensors") == 0
+
+
+def test_an_index_that_exaggerates_is_believed_up_to_the_longest_header(tmp_path: Path) -> None:
+    path = write_index(tmp_path, {f"{number:x}": "model.safetensors" for number in range(1_300_000)})
+    assert guess(read_index(tmp_path, path.name), WANTED).header("model.safetensors") == 8 + LARGEST_HEADER
+
+
+def test_an_offset_that_no_file_can_have_teaches_nothing(expected: Guess) -> None:
+    odd = b'{"a.k_scale":{"dtype":"F32","shape":[],"data_offsets":[0,%s]}}' % (b"9" * 5000)
+    expected.learn("model-7.safetensors", pack(odd + b" " * len(_beginning(7)), b""))
     assert expected.behind("model-9.safetensors") == 0
 
 
