@@ -18,6 +18,7 @@ from core.architectures.layers import positive, text_config_of
 from core.backends.kv_method import AttentionShape
 from core.checkpoint import Checkpoint
 from core.engines.vllm.predict import Setup
+from core.errors import DeviceError
 from core.loading.attention import Attention, MLAAttention
 from core.loading.claims import Claim
 from core.loading.drawing import QUERIES, TOKENS, Drawn, HeadSizes, Pattern
@@ -31,6 +32,8 @@ from core.wording import say
 
 Scales = tuple[torch.Tensor, torch.Tensor]
 _DEFAULT_SIZE = 128
+_MOST_NUMBERS = 1 << 28
+"""Of all heads and tokens: 2 GiB in float64; the largest models have a thirtieth of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,17 +171,38 @@ class ForwardRun:
 
 
 def head_sizes(config: Mapping[str, object], layer: Attention) -> HeadSizes:
-    """Heads and sizes of a layer, from the model's config; a size it does not say is 128."""
+    """Heads and sizes of a layer, from the model's config; a size it does not say is 128.
+
+    Raises:
+        DeviceError: the config gives sizes that no machine could draw numbers for.
+    """
     text = text_config_of(config)
     shape: AttentionShape = layer.shape
     if isinstance(layer, MLAAttention):
         latent = positive(text, "kv_lora_rank") or 512
         rotary = positive(text, "qk_rope_head_dim") or 64
-        return HeadSizes(heads=shape.num_heads, kv_heads=1, key_size=latent + rotary, value_size=latent, latent=True)
+        return _drawable(
+            HeadSizes(heads=shape.num_heads, kv_heads=1, key_size=latent + rotary, value_size=latent, latent=True)
+        )
     hidden = positive(text, "hidden_size", "n_embd", "d_model")
     size = positive(text, "head_dim") or (hidden // shape.total_num_heads if hidden else 0) or _DEFAULT_SIZE
     group = max(shape.num_heads // shape.num_kv_heads, 1)
-    return HeadSizes(heads=group * shape.num_kv_heads, kv_heads=shape.num_kv_heads, key_size=size, value_size=size)
+    return _drawable(
+        HeadSizes(heads=group * shape.num_kv_heads, kv_heads=shape.num_kv_heads, key_size=size, value_size=size)
+    )
+
+
+def _drawable(sizes: HeadSizes) -> HeadSizes:
+    if TOKENS * sizes.heads * sizes.key_size > _MOST_NUMBERS:
+        raise DeviceError(
+            say(
+                "config.json gives attention layers {heads:,} heads of {size:,} numbers, more than are computed here",
+                heads=sizes.heads,
+                size=sizes.key_size,
+            ),
+            remedy=say("Correct its head_dim and hidden_size, or leave --forward out."),
+        )
+    return sizes
 
 
 def relative_error(output: torch.Tensor, reference: torch.Tensor) -> float:

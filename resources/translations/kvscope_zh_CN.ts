@@ -862,6 +862,14 @@
       <source>This checkpoint has neither a config file nor metadata.</source>
       <translation>此检查点既没有配置文件，也没有元数据。</translation>
     </message>
+    <message>
+      <source>is too large to show here</source>
+      <translation>太大，无法在此显示</translation>
+    </message>
+    <message>
+      <source>Open it in an editor.</source>
+      <translation>请在编辑器中打开它。</translation>
+    </message>
   </context>
   <context>
     <name>Core</name>
@@ -2690,6 +2698,10 @@
       <translation>{file}：{field} 声明 {scheme}。</translation>
     </message>
     <message>
+      <source>{field} {count:,}</source>
+      <translation>{field} {count:,}</translation>
+    </message>
+    <message>
       <source>Calibrate the KV cache and export again, or set scales on export.</source>
       <translation>请校准 KV 缓存并重新导出，或在导出时设置缩放因子。</translation>
     </message>
@@ -2708,6 +2720,18 @@
     <message>
       <source>Make the config files agree, or export again.</source>
       <translation>请使配置文件一致，或重新导出。</translation>
+    </message>
+    <message>
+      <source>config.json says {claims}; no model has so many.</source>
+      <translation>config.json 声明 {claims}；没有模型有这么多。</translation>
+    </message>
+    <message>
+      <source>The prediction goes by what else the checkpoint says of its layers and heads.</source>
+      <translation>预测改以检查点中关于层和头的其他信息为准。</translation>
+    </message>
+    <message>
+      <source>Correct config.json, or download it again.</source>
+      <translation>请修正 config.json，或重新下载。</translation>
     </message>
     <message>
       <source>{method} was chosen; the checkpoint declares {declared}.</source>
@@ -5886,8 +5910,16 @@
       <translation>未使用投影：{reason}</translation>
     </message>
     <message>
+      <source>config.json gives attention layers {heads:,} heads of {size:,} numbers, more than are computed here</source>
+      <translation>config.json 为每个注意力层声明了 {heads:,} 个头、每头 {size:,} 个数，超出此处的计算范围</translation>
+    </message>
+    <message>
       <source>layers</source>
       <translation>层</translation>
+    </message>
+    <message>
+      <source>Correct its head_dim and hidden_size, or leave --forward out.</source>
+      <translation>请修正其中的 head_dim 和 hidden_size，或不使用 --forward。</translation>
     </message>
     <message>
       <source>the layer raises {error} after loading</source>
@@ -7906,6 +7938,14 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
       <translation>正在列出所有张量</translation>
     </message>
     <message>
+      <source>{field}: is not a field; there are {fields}</source>
+      <translation>{field}: 不是字段；可用字段：{fields}</translation>
+    </message>
+    <message>
+      <source>{term} is not understood; try {first} or {second}</source>
+      <translation>无法理解 {term}；请试试 {first} 或 {second}</translation>
+    </message>
+    <message>
       <source>tensors</source>
       <translation>个张量</translation>
     </message>
@@ -8003,6 +8043,14 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     <message>
       <source>hollow, dashed: {name}</source>
       <translation>空心、虚线：{name}</translation>
+    </message>
+    <message>
+      <source>could not be written</source>
+      <translation>无法写入</translation>
+    </message>
+    <message>
+      <source>Choose another folder.</source>
+      <translation>请选择其他文件夹。</translation>
     </message>
     <message>
       <source>Open a checkpoint to plot its scales.</source>

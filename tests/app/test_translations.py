@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,46 @@ def test_no_text_lacks_its_translation() -> None:
     core = {source for context, source in wanted if context == CORE}
     assert core >= {text for rule in RULES for text in (rule.title, rule.meaning)}
     assert len(core) > 500
+
+
+_IN_A_TERMINAL = {"cli", "commands", "display", "many", "planning", "screenshots", "translations", "writing"}
+_TRANSLATED = {"QT_TRANSLATE_NOOP", "tr", "translate", "say"}
+_FOR_DEVELOPERS = {"RuntimeError", "TypeError"}
+_SENTENCE = re.compile(r"[a-z]{2,} [a-z]{2,} [a-z]+", re.IGNORECASE)
+
+
+def _sentences(source: str) -> Iterator[str]:
+    """Texts of three words or more that are handed to nobody who could translate them."""
+
+    def below(node: ast.AST) -> Iterator[str]:
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)) if name in _TRANSLATED | _FOR_DEVELOPERS:
+                return
+            case ast.Expr(value=ast.Constant()):  # a docstring
+                return
+            case ast.JoinedStr(values=parts):
+                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "_" for part in parts)
+                yield from below(ast.Constant(text))
+                yield from (text for part in parts if isinstance(part, ast.FormattedValue) for text in below(part))
+                return
+            case ast.Constant(value=str(text)) if _SENTENCE.search(text):
+                yield text
+        for child in ast.iter_child_nodes(node):
+            yield from below(child)
+
+    yield from below(ast.parse(source))
+
+
+def test_no_sentence_of_the_window_is_kept_from_translation() -> None:
+    app = Path(translations.__file__).parent
+    modules = [path for path in app.rglob("*.py") if path.stem not in _IN_A_TERMINAL]
+    assert len(modules) > 60
+    kept = {path.name: found for path in modules if (found := [*_sentences(path.read_text(encoding="utf-8"))])}
+    kept.pop("style.py")
+    assert kept.pop("gpu.py") == ["read back parameters"]  # as wide as its column is
+    assert kept == {}
+    source = "a = self.tr('not seen here') + f'but {this} is seen now'; b = 'and so is this'"
+    assert [*_sentences(source)] == ["but _ is seen now", "and so is this"]
 
 
 def test_the_compiled_catalogue_is_up_to_date(qapp: QApplication) -> None:

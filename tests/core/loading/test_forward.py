@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.errors import CancelledError, UsageError
+from core.errors import CancelledError, DeviceError, UsageError
 from core.inspection import Inspection, inspect
 from core.loading.claims import Claim, layer_list
 from core.loading.drawing import LOGITS, QUERIES, TOKENS, HeadSizes, Pattern
@@ -347,6 +347,13 @@ def test_it_can_be_cancelled() -> None:
     with pytest.raises(CancelledError, match="Running the attention"):
         verify(inspect(PER_HEAD), forward=ForwardOptions(), progress=progress)
     assert progress.done == 2
+
+
+def test_heads_of_a_size_that_no_machine_could_draw_are_refused(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, kv(0.5, 0.25), quantization=MODELOPT, config=LLAMA | {"head_dim": 10**12})
+    assert verify(inspect(path)).outcome == "loads"
+    with pytest.raises(DeviceError, match=r"gives attention layers 4 heads of 1,000,000,000,000 numbers.* head_dim"):
+        verify(inspect(path), forward=ForwardOptions())
 
 
 def test_one_rank_only() -> None:
