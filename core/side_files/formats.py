@@ -7,8 +7,8 @@ scale dumps (``inc_output_hooks_maxabs_*``).
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +46,7 @@ class SideFormat:
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SideFileError(say("{place} is {value!r} and no number", place=where, value=value))
-    if not math.isfinite(value) or value <= 0:
+    if not 0 < value <= sys.float_info.max:  # a whole number may be larger than any float
         raise SideFileError(
             say("{place} is {value!r}, and a scale is a finite number above 0", place=where, value=value)
         )

@@ -125,6 +125,14 @@ def test_neural_compressors_dumps(tmp_path: Path) -> None:
             "kv_cache.scaling_factor.0.3 is -1, and a scale is a finite number above 0",
         ),
         (
+            changed(SCALING, kv_cache={"scaling_factor": {"0": {"3": 10**400}}}),
+            f"kv_cache.scaling_factor.0.3 is {10**400}, and a scale is a finite number above 0",
+        ),
+        (
+            changed(SCALING, kv_cache={"scaling_factor": {"0": {"9" * 5000: 1.0}}}),
+            f"the layer '{'9' * 5000}' is no number",
+        ),
+        (
             changed(SCALING, kv_cache={"dtype": "int8", "scaling_factor": {}}),
             "kv_cache.dtype is 'int8', and only scales for float8_e4m3fn are known",
         ),
