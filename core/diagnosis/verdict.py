@@ -235,10 +235,16 @@ def _lost(facts: Facts) -> str:
             engine=facts.engine,
         )
     whole = len(facts.kv_scales)
+    if 1 < len(lost) == whole:
+        return say(
+            "None of the {scales} reaches an attention layer of {engine}: {at_one}",
+            scales=plural(whole, "kv scale" if _for_both(facts.kv_scales) else "k and v scale"),
+            engine=facts.engine,
+            at_one=at_one,
+        )
     return say(
-        "{count:,} of {scales} never {_reach} an attention layer of {engine}: {at_one}",
-        count=len(lost),
-        scales=plural(whole, "kv scale" if _for_both(facts.kv_scales) else "k and v scale"),
+        "{scales} never {_reach} an attention layer of {engine}: {at_one}",
+        scales=capital(_share(len(lost), whole, facts.kv_scales)),
         _reach=are(len(lost), "reaches"),
         engine=facts.engine,
         at_one=at_one,

@@ -3386,8 +3386,8 @@
       <translation>{layers} 以 1.0 运行</translation>
     </message>
     <message>
-      <source>{count:,} of {scales} never {_reach} an attention layer of {engine}: {at_one}</source>
-      <translation>{scales} 中有 {count:,} 个从未到达 {engine} 的注意力层：{at_one}</translation>
+      <source>{scales} never {_reach} an attention layer of {engine}: {at_one}</source>
+      <translation>{scales}从未到达 {engine} 的注意力层：{at_one}</translation>
     </message>
     <message>
       <source>{layers} of {engine} {_run} on one scale for k and v, as v has none that can be used ({where})</source>
@@ -3450,6 +3450,10 @@
       <translation>在 {engine} 中，{at_one}：那里没有存储此类缩放因子</translation>
     </message>
     <message>
+      <source>None of the {scales} reaches an attention layer of {engine}: {at_one}</source>
+      <translation>{scales}均未到达 {engine} 的注意力层：{at_one}</translation>
+    </message>
+    <message>
       <source>{engine} refuses this model: {error}.</source>
       <translation>{engine} 拒绝此模型：{error}。</translation>
     </message>
@@ -3474,12 +3478,12 @@
       <translation> 或 </translation>
     </message>
     <message>
-      <source>{count:,} kv scales</source>
-      <translation>{count:,} 个 kv 缩放因子</translation>
-    </message>
-    <message>
       <source>Not confirmed by execution.</source>
       <translation>未经执行确认。</translation>
+    </message>
+    <message>
+      <source>{count:,} kv scales</source>
+      <translation>{count:,} 个 kv 缩放因子</translation>
     </message>
     <message>
       <source>{engine} stops while loading: {error}.</source>

@@ -49,7 +49,9 @@ def test_every_engine_is_asked_and_summed_up(panel: EnginesPanel) -> None:
     assert cell(panel, "vllm-0.23.0", EngineColumn.SERVED, show) == "30 of 30"
     assert cell(panel, "vllm-0.23.0", EngineColumn.OUTCOME, show) == "OK"
     assert cell(panel, "vllm-0.27.1", EngineColumn.FATE, show) == "loses every scale"
-    assert "never reach" in str(cell(panel, "vllm-0.25.0", EngineColumn.FATE, Qt.ItemDataRole.ToolTipRole))
+    assert "reaches an attention layer" in str(
+        cell(panel, "vllm-0.25.0", EngineColumn.FATE, Qt.ItemDataRole.ToolTipRole)
+    )
 
 
 def test_the_engine_in_force_is_marked_in_words_too(panel: EnginesPanel) -> None:

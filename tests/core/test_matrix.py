@@ -52,7 +52,7 @@ def test_an_option_that_one_engine_does_not_know_leaves_the_others(samples: Path
 def test_the_table_folds_equal_neighbours(samples: Path) -> None:
     deepseek = inspect(samples / DEEPSEEK)
     text = matrix_text(matrix(deepseek, ["vllm-0.33.0"]))
-    assert text.splitlines()[2].startswith("vLLM 0.33.0  degraded     0 of 30  60 of 60")
+    assert text.splitlines()[2].startswith("vLLM 0.33.0  degraded     0 of 30  None of the 60 k and v scales")
     assert text.splitlines()[-1] == "0-29   k 1 default, v 1 default"
     gemma = matrix_text(matrix(inspect(samples / GEMMA), ["vllm-0.33.0"]))
     assert gemma.splitlines()[-1] == "0-25   ? not reached"

@@ -29,7 +29,7 @@ ENGINE = "vLLM 0.33.0"
         (
             "modelopt/deepseekv3-30layers-fp8-kvfp8",
             "degraded",
-            f"60 of 60 k and v scales never reach an attention layer of {ENGINE}: all 30 attention layers run at 1.0.",
+            f"None of the 60 k and v scales reaches an attention layer of {ENGINE}: all 30 attention layers run at 1.0.",
         ),
         (
             "quark/gemma3-26layers-fp8-kvfp8",
