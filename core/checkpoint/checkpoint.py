@@ -20,6 +20,9 @@ from core.checkpoint.index import IndexReport, is_inside
 from core.errors import KVScopeError
 from core.wording import plural, say
 
+Span = tuple[int, int]
+"""Where a tensor's bytes begin and end in its file."""
+
 if TYPE_CHECKING:
     from core.checkpoint.remote.bringing import Remote
     from core.progress import Progress
@@ -143,27 +146,28 @@ class Checkpoint:
     ) -> list[TensorValues]:
         """:meth:`read` by catalog rows, in their order."""
         found: dict[int, TensorValues] = {}
-        wanted: dict[int, list[int]] = {}
+        wanted: dict[int, dict[int, Span]] = {}
         once = np.array(list(dict.fromkeys(rows)), dtype=np.int64)
-        columns = (self.catalog.shard_numbers, self.catalog.dtype_codes, self.catalog.shape_codes)
+        catalog = self.catalog
+        columns = (catalog.shard_numbers, catalog.dtype_codes, catalog.shape_codes, catalog.begins, catalog.ends)
         reasons: dict[tuple[int, int], str | None] = {}  # most are of a few kinds
-        for row, number, dtype, shape in zip(
+        for row, number, dtype, shape, begin, end in zip(
             once.tolist(), *(column[once].tolist() for column in columns), strict=True
         ):
             if (dtype, shape) not in reasons:
                 reasons[dtype, shape] = self._unreadable(row, limit)
             reason = reasons[dtype, shape]
             if reason is None:
-                wanted.setdefault(number, []).append(row)
+                wanted.setdefault(number, {})[row] = begin, end
             else:
                 found[row] = self._values(row, (), reason)
         data: dict[int, bytes] = {}
         if self.remote is not None:
-            spans = {self.shards[number].name: self._spans(of_shard) for number, of_shard in wanted.items()}
+            spans = {self.shards[number].name: list(of_shard.values()) for number, of_shard in wanted.items()}
             self.remote.fetch_values(spans, progress)
         for number, of_shard in wanted.items():
             try:
-                data |= self._bytes_of(self.shards[number], of_shard)
+                data.update(self._bytes_of(self.shards[number], of_shard))
             except BrokenFileError as error:
                 reason = say(
                     "{file} {problem}. {remedy}",
@@ -186,7 +190,8 @@ class Checkpoint:
             raise KVScopeError(self._absent([key])[key].fault or "", path=self.path, key=key)
         shard = self.shards[int(self.catalog.shard_numbers[row])]
         try:
-            return self._bytes_of(shard, [row])[row]
+            span = int(self.catalog.begins[row]), int(self.catalog.ends[row])
+            return dict(self._bytes_of(shard, {row: span}))[row]
         except BrokenFileError as error:
             raise KVScopeError(error.problem, path=shard.path, key=key, remedy=error.remedy) from error
 
@@ -235,19 +240,17 @@ class Checkpoint:
             key=catalog.names[row], dtype=catalog.dtype(row), shape=catalog.shape(row), values=values, fault=fault
         )
 
-    def _bytes_of(self, shard: Shard, rows: Sequence[int]) -> dict[int, bytes]:
-        catalog = self.catalog
+    def _bytes_of(self, shard: Shard, spans: Mapping[int, Span]) -> Iterable[tuple[int, bytes]]:
+        """The bytes of some of a shard's rows, which lie at these ``spans``."""
         if self.format.startswith("pytorch"):
             from core.checkpoint.pytorch import read_pickled_bytes
 
-            data = read_pickled_bytes(shard.path, [catalog.names[row] for row in rows])
-            return {row: data[catalog.names[row]] for row in rows}
+            names = {row: self.catalog.names[row] for row in spans}
+            data = read_pickled_bytes(shard.path, list(names.values()))
+            return [(row, data[name]) for row, name in names.items()]
         if self.remote is not None:
-            return dict(zip(rows, self.remote.read_spans(shard.name, self._spans(rows)), strict=True))
-        return dict(zip(rows, read_spans(shard.path, shard.size, self._spans(rows)), strict=True))
-
-    def _spans(self, rows: Sequence[int]) -> list[tuple[int, int]]:
-        return list(zip(self.catalog.begins[rows].tolist(), self.catalog.ends[rows].tolist(), strict=True))
+            return zip(spans, self.remote.read_spans(shard.name, spans.values()), strict=True)
+        return zip(spans, read_spans(shard.path, shard.size, list(spans.values())), strict=True)
 
     def _decoded(self, data: Mapping[int, bytes]) -> Iterable[tuple[int, TensorValues]]:
         """Decode tensors of one type together: most scales are single numbers."""
