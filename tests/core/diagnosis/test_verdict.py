@@ -29,8 +29,10 @@ ENGINE = "vLLM 0.33.0"
         (
             "modelopt/deepseekv3-30layers-fp8-kvfp8",
             "degraded",
-            f"None of the 60 k and v scales reaches an attention layer of {ENGINE}: "
-            "all 30 attention layers run at 1.0.",
+            (
+                f"None of the 60 k and v scales reaches an attention layer of {ENGINE}: "
+                "all 30 attention layers run at 1.0."
+            ),
         ),
         (
             "quark/gemma3-26layers-fp8-kvfp8",
