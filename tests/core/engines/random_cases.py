@@ -12,9 +12,12 @@ from functools import cache
 from typing import Any
 
 from core.architectures import AutoLoader, ModuleNode, build_model, how_surveyed
+from core.checkpoint import open_checkpoint
+from core.naming.conventions import recognise
 from core.naming.mapper import RuleKind
 from resources import resource
 from tests.golden_data import golden
+from tests.places import checkpoint_folders
 
 _STYLES: dict[str, tuple[str, ...]] = {
     "portable": ("{m}.k_scale", "{m}.v_scale", "{m}.q_scale"),
@@ -40,6 +43,10 @@ _SHAPES: tuple[tuple[tuple[int, ...], float], ...] = (
     ((), 1.0), ((1,), 0.4), ((1, 1, 1), 0.05), ((2,), 0.05), ((2, 1, 1), 0.1), ((4,), 0.05), ((4, 1, 1), 0.05),
 )  # fmt: skip
 _VALUES = (0.0, -1.0, 1.0, float("nan"), float("inf"), 1e-30, 3e38, -1.3e29, 0.3, 0.0078125)
+_PARTS = (
+    "layers", "self_attn", "attn", "mla_attn", "k_proj", "v_proj", "q_proj", "qkv_proj", "model", "kv_scale", "k_scale",
+    "output_scale", "experts", "0", "1", "7", "mtp", "visual", "language_model", "layer", "mlp", "impl", "decoder",
+)  # fmt: skip
 _MODULES = {
     "GPT2LMHeadModel": "transformer.h.{i}.attn",
     "GptOssForCausalLM": "model.layers.{i}.self_attn",
@@ -106,6 +113,52 @@ def surveyed_cases(seed: int, count: int) -> Iterator[RandomCase]:
             kv_cache_dtype=chance.choices(("fp8", "auto"), (3, 1))[0],
             dtype="bfloat16",
         )
+
+
+def renamed_cases(seed: int, count: int) -> Iterator[RandomCase]:
+    """The scales of real checkpoints, some of them under names that lost a part, or got another one."""
+    chance = random.Random(seed)  # noqa: S311  (the same cases for the same seed)
+    for number in range(count):
+        name = chance.choice([name for name in sorted(checkpoint_folders()) if _real(name) is not None])
+        config, tensors = _real(name) or ({}, {})
+        share = chance.choice((0.05, 0.25))
+        yield RandomCase(
+            name=f"{number:04d}-{name.replace('/', '-')}",
+            config=config,
+            tensors={_renamed(chance, key) if chance.random() < share else key: told for key, told in tensors.items()},
+            kv_cache_dtype=chance.choice(("auto", "fp8")),
+            dtype="bfloat16",
+        )
+
+
+@cache
+def _real(name: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
+    """Config and float32 scales of a real checkpoint; None for one without."""
+    checkpoint = open_checkpoint(checkpoint_folders()[name])
+    scales = [key for key in checkpoint.catalog.names if recognise(key) is not None][:60]
+    tensors = {
+        key: {"shape": list(found.shape), "dtype": "F32", "values": found.values}
+        for key, found in checkpoint.read(scales, limit=64).items()
+        if found.fault is None
+    }
+    config = checkpoint.config("config.json")
+    return (dict(config), tensors) if config and tensors else None
+
+
+def _renamed(chance: random.Random, key: str) -> str:
+    *parts, leaf = key.split(".")
+    for _ in range(chance.choice((1, 1, 2))):
+        place, part = chance.randrange(len(parts) + 1), chance.choice(_PARTS)
+        match chance.choice(("replace", "insert", "drop", "lengthen")):
+            case "insert":
+                parts.insert(place, part)
+            case "replace":
+                parts[place : place + 1] = [part]
+            case "drop":
+                del parts[place : place + 1]
+            case "lengthen":
+                parts[place : place + 1] = [f"{kept}_{part}" for kept in parts[place : place + 1]]
+    return ".".join((*parts, leaf))
 
 
 @cache

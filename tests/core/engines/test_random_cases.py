@@ -22,7 +22,7 @@ import pytest
 from core.inspection import inspect
 from core.loading.verify import verify
 from core.report import report
-from tests.core.engines.random_cases import RandomCase, random_cases, surveyed_cases
+from tests.core.engines.random_cases import RandomCase, random_cases, renamed_cases, surveyed_cases
 from tests.golden_data import NOT_THE_ENGINE, disagreement, write_case
 
 SEED = int(os.environ.get("KVSCOPE_RANDOM_SEED", "20261122"))
@@ -34,6 +34,7 @@ Cases = Callable[[int, int], Iterator[RandomCase]]
 KINDS: dict[Cases, str] = {
     random_cases: "random cases",
     surveyed_cases: "random cases over all surveyed architectures",
+    renamed_cases: "real scales under other names",
 }
 EXPERTS_FIRST = ("moe", "mixtral", "deepseek", "gpt_oss", "llama4")
 BATCH = 100
@@ -42,7 +43,7 @@ _WEIGHTS = re.compile(r"KeyError: 'embedding'|missing 'wte\.|missing target-spec
 """What a model says whose checkpoint holds nothing but scales."""
 
 
-@pytest.mark.parametrize(("cases", "count"), [(random_cases, COUNT), (surveyed_cases, FEWER)])
+@pytest.mark.parametrize(("cases", "count"), [(random_cases, COUNT), (surveyed_cases, FEWER), (renamed_cases, FEWER)])
 def test_prediction_against_the_loader(
     cases: Cases, count: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -92,7 +93,7 @@ def against_vllm(cases: Cases, tmp_path: Path, record_property: Callable[[str, o
 
 
 if PYTHON and HARNESS:
-    test_prediction_against_vllm = pytest.mark.parametrize("cases", [random_cases, surveyed_cases])(against_vllm)
+    test_prediction_against_vllm = pytest.mark.parametrize("cases", [*KINDS])(against_vllm)
 
 
 def _vllm(folders: list[Path], kv_cache_dtype: str, dtype: str) -> dict[str, dict[str, Any]]:
