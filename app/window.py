@@ -243,8 +243,8 @@ class Window(QMainWindow):
         self._restored = True
         sizes = self.settings.sizes("window/size")
         if len(sizes) == 2:
-            screen = self.screen().availableSize()
-            self.resize(min(sizes[0], screen.width()), min(sizes[1], screen.height()))
+            self.resize(*sizes)
+        self.resize(self.size().boundedTo(self.screen().availableSize()))
         if self.settings.text("window/maximized") == "yes":
             self.showMaximized()
 
