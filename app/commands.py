@@ -77,10 +77,12 @@ class Commands(QObject):
         self._window.workspace.history.go(1)
 
     def undo(self) -> None:
-        self._window.workspace.export.undo_stack.undo()
+        if not self._window.workspace.export.writing:
+            self._window.workspace.export.undo_stack.undo()
 
     def redo(self) -> None:
-        self._window.workspace.export.undo_stack.redo()
+        if not self._window.workspace.export.writing:
+            self._window.workspace.export.undo_stack.redo()
 
     def next_tab(self) -> None:
         self._window.documents.step(1)

@@ -88,6 +88,8 @@ class Session(QObject):
         self._compared: Compared | None = None
         self._other: str | None = None
         self._thresholds: Thresholds | None = None
+        self._in_force: tuple[Choices, Thresholds | None] = (self._choices, None)
+        """What the present digest was made with."""
 
     @property
     def jobs(self) -> AnyJobs:
@@ -153,17 +155,10 @@ class Session(QObject):
         """Predict anew under other choices; one that the core refuses is taken back."""
         if choices == self._choices:
             return
-        before = self._choices
         self._choices = choices
         self.choices_changed.emit()
         if self._digest is not None:
-
-            def failed(error: KVScopeError) -> None:
-                self._choices = before
-                self.choices_changed.emit()
-                self.choice_failed.emit(error)
-
-            self._run(self.tr("Predicting"), _chooser(self._digest.inspection, choices, self._thresholds), failed)
+            self._judge_anew(self._digest, self.tr("Predicting"))
         elif self._path is not None:
             self.open(self._path, choices)
 
@@ -173,13 +168,21 @@ class Session(QObject):
         return self._thresholds
 
     def set_thresholds(self, thresholds: Thresholds | None) -> None:
-        """Judge by other limits, None for the core's own; what is open is judged anew."""
+        """Judge by other limits, None for the core's own; what is open, or being opened, is judged anew."""
         if thresholds == self._thresholds:
             return
         self._thresholds = thresholds
         if self._digest is not None:
-            work = _chooser(self._digest.inspection, self._choices, thresholds)
-            self._run(self.tr("Judging anew"), work, self.choice_failed.emit)
+            self._judge_anew(self._digest, self.tr("Judging anew"))
+
+    def _judge_anew(self, digest: Digest, title: str) -> None:
+        self._run(title, _chooser(digest.inspection, self._choices, self._thresholds), self._take_back)
+
+    def _take_back(self, error: KVScopeError) -> None:
+        """What was chosen is refused, or was cancelled: the verdict that stands was made with other choices."""
+        self._choices, self._thresholds = self._in_force
+        self.choices_changed.emit()
+        self.choice_failed.emit(error)
 
     def reset_choices(self) -> None:
         """Follow the checkpoint in everything."""
@@ -238,13 +241,22 @@ class Session(QObject):
             self.verification_changed.emit(verification)
 
     def _run(self, title: str, work: Callable[[Progress], Digest], failed: Callable[[KVScopeError], None]) -> None:
-        self._jobs.start(title, work, done=self._on_inspected, failed=failed, lane=self._lane)
+        made_with = self._choices, self._thresholds
+
+        def done(digest: Digest) -> None:
+            self._in_force = made_with
+            self._on_inspected(digest)
+            if made_with[1] != self._thresholds:  # they were changed while it was being opened
+                self._judge_anew(digest, self.tr("Judging anew"))
+
+        self._jobs.start(title, work, done=done, failed=failed, lane=self._lane)
 
     def _on_inspected(self, digest: Digest) -> None:
         self._digest = digest
         self._set_verification(None)
         self.checkpoint_inspected.emit(digest)
-        if self._other is not None and (self._compared is None or self._compared.left != digest.inspection.scales):
+        scales = digest.inspection.scales  # read again, they are other objects, by which the comparison finds its rows
+        if self._other is not None and (self._compared is None or self._compared.left is not scales):
             self.compare(self._other)
 
     def _on_failed(self, error: KVScopeError) -> None:

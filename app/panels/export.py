@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,10 @@ class ExportPanel(QWidget):
         self._plan: ExportPlan | None = None
         self._result: ExportResult | None = None
         self._stale = True
-        self._writing = False
+        self._planning = False
+        self._writing: ExportPlan | None = None
+        self._written_from: str | None = None
+        """The checkpoint from which is written."""
         self._choices = Choices()
         self._complaint = ""
         self._wanted: tuple[str, ...] = ()
@@ -80,6 +84,7 @@ class ExportPanel(QWidget):
         samples = ("duplicated", "12.self_attn.k_proj.output_scale", "12.self_attn.attn.k_scale___", "0.0312 F32 8 × 1")
         self.view = Table(self.table, self.tr("What the export changes"), dict(enumerate(samples)), names=(1, 2))
         self.view.selectionModel().currentRowChanged.connect(self._on_row_changed)
+        self.view.clicked.connect(self._on_row_changed)
 
         self._sheet = ExportSheet()
         self._connect()
@@ -133,6 +138,11 @@ class ExportPanel(QWidget):
         return self._result
 
     @property
+    def writing(self) -> bool:
+        """Whether a copy is being written: until it is, nothing can be chosen."""
+        return self._writing is not None
+
+    @property
     def choices(self) -> Choices:
         """The target, the repairs and the source of scales that are chosen."""
         return self._choices
@@ -148,20 +158,26 @@ class ExportPanel(QWidget):
         return self._digest is None or self._digest.inspection.checkpoint is not digest.inspection.checkpoint
 
     def show_digest(self, digest: Digest | None) -> None:
-        if digest is None or self._digest_is_another(digest):
+        if self._writing is not None and self._session.path != self._written_from:
+            self._session.jobs.cancel("export-write")
+            self._writing = None
+        another = digest is None or self._digest_is_another(digest)
+        if another:
             self._choices = Choices()
             self.undo_stack.clear()
             self.target.setCurrentIndex(0)
         self._digest = digest
         self._plan = self._result = None
         self._stale = True
+        self._planning = False
         self._session.jobs.cancel("export-plan")
         self.table.set_records(())
         if digest is None:
             self._say(self.tr("Open a checkpoint to see what an export would change."))
         else:
-            place = digest.inspection.checkpoint.root
-            self.folder.setText(str(place.with_name(f"{place.name}-kvscope")))
+            if another:
+                place = digest.inspection.checkpoint.root
+                self.folder.setText(str(place.with_name(f"{place.name}-kvscope")))
             if self.isVisible():
                 self.plan()
 
@@ -176,6 +192,8 @@ class ExportPanel(QWidget):
             return
         self._stale = False
         self._result = None
+        self._planning = True
+        self._enable()
         if self._plan is None:
             self._say(self.tr("Planning the export …"))
         inspection, choices = self._digest.inspection, self._choices
@@ -208,14 +226,24 @@ class ExportPanel(QWidget):
             self.tr("Planning the export"), work, done=self._on_planned, failed=self._on_plan_failed, lane="export-plan"
         )
 
+    def _place(self) -> Path | None:
+        """The folder to write; None for one below the home of a user that does not exist."""
+        try:
+            return Path(self.folder.text()).expanduser()
+        except RuntimeError:
+            return None
+
     def write(self) -> None:
         """Write the planned copy, in a job; then show both verdicts."""
         plan = self._plan
-        if plan is None or self._writing:
+        if plan is None or self._planning or self._writing is not None:
             return
-        target = Path(self.folder.text()).expanduser()
+        target = self._place()
+        if target is None:
+            self._sheet.tell(self.tr("{folder}: no such user").format(folder=self.folder.text()), "error")
+            return
         mode = self.mode.currentData() or None
-        self._writing = True
+        self._writing, self._written_from = plan, self._session.path
         self._enable()
         self._sheet.tell(self.tr("Writing {folder} …").format(folder=target), "neutral")
 
@@ -227,8 +255,8 @@ class ExportPanel(QWidget):
         self._session.jobs.start(
             self.tr("Exporting to {folder}").format(folder=target.name),
             work,
-            done=self._on_written,
-            failed=self._on_write_failed,
+            done=partial(self._on_written, plan),
+            failed=partial(self._on_write_failed, plan),
             lane="export-write",
         )
 
@@ -236,6 +264,7 @@ class ExportPanel(QWidget):
 
     def _on_planned(self, found: tuple[ExportPlan, list[tuple[str, str]]]) -> None:
         plan, targets = found
+        self._planning = False
         for value, title in targets:
             words = self.tr("What {engine} takes") if value.startswith("engine:") else self.tr("Convention: {engine}")
             self.target.addItem(words.format(engine=title), value)
@@ -257,6 +286,7 @@ class ExportPanel(QWidget):
         self._choose_wanted()
 
     def _on_plan_failed(self, error: KVScopeError) -> None:
+        self._planning = False
         if self._plan is not None and not cancelled(error) and self.undo_stack.canUndo():
             self._complaint = text.complaint(error)  # said beside the plan without it
             self.undo_stack.undo()
@@ -270,8 +300,10 @@ class ExportPanel(QWidget):
         self._stale = cancelled(error)
         self._say(self.tr("Cancelled.") if cancelled(error) else text.complaint(error), failed=True)
 
-    def _on_written(self, result: ExportResult) -> None:
-        self._writing = False
+    def _on_written(self, plan: ExportPlan, result: ExportResult) -> None:
+        if self._writing is not plan:
+            return
+        self._writing = None
         self._result = result
         self._sheet.tell(
             self.tr("Written to {folder}: {size} in {seconds:.1f} s, {count} tensors compared with the source.").format(
@@ -279,14 +311,16 @@ class ExportPanel(QWidget):
             ),
             "ok",
         )
-        if self._plan is not None:
-            self._sheet.show_verdicts(self._plan.verdict_before, result.verdict_after, judged=True)
+        if self._plan is plan:  # and no other, made for another engine meanwhile
+            self._sheet.show_verdicts(plan.verdict_before, result.verdict_after, judged=True)
         self.open_button.show()
         self._enable()
         self.written.emit(result)
 
-    def _on_write_failed(self, error: KVScopeError) -> None:
-        self._writing = False
+    def _on_write_failed(self, plan: ExportPlan, error: KVScopeError) -> None:
+        if self._writing is not plan:
+            return
+        self._writing = None
         words = self.tr("Cancelled; nothing was left behind.") if cancelled(error) else text.complaint(error)
         self._sheet.tell(words, "neutral" if cancelled(error) else "error")
         self._enable()
@@ -297,11 +331,12 @@ class ExportPanel(QWidget):
         self._stack.setCurrentWidget(self._notes)
 
     def _enable(self) -> None:
-        self.write_button.setEnabled(self._plan is not None and not self._writing and bool(self.folder.text().strip()))
+        ready = self._plan is not None and not self._planning and not self.writing
+        self.write_button.setEnabled(ready and bool(self.folder.text().strip()))
         for widget in (self.target, self.mode, self.repairs, self.scales_button):
-            widget.setEnabled(not self._writing)
-        self.undo_button.setEnabled(self.undo_stack.canUndo() and not self._writing)
-        self.redo_button.setEnabled(self.undo_stack.canRedo() and not self._writing)
+            widget.setEnabled(not self.writing)
+        self.undo_button.setEnabled(self.undo_stack.canUndo() and not self.writing)
+        self.redo_button.setEnabled(self.undo_stack.canRedo() and not self.writing)
         self.undo_button.setToolTip(self.undo_stack.undoText())
         self.redo_button.setToolTip(self.undo_stack.redoText())
 
@@ -350,7 +385,7 @@ class ExportPanel(QWidget):
 
     def _on_browse_clicked(self) -> None:
         chosen = QFileDialog.getExistingDirectory(
-            self, self.tr("Choose an empty folder"), str(Path(self.folder.text()).expanduser().parent)
+            self, self.tr("Choose an empty folder"), str((self._place() or Path()).parent)
         )
         if chosen:
             self.folder.setText(chosen)

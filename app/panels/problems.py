@@ -161,7 +161,8 @@ class ProblemsPanel(QWidget):
         self.view.horizontalHeader().setStretchLastSection(False)
         self.view.horizontalHeader().setSectionResizeMode(ProblemColumn.TITLE, QHeaderView.ResizeMode.Stretch)
         self.view.selectionModel().currentRowChanged.connect(self._on_row_changed)
-        self.view.activated.connect(self._on_activated)
+        self.view.clicked.connect(self._on_row_changed)  # also the current row's: the selection may have left it
+        self.view.activated.connect(self._on_row_changed)
         self.detail = Detail()
         self.detail.filter_requested.connect(self.filter_requested)
         self.detail.rows_requested.connect(self._select_rows)
@@ -237,9 +238,6 @@ class ProblemsPanel(QWidget):
         if finding is not None:
             self._show(finding)
             self._select_rows(finding)
-
-    def _on_activated(self, index: QModelIndex) -> None:
-        self._select_rows(self.table.finding(index.row()))
 
     def _select_rows(self, finding: Finding | None) -> None:
         if finding is not None and self._digest is not None:

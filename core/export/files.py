@@ -82,7 +82,10 @@ def _is_side_file(name: str) -> bool:
 
 
 def _walk(root: Path, notes: list[str], *, alone: bool) -> Iterator[tuple[Path, os.stat_result]]:
-    waiting = [(root, frozenset({_identity(root.stat())}))]
+    try:
+        waiting = [(root, frozenset({_identity(root.stat())}))]
+    except OSError as error:
+        raise _unreadable(error, root) from error
     while waiting:
         folder, above = waiting.pop()
         for path in _entries(folder):

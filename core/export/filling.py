@@ -11,7 +11,7 @@ from core.engines import get_engine
 from core.engines.outcome import AttentionLayer
 from core.errors import UsageError
 from core.export.fixes import Choice
-from core.export.mending import Values
+from core.export.mending import Values, renamed
 from core.export.rows import Places, Row, added_row
 from core.inspection import Inspection
 from core.naming.scales import KVScale, Role
@@ -68,12 +68,12 @@ def take_from(inspection: Inspection, rows: Sequence[Row], source: ScaleSource, 
         if len(values) < len(found):
             changed.append(row)
             continue
-        new = (
-            values[0] if len(values) == 1 and len(values[0]) == scale.numel else (max(map(max, values)),) * scale.numel
-        )
+        shape = scale.shape if scale.numel else ()
+        count = max(scale.numel, 1)
+        new = values[0] if len(values) == 1 and len(values[0]) == count else (max(map(max, values)),) * count
         old = spread(scale.values) if scale.values else say("unreadable")
         reason = say("Scales of {source}: {old} becomes {new}.", source=source.path.name, old=old, new=spread(new))
-        changed.append(row.holding(new, scale.shape, code, reason))
+        changed.append(renamed(row.holding(new, shape, code, reason), scale))
         for owner in facts.owners(scale):
             have |= {(owner.path, role) for role in (_ROLES if scale.role == "kv" else (scale.role,))}
     places = Places(inspection, rows)

@@ -11,6 +11,7 @@ from core.diagnosis.catalog import BY_CODE
 from core.diagnosis.finding import Finding
 from core.diagnosis.options import WISHES, Option, fix_usage, options_of, usage
 from core.errors import UsageError
+from core.numerics import to_float32
 from core.wording import joined, say
 
 
@@ -93,12 +94,12 @@ def choose(fix: Fix, options: Sequence[Option]) -> Choice:
 
 
 def _number(text: str) -> float | None:
-    """A finite number above 0."""
+    """A number above 0 that float32 holds, in which scales are written."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and value > 0 else None
+    return value if math.isfinite(value) and 0 < to_float32(value) < math.inf else None
 
 
 def _is_word(text: str) -> bool:

@@ -39,9 +39,9 @@ def divide(
         reason = say(
             "{title}: {values} divided by {largest:g}.", title=title, values=spread(scale.values), largest=largest
         )
-        return _renamed(row.holding(values, scale.shape, code, reason), scale)
+        return renamed(row.holding(values, scale.shape, code, reason), scale)
 
-    return _each(rows, chosen, divided)
+    return _each_readable(rows, chosen, divided)
 
 
 def invert(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list[Row]:
@@ -55,9 +55,9 @@ def invert(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list[R
                 remedy=say("Give this layer a value of its own"),
             )
         reason = say("{title}: 1 / {values}.", title=title, values=spread(scale.values))
-        return _renamed(row.holding([1.0 / value for value in scale.values], scale.shape, code, reason), scale)
+        return renamed(row.holding([1.0 / value for value in scale.values], scale.shape, code, reason), scale)
 
-    return _each(rows, chosen, inverted)
+    return _each_readable(rows, chosen, inverted)
 
 
 def scale_by(rows: Sequence[Row], chosen: Chosen, code: str, title: str, factor: float) -> list[Row]:
@@ -66,9 +66,9 @@ def scale_by(rows: Sequence[Row], chosen: Chosen, code: str, title: str, factor:
     def multiplied(row: Row, scale: KVScale) -> Row:
         reason = say("{title}: {values} times {factor:g}.", title=title, values=spread(scale.values), factor=factor)
         changed = row.holding([value * factor for value in scale.values], scale.shape, code, reason)
-        return _renamed(changed, scale) if factor == NVFP4_OVER_FP8 else changed
+        return renamed(changed, scale) if factor == NVFP4_OVER_FP8 else changed
 
-    return _each(rows, chosen, multiplied)
+    return _each_readable(rows, chosen, multiplied)
 
 
 def reduce(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list[Row]:
@@ -85,7 +85,7 @@ def reduce(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list[R
         )
         return row.holding([max(scale.values)], (1,), code, reason)
 
-    several = _each(rows, lambda row: chosen(row) and row.scale is not None and row.scale.numel > 1, largest)
+    several = _each_readable(rows, lambda row: chosen(row) and row.scale is not None and row.scale.numel > 1, largest)
     modules = {row.scale.module for row in several if code in row.fixes and row.scale is not None}
 
     def companion(row: Row) -> bool:
@@ -106,7 +106,7 @@ def exchange(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list
     """Exchange k and v of each attention module: the values of one under the name of the other."""
     pairs: dict[tuple[str, str], Row] = {}
     for row in rows:
-        if chosen(row) and row.scale is not None:
+        if chosen(row) and row.scale is not None and row.scale.values:
             pairs[row.scale.module, row.scale.role] = row
 
     def exchanged(row: Row, scale: KVScale) -> Row:
@@ -120,7 +120,7 @@ def exchange(rows: Sequence[Row], chosen: Chosen, code: str, title: str) -> list
             return changed
         return replace(changed, fed=replace(changed.fed, scale=replace(changed.scale, dtype=other.dtype)))
 
-    return _each(rows, chosen, exchanged)
+    return _each_readable(rows, chosen, exchanged)
 
 
 def set_values(
@@ -135,12 +135,9 @@ def set_values(
         if len(new) != scale.numel:
             new = (max(new),) * math.prod(shape)
         old = spread(scale.values) if scale.values else say("unreadable")
-        return row.holding(
-            new,
-            shape,
-            choice.fix.code,
-            say("{title}: {old} becomes {new}, {why}.", title=title, old=old, new=spread(new), why=why),
-        )
+        reason = say("{title}: {old} becomes {new}, {why}.", title=title, old=old, new=spread(new), why=why)
+        held = row.holding(new, shape, choice.fix.code, reason)
+        return held if choice.option.value == "xNUMBER" else renamed(held, scale)
 
     return _each(rows, chosen, changed)
 
@@ -246,7 +243,12 @@ def _each(rows: Sequence[Row], chosen: Chosen, change: Callable[[Row, KVScale], 
     return [change(row, row.scale) if row.scale is not None and chosen(row) else row for row in rows]
 
 
-def _renamed(row: Row, scale: KVScale) -> Row:
+def _each_readable(rows: Sequence[Row], chosen: Chosen, change: Callable[[Row, KVScale], Row]) -> list[Row]:
+    """What stands in no readable value can only be replaced."""
+    return _each(rows, lambda row: row.scale is not None and bool(row.scale.values) and chosen(row), change)
+
+
+def renamed(row: Row, scale: KVScale) -> Row:
     """Names that promise an amax, a reciprocal or an NVFP4 scale give way to the scale's."""
     if scale.quantity == "reciprocal":
         return row.called(_RECIPROCAL.sub("_cache_scaling_factor", scale.key))

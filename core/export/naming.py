@@ -14,6 +14,7 @@ from core.export.plan import Unreachable
 from core.inspection import Inspection
 from core.naming.conventions import is_nvfp4_global
 from core.naming.scales import KVScale
+from core.ordering import natural
 from core.wording import say
 
 REDUNDANT = say("the same attention layer has this scale under another name already")
@@ -288,14 +289,16 @@ def _why_not(oracle: Oracle, scale: KVScale) -> str:
 
 def _in_reading_order(inspection: Inspection, parts: Mapping[int, tuple[Part, ...]]) -> tuple[Fed, ...]:
     """As engines read: shard by shard, inside a shard by name. Companions stand in the shard of their neighbours."""
-    shards = {shard.name: number for number, shard in enumerate(inspection.checkpoint.shards)}
+    files = {shard.name for shard in inspection.checkpoint.shards}
+    files |= {fed.scale.file for fed in inspection.tensors if fed.scale is not None}  # also what a repair takes in
+    shards = {name: number for number, name in enumerate(sorted(files, key=natural))}
     rows: list[tuple[int, str, Fed]] = []
     for position, fed in enumerate(inspection.tensors):
         if fed.scale is not None:
-            shard = shards.get(fed.scale.file, 0)
+            shard = shards[fed.scale.file]
         else:
             row = inspection.checkpoint.catalog.index_of(fed.key)
-            shard = 0 if row is None else int(inspection.checkpoint.catalog.shard_numbers[row])
+            shard = 0 if row is None else shards[inspection.checkpoint.catalog.shard(row)]
         rows += [(shard, part.key, part.fed) for part in parts.get(position, ())]
     return tuple(fed for _, _, fed in sorted(rows, key=lambda row: row[:2]))
 

@@ -48,11 +48,11 @@ def refuse(plan: ExportPlan, out: Path, *, resume: bool = False) -> None:
             remedy=say("Run kvscope export --in-place again, which puts everything back first."),
         )
     _refuse_overlap(plan.root, out)
-    if out.is_symlink() and not out.exists():
-        raise ExportError(say("is a link to nothing"), path=out, remedy=say("Choose another folder."))
-    if out.exists() and not out.is_dir():
-        raise ExportError(say("is a file"), path=out, remedy=say("Choose a folder that does not exist yet."))
     try:
+        if out.is_symlink() and not out.exists():
+            raise ExportError(say("is a link to nothing"), path=out, remedy=say("Choose another folder."))
+        if out.exists() and not out.is_dir():
+            raise ExportError(say("is a file"), path=out, remedy=say("Choose a folder that does not exist yet."))
         if out.exists() and any(out.iterdir()) and not (resume and (out / RECORD).exists()):
             raise ExportError(
                 say("is not empty"), path=out, remedy=say("Choose a folder that does not exist yet, or empty it.")

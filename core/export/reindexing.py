@@ -7,7 +7,7 @@ from core.engines import Fed
 from core.errors import KVScopeError
 from core.export.config_files import ConfigDraft
 from core.export.rows import Row
-from core.naming.conventions import find_scales
+from core.naming.conventions import companion_rows, find_scales
 
 _MAP = "weight_map"
 
@@ -43,12 +43,15 @@ def take_in(configs: ConfigDraft, checkpoint: Checkpoint, code: str, reason: str
             found = open_checkpoint(checkpoint.root / name)
         except KVScopeError:
             continue
-        scales = [scale for scale in find_scales(found) if not checkpoint.catalog.rows_of(scale.key)]
-        for scale in scales:
-            configs.set(index.file, (_MAP, scale.key), name, reason)
-            fed = Fed(scale.key, scale.shape, scale.values, scale)
-            rows.append(Row(source=fed, fed=fed, file=name, fixes=(code,), reasons=(reason,)))
-        for key in found.catalog.names if scales else ():
-            if not checkpoint.catalog.rows_of(key):
-                configs.set(index.file, (_MAP, key), name, reason)
+        scales = find_scales(found)
+        if not scales or any(checkpoint.catalog.rows_of(key) for key in found.catalog.names):
+            continue
+        others = ((found.catalog.names[row], found.catalog.shape(row)) for row in companion_rows(found))
+        entered = (
+            *(Fed(scale.key, scale.shape, scale.values, scale) for scale in scales),
+            *(Fed(key, shape, ()) for key, shape in others),
+        )
+        rows += [Row(source=fed, fed=fed, file=name, fixes=(code,), reasons=(reason,)) for fed in entered]
+        for key in found.catalog.names:
+            configs.set(index.file, (_MAP, key), name, reason)
     return rows

@@ -154,7 +154,10 @@ def _reindex(work: Repaired, fix: Fix, title: str) -> None:
     reason = say("{title}: it is written anew, as the files are.", title=title)
     if fix.code == "unindexed-scales":
         reason = say("{title}: it is entered there.", title=title)
-        work.rows = [*work.rows, *take_in(work.configs, checkpoint, fix.code, reason)]
+        entered = take_in(work.configs, checkpoint, fix.code, reason)
+        if not entered:
+            raise UsageError(say("{fix} finds nothing to change", fix=fix), remedy=say("Leave it out"))
+        work.rows = [*work.rows, *entered]
     else:
         agree(work.configs, checkpoint, reason)
     work.settled.add(fix.code)
@@ -289,7 +292,10 @@ def _split(row: Row, code: str, title: str) -> tuple[Row, ...]:
 
 
 def _source(path: str) -> ScaleSource:
-    return open_scale_source(Path(path).expanduser())
+    try:
+        return open_scale_source(Path(path).expanduser())
+    except RuntimeError as error:  # ~SOMEBODY
+        raise UsageError(say("does not exist"), path=path, remedy=say("Check the path.")) from error
 
 
 def _told(source: ScaleSource) -> str:

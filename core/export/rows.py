@@ -12,7 +12,7 @@ from core.engines import Fed
 from core.engines.outcome import AttentionLayer
 from core.export.names import spelling_of
 from core.inspection import Inspection
-from core.naming.conventions import companion_rows, layer_number
+from core.naming.conventions import companion_rows, layer_number, recognise
 from core.naming.scales import KVScale, Role
 from core.numerics import to_float32
 
@@ -68,7 +68,9 @@ class Row:
         scale = self.fed.scale
         if scale is None:
             return self
-        changed = replace(scale, key=key, quantity="scale")
+        known = recognise(key)
+        convention = known.convention.id if known is not None else scale.convention
+        changed = replace(scale, key=key, quantity="scale", convention=convention)
         return replace(self, fed=Fed(key, self.fed.shape, self.fed.values, changed))
 
 

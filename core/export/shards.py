@@ -58,9 +58,14 @@ def index_changes(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> IndexChange
 
 
 def _left_elsewhere(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> dict[str, str]:
-    """Keys that were dropped from one shard and stay in another."""
+    """Keys that are gone from one shard and stay in another."""
     catalog = plan.source.catalog
-    gone = {(key, file) for file, job in jobs.items() for key, news in job.replaced.items() if not news}
+    gone = {
+        (key, file)
+        for file, job in jobs.items()
+        for key, news in job.replaced.items()
+        if all(new.name != key for new in news)
+    }
     shards = ((key, catalog.shard(row)) for key, _ in gone for row in catalog.rows_of(key))
     return {key: shard for key, shard in shards if (key, shard) not in gone}
 

@@ -113,7 +113,7 @@ def _read_lightllm(content: Mapping[str, Any]) -> tuple[list[SourceScale], list[
         raise SideFileError(say("quant_type is {kind!r}, and only per_tensor and per_head are known", kind=kind))
     rows = _list(content["scales"], "scales")
     heads = 1 if kind == "per_tensor" else _integer(content.get("num_head"), "num_head")
-    if content["scales_shape"] != [len(rows), 2 * heads]:
+    if not heads or content["scales_shape"] != [len(rows), 2 * heads]:
         raise SideFileError(
             say(
                 "scales_shape is {shape}, and scales are {layers} x {width}",

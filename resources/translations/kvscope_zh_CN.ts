@@ -5174,14 +5174,6 @@
       <translation>不在本机上，复制它需要下载全部 {size:,.1f} GB</translation>
     </message>
     <message>
-      <source>is a link to nothing</source>
-      <translation>是指向不存在目标的链接</translation>
-    </message>
-    <message>
-      <source>is a file</source>
-      <translation>是文件</translation>
-    </message>
-    <message>
       <source>the disk has {free} free and the export needs {needed}</source>
       <translation>磁盘可用空间为 {free}，而导出需要 {needed}</translation>
     </message>
@@ -5202,12 +5194,12 @@
       <translation>请先下载，再导出该文件夹；--dry-run 可在不下载的情况下说明会有哪些改变。</translation>
     </message>
     <message>
-      <source>Choose another folder.</source>
-      <translation>请选择其他文件夹。</translation>
+      <source>is a link to nothing</source>
+      <translation>是指向不存在目标的链接</translation>
     </message>
     <message>
-      <source>Choose a folder that does not exist yet.</source>
-      <translation>请选择尚不存在的文件夹。</translation>
+      <source>is a file</source>
+      <translation>是文件</translation>
     </message>
     <message>
       <source>is not empty</source>
@@ -5236,6 +5228,14 @@
     <message>
       <source>Choose a folder that does not contain the source.</source>
       <translation>请选择不包含源的文件夹。</translation>
+    </message>
+    <message>
+      <source>Choose another folder.</source>
+      <translation>请选择其他文件夹。</translation>
+    </message>
+    <message>
+      <source>Choose a folder that does not exist yet.</source>
+      <translation>请选择尚不存在的文件夹。</translation>
     </message>
     <message>
       <source>Choose a folder that does not exist yet, or empty it.</source>
@@ -7302,6 +7302,10 @@
     <message>
       <source>Planning the export</source>
       <translation>正在规划导出</translation>
+    </message>
+    <message>
+      <source>{folder}: no such user</source>
+      <translation>{folder}：没有这个用户</translation>
     </message>
     <message>
       <source>Writing {folder} …</source>

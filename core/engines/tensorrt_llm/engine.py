@@ -164,7 +164,7 @@ def _native(
     beside: dict[int, list[tuple[str, str, tuple[float, ...]]]] = {index: [] for index in paths}
     for fed in tensors:
         found = UNDER_PROJECTIONS.match(fed.key)
-        if found is not None and int(found["layer"]) in beside and not _TOWER.search(fed.key):
+        if found is not None and fed.values and int(found["layer"]) in beside and not _TOWER.search(fed.key):
             beside[int(found["layer"])].append((fed.key, found["role"], fed.values))
     attention, used, failure = [], set[str](), None
     for index, path in paths.items():

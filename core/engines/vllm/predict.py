@@ -22,7 +22,7 @@ from core.engines.outcome import AttentionLayer, Deliveries, Delivery, DeliveryO
 from core.engines.profile import Fed
 from core.engines.vllm.releases import NEWEST, Release
 from core.engines.vllm.walk import Arrival, Walk
-from core.naming.conventions import layer_number
+from core.naming.conventions import MOST_LAYERS, layer_number
 from core.quantization.declaration import Declaration
 from core.wording import say
 
@@ -159,7 +159,9 @@ def _deliver(
     error = arrival.error
     reason = arrival.reason
     target = arrival.parameter
-    values = tensor.values[: math.prod(arrival.shape)]
+    numel = math.prod(arrival.shape)
+    values = tensor.values[:numel]
+    unread = numel > 0 and not values
     if error is None and target is not None:
         found = by_parameter.get(target)
         if found is None:
@@ -167,7 +169,8 @@ def _deliver(
         else:
             layer, method, parameter = found
             try:
-                kept = method.take(parameter, values, arrival.shape, layer.shape, setup.dtype)
+                given = (1.0,) * min(numel, MOST_LAYERS) if unread else values  # whether it is taken, the shape decides
+                kept = method.take(parameter, given, arrival.shape, layer.shape, setup.dtype)
             except EngineError as refused:
                 error = EngineError(arrival.wraps, str(refused)) if arrival.wraps else refused
                 reason = say(
@@ -178,7 +181,7 @@ def _deliver(
                 )
             else:
                 if kept is not None:
-                    held[target] = kept
+                    held[target] = () if unread else kept
                 reason = say(
                     "{target} takes it, and replaces the value before" if target in written else "{target} takes it",
                     target=target,
@@ -224,6 +227,8 @@ def _finish(layer: Layer, held: Mapping[str, tuple[float, ...]], written: set[st
         sources: dict[str, ValueSource] = dict.fromkeys(ROLES, "default")
         return _attention(layer, dict.fromkeys(ROLES, 1.0), sources, {}, None)
     values = {name: held[f"{layer.path}.{name}"] for name in layer.parameters}
+    if not all(values.values()):
+        return _unfinished(layer)  # of a value that cannot be read nobody knows what becomes of it
     loaded = frozenset(name for name in layer.parameters if f"{layer.path}.{name}" in written)
     try:
         done = layer.method.process(values, loaded, layer.cache)
