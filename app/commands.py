@@ -229,7 +229,13 @@ class Commands(QObject):
     def rules(self) -> None:
         from app.rules_editor import RulesEditor
 
-        RulesEditor(self._window.session, self._window).show()
+        session = self._window.session
+        for editor in self._window.findChildren(RulesEditor):
+            if editor.session is session and editor.isVisible():
+                editor.raise_()
+                editor.activateWindow()
+                return
+        RulesEditor(session, self._window).show()
 
     def settings(self) -> None:
         from app.preferences import Preferences
