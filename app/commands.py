@@ -95,9 +95,12 @@ class Commands(QObject):
         digest = self._window.session.digest
         if digest is None:
             return
+        from app.models.tensors import rows_of_ids
+
         chosen = self._window.workspace.selection.ids
         ordered = [row.key or row.target for row in digest.rows if row.id in chosen]
-        ordered += sorted(name for name in chosen if name not in digest.by_id)
+        catalog = digest.inspection.checkpoint.catalog
+        ordered += [catalog.names[row] for row in rows_of_ids(catalog, chosen - digest.by_id.keys())]
         QGuiApplication.clipboard().setText("\n".join(ordered))
         self._window.say(text.plural(len(ordered), self.tr("{count} key copied"), self.tr("{count} keys copied")))
 
@@ -106,7 +109,7 @@ class Commands(QObject):
         if digest is None:
             return
         from app.story import row_as_dict
-        from app.table_text import tensor_as_dict
+        from app.table_text import tensors_as_dicts
         from core.trace import Tracer
 
         chosen = self._window.workspace.selection.ids
@@ -116,7 +119,7 @@ class Commands(QObject):
             for row in digest.rows
             if row.id in chosen
         ]
-        rows += [tensor_as_dict(digest, name) for name in sorted(chosen - digest.by_id.keys())]
+        rows += tensors_as_dicts(digest, chosen - digest.by_id.keys())
         found = rows[0] if len(rows) == 1 else rows
         QGuiApplication.clipboard().setText(json.dumps(found, indent=2, ensure_ascii=False))
         self._window.say(
