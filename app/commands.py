@@ -257,19 +257,20 @@ class Commands(QObject):
         inspection = self._window.session.inspection
         if inspection is None:
             return
-        name = inspection.checkpoint.path.stem or "checkpoint"
-        chosen, _ = QFileDialog.getSaveFileName(
+        from app.saving import ask_where
+
+        name = inspection.checkpoint.path.name or "checkpoint"
+        path = ask_where(
             self._window,
             self.tr("Save the report"),
             str(Path(self._last_folder()) / f"{name}-kvscope.html"),
             self.tr("HTML (*.html);;JSON (*.json);;Text (*.txt)"),
         )
-        if not chosen:
+        if path is None:
             return
         from core.report import html_report, json_text, report, text_report
 
         writers = {".txt": text_report, ".html": html_report}
-        path = Path(chosen)
         writer = writers.get(path.suffix.lower())
         try:
             path.write_text(writer(inspection) if writer is not None else json_text(report(inspection)), "utf-8")
