@@ -97,9 +97,12 @@ class Commands(QObject):
         digest = self._window.session.digest
         if digest is None:
             return
+        from app.models.tensors import rows_of_ids
+
         chosen = self._window.workspace.selection.ids
         ordered = [row.key or row.target for row in digest.rows if row.id in chosen]
-        ordered += sorted(name for name in chosen if name not in digest.by_id)
+        catalog = digest.inspection.checkpoint.catalog
+        ordered += [catalog.names[row] for row in rows_of_ids(catalog, chosen - digest.by_id.keys())]
         QGuiApplication.clipboard().setText("\n".join(ordered))
         self._window.say(text.plural(len(ordered), self.tr("{count} key copied"), self.tr("{count} keys copied")))
 
@@ -108,7 +111,7 @@ class Commands(QObject):
         if digest is None:
             return
         from app.story import row_as_dict
-        from app.table_text import tensor_as_dict
+        from app.table_text import tensors_as_dicts
         from core.trace import Tracer
 
         chosen = self._window.workspace.selection.ids
@@ -118,7 +121,7 @@ class Commands(QObject):
             for row in digest.rows
             if row.id in chosen
         ]
-        rows += [tensor_as_dict(digest, name) for name in sorted(chosen - digest.by_id.keys())]
+        rows += tensors_as_dicts(digest, chosen - digest.by_id.keys())
         found = rows[0] if len(rows) == 1 else rows
         QGuiApplication.clipboard().setText(json.dumps(found, indent=2, ensure_ascii=False))
         self._window.say(
@@ -231,7 +234,13 @@ class Commands(QObject):
     def rules(self) -> None:
         from app.rules_editor import RulesEditor
 
-        RulesEditor(self._window.session, self._window).show()
+        session = self._window.session
+        for editor in self._window.findChildren(RulesEditor):
+            if editor.session is session and editor.isVisible():
+                editor.raise_()
+                editor.activateWindow()
+                return
+        RulesEditor(session, self._window).show()
 
     def settings(self) -> None:
         from app.preferences import Preferences
@@ -250,19 +259,20 @@ class Commands(QObject):
         inspection = self._window.session.inspection
         if inspection is None:
             return
-        name = inspection.checkpoint.path.stem or "checkpoint"
-        chosen, _ = QFileDialog.getSaveFileName(
+        from app.saving import ask_where
+
+        name = inspection.checkpoint.path.name or "checkpoint"
+        path = ask_where(
             self._window,
             self.tr("Save the report"),
             str(Path(self._last_folder()) / f"{name}-kvscope.html"),
             self.tr("HTML (*.html);;JSON (*.json);;Text (*.txt)"),
         )
-        if not chosen:
+        if path is None:
             return
         from core.report import html_report, json_text, report, text_report
 
         writers = {".txt": text_report, ".html": html_report}
-        path = Path(chosen)
         writer = writers.get(path.suffix.lower())
         try:
             path.write_text(writer(inspection) if writer is not None else json_text(report(inspection)), "utf-8")

@@ -19,7 +19,7 @@ from app.panels.tables import Table
 from app.session import Session
 from app.theme.outcome import outcome_look, outcome_word
 from app.theme.status import tone, word
-from app.theme.theme import fixed_font
+from app.theme.theme import fixed_font, theme
 from core.backends.rules_file import RulesFile, parse_rules
 from core.errors import CancelledError, KVScopeError
 from core.inspection import Inspection, reinspect
@@ -110,6 +110,7 @@ class RulesEditor(QDialog):
         self.editor.textChanged.connect(self._on_text_changed)
         session.checkpoint_inspected.connect(self._on_text_changed)
         session.checkpoint_closed.connect(self.close)
+        theme().changed.connect(self.table.refresh_theme)
         if session.choices.rules_file is not None and Path(session.choices.rules_file).is_file():
             self.open_path(Path(session.choices.rules_file))
         else:
@@ -117,8 +118,12 @@ class RulesEditor(QDialog):
         self.preview_now()
 
     @property
+    def session(self) -> Session:
+        return self._session
+
+    @property
     def preview(self) -> Preview | None:
-        """What was worked out last; None while the rules are mistaken."""
+        """What the text as it stands makes of the checkpoint; None until that is known, and while it is mistaken."""
         return self._preview
 
     def closeEvent(self, event: QCloseEvent) -> None:
@@ -129,6 +134,10 @@ class RulesEditor(QDialog):
     # --- preview
 
     def _on_text_changed(self) -> None:
+        # What the earlier text made of the checkpoint must not be used under the name of the new one.
+        self._preview = None
+        self._session.jobs.cancel(_LANE)
+        self.use_button.setEnabled(False)
         self._delay.start()
 
     def preview_now(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from app import text
 from app.digest import Digest
 from app.models.keys import Column, KeyTable, header
+from app.models.tensors import rows_of_ids
 
 
 def table_text(table: KeyTable, ids: Collection[str], separator: str, columns: Sequence[int]) -> str:
@@ -21,20 +22,22 @@ def table_text(table: KeyTable, ids: Collection[str], separator: str, columns: S
     exact = separator == ","
     writer = csv.writer(out, delimiter=separator, lineterminator="\n")
     writer.writerow([header(column) for column in columns])
-    for place in sorted(place for name in ids if (place := table.position_of(name)) is not None):
-        row = table.row_at(place)
-        cells = [str(table.index(place, column).data() or "") for column in columns]
-        if exact and row is not None and Column.VALUE in columns:
-            cells[columns.index(Column.VALUE)] = " ".join(text.exact(value) for value in row.values)
-        writer.writerow(cells)
+    places = table.positions_of(ids)
+    lines = table.lines_at(places)
+    if exact:
+        for number, place in enumerate(places.tolist()):
+            if lines[number][Column.VALUE] and (row := table.row_at(place)) is not None:
+                cells = list(lines[number])
+                cells[Column.VALUE] = " ".join(text.exact(value) for value in row.values)
+                lines[number] = tuple(cells)
+    writer.writerows(zip(*([line[column] for line in lines] for column in columns), strict=True))
     return out.getvalue()
 
 
-def tensor_as_dict(digest: Digest, name: str) -> dict[str, Any]:
-    """A tensor that is no scale, with what its header says."""
+def tensors_as_dicts(digest: Digest, ids: Collection[str]) -> list[dict[str, Any]]:
+    """Tensors that are no scales, with what their headers say."""
     catalog = digest.inspection.checkpoint.catalog
-    rows = catalog.rows_of(name)
-    if not rows:
-        return {"key": name}
-    entry = catalog.entry(rows[0])
-    return {"key": name, "file": entry.shard, "dtype": entry.dtype, "shape": list(entry.shape)}
+    entries = map(catalog.entry, rows_of_ids(catalog, ids))
+    return [
+        {"key": entry.key, "file": entry.shard, "dtype": entry.dtype, "shape": list(entry.shape)} for entry in entries
+    ]

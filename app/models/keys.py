@@ -6,7 +6,7 @@ Here a filter or a sort makes a new index array and resets the model once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol
 
@@ -74,9 +74,19 @@ class Source(Protocol):
 
     def id_at(self, number: int) -> str: ...
 
+    def ids_at(self, numbers: Indices) -> list[str]: ...
+
     def number_of(self, name: str) -> int | None: ...
 
+    def numbers_of(self, names: Collection[str]) -> list[int]:
+        """The numbers of those names that it has, in any order."""
+        ...
+
     def cell(self, number: int, column: int) -> str: ...
+
+    def lines(self, numbers: Indices) -> list[tuple[str, ...]]:
+        """All cells of many rows."""
+        ...
 
     def row_at(self, number: int) -> Row | None: ...
 
@@ -111,8 +121,14 @@ class ScaleSource:
     def id_at(self, number: int) -> str:
         return self._rows[number].id
 
+    def ids_at(self, numbers: Indices) -> list[str]:
+        return [self._rows[number].id for number in numbers.tolist()]
+
     def number_of(self, name: str) -> int | None:
         return self._numbers.get(name)
+
+    def numbers_of(self, names: Collection[str]) -> list[int]:
+        return [self._numbers[name] for name in names if name in self._numbers]
 
     def row_at(self, number: int) -> Row | None:
         return self._rows[number]
@@ -122,6 +138,9 @@ class ScaleSource:
         if cells is None:
             cells = self._cells[number] = cells_of(self._rows[number])
         return cells[column]
+
+    def lines(self, numbers: Indices) -> list[tuple[str, ...]]:
+        return [cells_of(self._rows[number]) for number in numbers.tolist()]
 
     def accepted(self, query: Query) -> Indices:
         if not query.terms:
@@ -249,6 +268,10 @@ class KeyTable(QAbstractTableModel):
             return None
         return self._source.id_at(int(self._visible[position]))
 
+    def ids_between(self, first: int, last: int) -> list[str]:
+        """The ids of the visible rows from one position to another, both included."""
+        return self._source.ids_at(self._visible[first : last + 1]) if self._source is not None else []
+
     def row_at(self, position: int) -> Row | None:
         if self._source is None or not 0 <= position < len(self._visible):
             return None
@@ -259,11 +282,25 @@ class KeyTable(QAbstractTableModel):
         number = self._source.number_of(name) if self._source is not None else None
         if number is None:
             return None
+        position = int(self._positions()[number])
+        return position if position >= 0 else None
+
+    def positions_of(self, names: Collection[str]) -> Indices:
+        """Where rows are visible, from the top down; those that the filter hides are left out."""
+        if self._source is None or not names:
+            return np.empty(0, dtype=np.intp)
+        positions = self._positions()[np.array(self._source.numbers_of(names), dtype=np.intp)]
+        return np.sort(positions[positions >= 0])
+
+    def lines_at(self, positions: Indices) -> list[tuple[str, ...]]:
+        """All cells of many visible rows."""
+        return self._source.lines(self._visible[positions]) if self._source is not None else []
+
+    def _positions(self) -> Indices:
         if self._position is None:
             self._position = np.full(self.total(), -1, dtype=np.intp)
             self._position[self._visible] = np.arange(len(self._visible), dtype=np.intp)
-        position = int(self._position[number])
-        return position if position >= 0 else None
+        return self._position
 
     def visible_ids(self) -> Iterable[str]:
         source = self._source

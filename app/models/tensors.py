@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import repeat
 from operator import contains
 
@@ -30,13 +30,12 @@ class TensorSource:
         self._catalog = catalog
         self._names = catalog.names
         self._digest = digest
-        self._ids = {
-            row: f"{name} ({catalog.shard(row)})" for name, _ in catalog.duplicates for row in catalog.rows_of(name)[1:]
-        }
+        repeated = _repeated(catalog)
+        self._ids = {row: name for name, row in repeated.items()}
         scales = list(digest.by_id)
         found = zip(scales, catalog.lookup.first_of(scales), strict=True)
-        self._numbers = {name: row for name, row in found if row is not None}
-        self._numbers |= {name: row for row, name in self._ids.items()}
+        self._numbers = {name: row for name, row in found if row is not None} | repeated
+        self._rows = {row: digest.by_id[name] for name, row in self._numbers.items() if name in digest.by_id}
         # Here, in the job that makes this, and not in the first filter or sort, which the window waits for.
         self._lowered = [name.lower() for name in self._names]
         self._name_ranks = _ranks_of_names(self._names)
@@ -47,13 +46,22 @@ class TensorSource:
     def id_at(self, number: int) -> str:
         return self._ids.get(number) or self._names[number]
 
+    def ids_at(self, numbers: Indices) -> list[str]:
+        names, others = self._names.strings(), self._ids
+        return [others.get(number) or names[number] for number in numbers.tolist()]
+
     def number_of(self, name: str) -> int | None:
         number = self._numbers.get(name)
         # By hash: the catalog's dictionary of a million names would take half a second when it is first asked.
         return self._catalog.lookup.first_of([name])[0] if number is None else number
 
+    def numbers_of(self, names: Collection[str]) -> list[int]:
+        known = self._numbers
+        others = self._catalog.lookup.first_of([name for name in names if name not in known])
+        return [known[name] for name in names if name in known] + [row for row in others if row is not None]
+
     def row_at(self, number: int) -> Row | None:
-        return self._digest.by_id.get(self.id_at(number))
+        return self._rows.get(number)
 
     def cell(self, number: int, column: int) -> str:
         row = self.row_at(number)
@@ -70,6 +78,18 @@ class TensorSource:
                 return cells_of(row)[column]
             case _:
                 return ""
+
+    def lines(self, numbers: Indices) -> list[tuple[str, ...]]:
+        catalog, names = self._catalog, self._names.strings()
+        dtypes = [catalog.dtype_names[code] for code in catalog.dtype_codes[numbers].tolist()]
+        sizes = [text.shape(size) for size in catalog.shape_table]
+        shapes = [sizes[code] for code in catalog.shape_codes[numbers].tolist()]
+        return [
+            tuple(self.cell(number, column) for column in Column)
+            if number in self._rows
+            else ("", "", "", "", names[number], "", dtype, shape, "")
+            for number, dtype, shape in zip(numbers.tolist(), dtypes, shapes, strict=True)
+        ]
 
     def accepted(self, query: Query) -> Indices:
         if not query.terms:
@@ -141,6 +161,21 @@ class TensorSource:
             if number is not None:
                 ranks[number] = rank
         return ranks
+
+
+def rows_of_ids(catalog: Catalog, ids: Collection[str]) -> list[int]:
+    """The catalog's rows, in order, of the ids that a :class:`TensorSource` gives them; what is none is left out."""
+    repeated = _repeated(catalog)
+    others = [name for name in ids if name not in repeated]
+    rows = [row for row in catalog.lookup.first_of(others) if row is not None]
+    return sorted(rows + [row for name, row in repeated.items() if name in ids])
+
+
+def _repeated(catalog: Catalog) -> dict[str, int]:
+    """Ids, and rows, of the tensors whose key an earlier shard holds too."""
+    return {
+        f"{name} ({catalog.shard(row)})": row for name, _ in catalog.duplicates for row in catalog.rows_of(name)[1:]
+    }
 
 
 def _ranks_of_names(names: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QObject, QPoint, Qt, QTimer, Signal
 from PySide6.QtGui import QAction, QContextMenuEvent, QCursor, QKeyEvent
 from PySide6.QtWidgets import (
@@ -16,7 +17,7 @@ from PySide6.QtWidgets import (
 from app import text
 from app.digest import Digest
 from app.jobs import AnyJobs
-from app.models.keys import Column, KeyTable, ScaleSource, Source, header
+from app.models.keys import Column, Indices, KeyTable, ScaleSource, Source, header
 from app.models.query import FIELDS, parse
 from app.models.tensors import TensorSource
 from app.panels.layouts import grow, horizontal, stacked, vertical
@@ -160,6 +161,7 @@ class KeysPanel(QWidget):
             and self._digest is not None
             and digest.inspection.checkpoint is self._digest.inspection.checkpoint
         )
+        self._jobs.cancel("listing")  # of another checkpoint, or judged by another engine
         self._digest = digest
         self._scales = ScaleSource(digest) if digest is not None else None
         self._tensors = None
@@ -297,7 +299,9 @@ class KeysPanel(QWidget):
         if self._following:
             return
         chosen = self.view.selectionModel()
-        ids = [name for index in chosen.selectedRows() if (name := self.table.id_at(index.row())) is not None]
+        ids = [
+            name for part in chosen.selection().toList() for name in self.table.ids_between(part.top(), part.bottom())
+        ]
         self._selection.select(ids, current=self.table.id_at(chosen.currentIndex().row()), origin=self)
 
     def _on_view_current(self) -> None:
@@ -310,10 +314,9 @@ class KeysPanel(QWidget):
 
     def _follow(self) -> None:
         """Show the selection's visible rows as selected and its current row on screen."""
-        places = sorted(place for name in self._selection.ids if (place := self.table.position_of(name)) is not None)
         chosen = QItemSelection()
         last = len(Column) - 1
-        for first, end in _runs(places):
+        for first, end in _runs(self.table.positions_of(self._selection.ids)):
             chosen.select(self.table.index(first, 0), self.table.index(end, last))
         model = self.view.selectionModel()
         self._following = True
@@ -329,12 +332,10 @@ class KeysPanel(QWidget):
             self._following = False
 
 
-def _runs(places: list[int]) -> list[tuple[int, int]]:
+def _runs(places: Indices) -> list[tuple[int, int]]:
     """Consecutive positions as (first, last): a selection range costs more than a row."""
-    runs: list[tuple[int, int]] = []
-    for place in places:
-        if runs and place == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], place)
-        else:
-            runs.append((place, place))
-    return runs
+    if not len(places):
+        return []
+    breaks = np.flatnonzero(np.diff(places) != 1)
+    firsts, lasts = places[np.append(0, breaks + 1)], places[np.append(breaks, len(places) - 1)]
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QRectF, QSize, QTimer
+from PySide6.QtCore import QBuffer, QIODevice, QRectF, QSize, QTimer
 from PySide6.QtGui import QColor, QImage, QPainter, QShowEvent
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QFileDialog,
     QHBoxLayout,
     QSizePolicy,
     QStackedLayout,
@@ -23,6 +22,7 @@ from app.compared import Compared
 from app.digest import Digest
 from app.panels.parts import Button, Note, label
 from app.plots.series import PlotData, as_csv, plot_data
+from app.saving import ask_where
 from app.selection import Selection
 from app.text import complaint
 from app.theme.theme import colours, theme
@@ -50,7 +50,8 @@ class PlotPanel(QWidget):
         self._role_row = QHBoxLayout(self._roles)
         self._role_row.setContentsMargins(0, 0, 0, 0)
         self._role_row.setSpacing(10)
-        self._hint = label(self.tr("drag: select · wheel: zoom · double click: all"), dim=True)
+        self._usage = self.tr("drag: select · wheel: zoom · double click: all")
+        self._hint = label(self._usage, dim=True)
         bar = QHBoxLayout()
         bar.setContentsMargins(12, 6, 8, 4)
         bar.setSpacing(10)
@@ -134,14 +135,18 @@ class PlotPanel(QWidget):
 
         if self.canvas is None:
             return
+        # Into memory: where it cannot write a file the generator says nothing.
+        drawing = QBuffer()
+        drawing.open(QIODevice.OpenModeFlag.WriteOnly)
         generator = QSvgGenerator()
-        generator.setFileName(str(path))
+        generator.setOutputDevice(drawing)
         generator.setSize(size)
         generator.setViewBox(QRectF(0, 0, size.width(), size.height()))
         generator.setTitle("KVScope")
         painter = QPainter(generator)
         self.canvas.render(painter)
         painter.end()
+        path.write_bytes(drawing.data().data())
 
     # --- drawing
 
@@ -259,13 +264,15 @@ class PlotPanel(QWidget):
 
     def _ask(self, kinds: str, ending: str) -> None:
         name = self._digest.inspection.checkpoint.path.name if self._digest is not None else "scales"
-        chosen, _ = QFileDialog.getSaveFileName(self, self.tr("Save the plot"), f"{name}-scales{ending}", kinds)
-        if not chosen:
+        suggested = f"{name}-scales{ending}"
+        path = ask_where(self, self.tr("Save the plot"), suggested, kinds, known=self.save_buttons)
+        if path is None:
             return
-        path = Path(chosen)
         try:
-            self.save(path if path.suffix else path.with_suffix(ending))
+            self.save(path)
         except OSError as error:
             self._hint.setText(self.tr("Not saved: {error}").format(error=error))
         except KVScopeError as error:
             self._hint.setText(complaint(error))
+        else:
+            self._hint.setText(self._usage)

@@ -272,3 +272,20 @@ def test_ranges() -> None:
     assert ranges([]) == ""
     assert ranges([3, 1, 2, 7, 9, 8, 8]) == "1-3, 7-9"
     assert ranges([5]) == "5"
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_many_rows_at_once_are_those_asked_for_one_by_one(qtbot: QtBot, digested: Digested, every: bool) -> None:
+    found = digested(LLAMA)
+    table = KeyTable()
+    table.set_source(TensorSource(found.inspection.checkpoint.catalog, found) if every else ScaleSource(found))
+    names = list(table.visible_ids())
+    table.sort(Column.KEY, Qt.SortOrder.DescendingOrder)
+    table.set_query(parse("layers.1"))
+    shown = list(table.visible_ids())
+    assert 0 < len(shown) < len(names)
+    assert table.ids_between(1, len(shown) - 2) == shown[1:-1]
+    assert table.positions_of([*names, "no such row"]).tolist() == list(range(len(shown)))
+    assert table.positions_of(()).tolist() == []
+    cells = [tuple(table.index(row, column).data() for column in Column) for row in range(len(shown))]
+    assert table.lines_at(table.positions_of(names)) == cells

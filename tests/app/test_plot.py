@@ -154,3 +154,18 @@ def test_another_checkpoint_is_plotted_anew(plotted: Window, opened: Open, idle:
     assert canvas.position("model.layers.9.self_attn.k_scale") is None
     assert canvas.position("model.layers.1.self_attn.q_scale") is not None
     assert not plotted.workspace.plot.mode.isVisible()
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg", ".csv"])
+def test_a_plot_gets_its_ending_and_an_error_goes_with_success(
+    plotted: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    panel = plotted.workspace.plot
+    usage = panel.hint
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "no" / f"x{ending}"), ""))
+    panel.save_buttons[ending].click()
+    assert str(tmp_path / "no") in panel.hint
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "Qwen2.5-rep"), ""))
+    panel.save_buttons[ending].click()
+    assert [path.name for path in tmp_path.iterdir()] == [f"Qwen2.5-rep{ending}"]
+    assert panel.hint == usage

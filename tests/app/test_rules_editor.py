@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFileDialog
 
 from app import cli
 from app.rules_editor import RulesEditor
+from app.theme.theme import colours, theme
 from app.window import Window
 from tests.app.conftest import Open
 
@@ -115,3 +117,31 @@ def test_closing_the_checkpoint_closes_the_editor(editor: RulesEditor, window: W
     window.actions_table["close"].trigger()
     idle()
     assert not any(found.isVisible() for found in window.findChildren(RulesEditor))
+
+
+def test_rules_are_not_used_before_they_were_tried(editor: RulesEditor, idle: Idle) -> None:
+    assert editor.use_button.isEnabled()
+    editor.editor.setPlainText(DROPPING)
+    assert editor.preview is None
+    assert not editor.use_button.isEnabled()
+    editor.preview_now()
+    editor.editor.setPlainText(DROPPING.replace("mine", "other"))
+    idle()
+    editor.preview_now()
+    idle()
+    assert editor.preview is not None
+    assert editor.preview.rules.name == "other"
+    assert editor.use_button.isEnabled()
+
+
+def test_the_table_follows_the_theme(editor: RulesEditor) -> None:
+    theme().set_mode("dark")
+    ink = editor.table.index(0, 0).data(Qt.ItemDataRole.ForegroundRole).color().name()
+    record = editor.table.record(0)
+    assert record is not None
+    assert ink == colours().tone(record.tone).ink.lower()
+
+
+def test_each_checkpoint_has_one_editor(editor: RulesEditor, window: Window) -> None:
+    window.actions_table["rules"].trigger()
+    assert window.findChildren(RulesEditor) == [editor]

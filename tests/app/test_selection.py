@@ -262,6 +262,30 @@ def test_the_report_is_saved(
     assert "was not written" in window.status.currentMessage()
 
 
+def test_a_report_without_an_ending_gets_that_of_its_kind(
+    window: Window, opened: Open, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "Qwen2.5-7B"
+    folder.symlink_to(samples / QWEN)
+    opened(str(folder))
+    asked: list[str] = []
+    json_kind = str(tmp_path / "rep"), "JSON (*.json)"
+    answers = [(str(tmp_path / "Qwen2.5-rep"), "HTML (*.html)"), json_kind, json_kind, ("", "")]
+
+    def ask(_parent: object, _title: str, suggested: str, _kinds: str) -> tuple[str, str]:
+        asked.append(suggested)
+        return answers[len(asked) - 1]
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
+    for _ in range(3):
+        window.actions_table["save_report"].trigger()
+    assert Path(asked[0]).name == "Qwen2.5-7B-kvscope.html"
+    assert (tmp_path / "Qwen2.5-rep.html").read_text("utf-8").startswith("<!")
+    assert json.loads((tmp_path / "rep.json").read_text("utf-8"))["schema"]
+    assert not (tmp_path / "rep").exists()
+    assert asked[3] == str(tmp_path / "rep.json")  # nobody agreed to replace it
+
+
 def test_a_checkpoint_opens_with_the_story_of_its_worst_problem(window: Window, opened: Open) -> None:
     opened("quark/gemma3-26layers-fp8-kvfp8")
     assert window.workspace.selection.current == "model.layers.0.self_attn.k_proj.output_scale"

@@ -8,14 +8,21 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
+import numpy as np
+import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
+from safetensors.numpy import save_file
 
+from app.digest import Digest
 from app.models.config_text import MOST_LINES, lines_of, marked, places_of
 from app.models.keys import Column
+from app.models.tensors import TensorSource
 from app.window import Window
+from core.checkpoint import Catalog
 from tests.app.conftest import Open
 
 QWEN = "modelopt/qwen3-36layers-fp8-kvfp8"
@@ -54,6 +61,52 @@ def test_rows_that_are_no_scales_are_copied_too(window: Window, opened: Open, id
     found = {row["key"]: row for row in json.loads(clipboard())}
     assert found["model.norm.weight"]["dtype"] == "BF16"
     assert found["model.layers.0.self_attn.k_proj.k_scale"]["values"]
+
+
+def test_a_tensor_that_two_shards_hold_is_copied_by_its_key(
+    window: Window, opened: Open, idle: Idle, samples: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(samples / QWEN, folder)
+    (folder / "model.safetensors.index.json").unlink(missing_ok=True)
+    save_file({"model.norm.weight": np.zeros(4, np.float32)}, folder / "zz.safetensors")
+    opened(str(folder))
+    window.workspace.keys.set_all_tensors(True)
+    idle()
+    window.workspace.selection.select(["model.norm.weight (zz.safetensors)"])
+    window.actions_table["copy_key"].trigger()
+    assert clipboard() == "model.norm.weight"
+    window.actions_table["copy_row"].trigger()
+    assert json.loads(clipboard()) == {
+        "key": "model.norm.weight",
+        "file": "zz.safetensors",
+        "dtype": "F32",
+        "shape": [4],
+    }
+
+
+def test_a_listing_for_the_engine_before_is_dropped(
+    window: Window, opened: Open, idle: Idle, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(QWEN)
+    keys, session, goes_on = window.workspace.keys, window.session, Event()
+
+    def listed(catalog: Catalog, digest: Digest) -> TensorSource:
+        goes_on.wait(30)
+        return TensorSource(catalog, digest)
+
+    monkeypatch.setattr("app.panels.keys.TensorSource", listed)
+    keys.set_all_tensors(True)
+    keys.set_all_tensors(False)
+    with qtbot.waitSignal(session.checkpoint_inspected):
+        session.choose(session.choices.with_engine("tensorrt-llm"))
+    goes_on.set()
+    idle()
+    keys.set_all_tensors(True)
+    idle()
+    row = keys.table.row_at(keys.table.position_of("model.layers.0.self_attn.k_proj.k_scale") or 0)
+    assert session.digest is not None
+    assert row is session.digest.by_id["model.layers.0.self_attn.k_proj.k_scale"]
 
 
 def test_columns_are_chosen_and_remembered(window: Window, opened: Open, qtbot: QtBot, samples: Path) -> None:
