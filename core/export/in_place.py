@@ -119,7 +119,8 @@ def export_in_place(
 def _fitting(path: Path, header: ShardHeader, job: ShardJob) -> bytes:
     """The new head, padded to the old one's length."""
     (piece,) = job.layout.pieces if len(job.layout.pieces) == 1 else (b"",)
-    stays = not isinstance(piece, bytes) and piece.begin == header.data_begin
+    begin, end = header.data_begin, header.data_begin + max((tensor.end for tensor in header.tensors), default=0)
+    stays = not isinstance(piece, bytes) and piece.begin == begin and piece.end >= end  # readers want no byte left over
     if not stays:
         raise ExportError(say("tensors' bytes would change or move, which in place cannot be"), path=path, remedy=_COPY)
     text = job.layout.head[8:].rstrip(b" ")

@@ -17,6 +17,7 @@ import pytest
 from app.cli import main
 from core.errors import CancelledError, ExportError
 from core.export import ConfigEdit, export_in_place, prepare_in_place, recover, write_export
+from core.export.plan import TensorEdit
 from core.export.safetensors_writer import read_header
 from tests.core.export.crash_server import Crashing
 from tests.core.export.exporting import Interrupted, bytes_of, plan_of, tensors_of
@@ -135,6 +136,17 @@ def test_bytes_that_would_change_are_refused(source: Path) -> None:
     assert str(error.value) == (
         f"{source / 'model.safetensors'}: tensors' bytes would change or move, which in place cannot be. {REMEDY}"
     )
+
+
+def test_a_dropped_tensor_at_the_end_leaves_bytes_that_no_header_covers(source: Path) -> None:
+    shard = source / "model.safetensors"
+    last = max(read_header(shard).tensors, key=lambda tensor: tensor.begin)
+    edit = TensorEdit(key=last.name, file=shard.name, action="dropped", reason="a test")
+    before = bytes_of(source)
+    with pytest.raises(ExportError) as error:
+        prepare_in_place(replace(plan_of(source), edits=(edit,)))
+    assert str(error.value) == (f"{shard}: tensors' bytes would change or move, which in place cannot be. {REMEDY}")
+    assert bytes_of(source) == before
 
 
 def test_a_cancelled_export_puts_everything_back(sharded: Path) -> None:
