@@ -15,7 +15,7 @@ from pathlib import Path
 
 from core.errors import ExportError
 from core.export.files import JOURNAL, RECORD
-from core.export.journal import Journal, recover, replace_file, write_head
+from core.export.journal import Journal, belongs, recover, replace_file, write_head
 from core.export.judging import judge_result
 from core.export.placement import FilePlacement, Placement
 from core.export.plan import ExportPlan
@@ -56,9 +56,12 @@ def prepare_in_place(plan: ExportPlan, *, system: System | None = None) -> InPla
         jobs = shard_jobs(plan)
         for name, job in jobs.items():
             path = plan.root / name
+            _refuse_link(plan.root, name)
             _refuse_shared(path, system)
             heads[name] = _fitting(path, read_header(path), job)
         texts = new_texts(plan, jobs)
+    for name in (*texts, RECORD):
+        _refuse_link(plan.root, name)
     sizes = {file.name: file.size for file in plan.files}
     files = [
         FilePlacement(name=name, how="rewrite", size=sizes[name], room=len(head)) for name, head in heads.items()
@@ -133,9 +136,15 @@ def _fitting(path: Path, header: ShardHeader, job: ShardJob) -> bytes:
     return struct.pack("<Q", header.size) + text.ljust(header.size, b" ")
 
 
+def _refuse_link(root: Path, name: str) -> None:
+    """What the journal would not put back: a file that is not the folder's own."""
+    if not belongs(root, name):
+        raise ExportError(
+            say("is a link, and what it leads to may be shared with others"), path=root / name, remedy=_COPY
+        )
+
+
 def _refuse_shared(path: Path, system: System) -> None:
-    if path.is_symlink():
-        raise ExportError(say("is a link, and what it leads to may be shared with others"), path=path, remedy=_COPY)
     if system.status(path).st_nlink > 1:
         raise ExportError(say("is shared with another folder by a hard link"), path=path, remedy=_COPY)
 

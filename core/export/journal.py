@@ -109,7 +109,7 @@ def recover(path: Path, *, system: System | None = None) -> bool:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _stuck(root, say("it is no journal")) from error
     for name in (*journal.heads, *journal.texts):
-        if not _belongs(root, name):
+        if not belongs(root, name):
             raise _stuck(root, say("{file} is no file of this folder's own", file=name))
     for name, size in journal.sizes.items():
         try:
@@ -127,7 +127,7 @@ def recover(path: Path, *, system: System | None = None) -> bool:
     return True
 
 
-def _belongs(root: Path, name: str) -> bool:
+def belongs(root: Path, name: str) -> bool:
     """Whether a name leads to a file in the folder and nowhere else; a journal may come with a download."""
     path = root / name
     return not path.is_symlink() and path.resolve().is_relative_to(root.resolve()) and ".." not in path.parts

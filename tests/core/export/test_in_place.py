@@ -128,6 +128,24 @@ def test_a_shard_that_others_share_is_refused(source: Path, tmp_path: Path) -> N
     refused(source, f"{shard}: is a link, and what it leads to may be shared with others. {REMEDY}")
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", RECORD])
+def test_a_small_file_that_is_a_link_is_refused(sharded: Path, tmp_path: Path, name: str) -> None:
+    path = sharded / name
+    if name == RECORD:
+        (tmp_path / "blob").write_text("{}")
+    else:
+        path.rename(tmp_path / "blob")
+    path.symlink_to(tmp_path / "blob")
+    edit = ConfigEdit(file="config.json", changes=(), text="{}", diff="", reason="a test")
+    plan, before = replace(plan_of(sharded, names="portable"), config_edits=(edit,)), bytes_of(sharded)
+    for export in (prepare_in_place, export_in_place):
+        with pytest.raises(ExportError) as error:
+            export(plan)
+        assert str(error.value) == f"{path}: is a link, and what it leads to may be shared with others. {REMEDY}"
+    assert bytes_of(sharded) == before
+    assert path.is_symlink()
+
+
 def test_bytes_that_would_change_are_refused(source: Path) -> None:
     plan = plan_of(source)
     edits = tuple(replace(edit, values=(1.0,), new_dtype="F32") for edit in plan.edits)
