@@ -9,10 +9,13 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.checkpoint.faults import BrokenFileError
+from core.checkpoint.index import read_index
+from core.checkpoint.layout import INDEX
 from core.errors import ExportError
 from core.export.files import JOURNAL, RECORD
 from core.export.journal import Journal, belongs, recover, replace_file, write_head
@@ -60,6 +63,7 @@ def prepare_in_place(plan: ExportPlan, *, system: System | None = None) -> InPla
             _refuse_shared(path, system)
             heads[name] = _fitting(path, read_header(path), job)
         texts = new_texts(plan, jobs)
+    _refuse_index_beside(plan)
     for name in (*texts, RECORD):
         _refuse_link(plan.root, name)
     sizes = {file.name: file.size for file in plan.files}
@@ -102,7 +106,7 @@ def export_in_place(
         for name, text in prepared.texts.items():
             replace_file(root / name, text, system)
             progress.advance()
-        after = judge_result(plan, root, progress)
+        after = judge_result(plan, plan.source.path, progress)
         record = export_record(prepared, root, after, _finished(work))
         replace_file(root / RECORD, record, system)
         progress.check()
@@ -134,6 +138,21 @@ def _fitting(path: Path, header: ShardHeader, job: ShardJob) -> bytes:
             remedy=_COPY,
         )
     return struct.pack("<Q", header.size) + text.ljust(header.size, b" ")
+
+
+def _refuse_index_beside(plan: ExportPlan) -> None:
+    """A single shard was opened: an index that names it would go on listing the old keys."""
+    opened = plan.source.path
+    if opened.is_dir() or plan.source.index is not None or all(edit.new_key == edit.key for edit in plan.changes):
+        return
+    for path in sorted(plan.root.glob(f"*{INDEX}")):
+        with suppress(BrokenFileError):
+            if opened.name in read_index(plan.root, path.name).shard_names:
+                raise ExportError(
+                    say("{index} names this shard, and would go on listing the old keys", index=path.name),
+                    path=opened,
+                    remedy=say("Open the folder that holds it."),
+                )
 
 
 def _refuse_link(root: Path, name: str) -> None:

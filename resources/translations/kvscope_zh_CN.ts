@@ -4762,6 +4762,10 @@
       <translation>请再次运行 kvscope export --in-place，它会先把一切恢复原状。</translation>
     </message>
     <message>
+      <source>{index} names this shard, and would go on listing the old keys</source>
+      <translation>{index} 列出了此分片，而它会继续列出旧的键</translation>
+    </message>
+    <message>
       <source>the checkpoint could not be changed ({reason}), and is as it was</source>
       <translation>无法修改检查点（{reason}），它保持原样</translation>
     </message>

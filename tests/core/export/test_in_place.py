@@ -146,6 +146,27 @@ def test_a_small_file_that_is_a_link_is_refused(sharded: Path, tmp_path: Path, n
     assert path.is_symlink()
 
 
+def test_a_single_file_is_judged_without_what_lies_beside_it(source: Path) -> None:
+    (source / "other.safetensors").write_bytes(b"broken")
+    shard = source / "model.safetensors"
+    result = export_in_place(plan_of(shard))
+    assert result.after.checkpoint.path == shard
+    assert len(result.after.checkpoint.shards) == 1
+
+
+def test_a_single_shard_of_an_index_is_refused(sharded: Path) -> None:
+    shard, before = sharded / "model-00002-of-00003.safetensors", bytes_of(sharded)
+    plan = plan_of(shard, names="portable")
+    assert plan.changes
+    with pytest.raises(ExportError) as error:
+        export_in_place(plan)
+    assert str(error.value) == (
+        f"{shard}: model.safetensors.index.json names this shard, and would go on listing the old keys. "
+        "Open the folder that holds it."
+    )
+    assert bytes_of(sharded) == before
+
+
 def test_bytes_that_would_change_are_refused(source: Path) -> None:
     plan = plan_of(source)
     edits = tuple(replace(edit, values=(1.0,), new_dtype="F32") for edit in plan.edits)
