@@ -11,14 +11,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.index import read_index
 from core.checkpoint.layout import INDEX
 from core.errors import ExportError
-from core.export.files import JOURNAL, RECORD
-from core.export.journal import Journal, belongs, recover, replace_file, write_head
+from core.export.files import RECORD
+from core.export.journal import Journal, belongs, put_back, refuse_unended, replace_file, write_head
 from core.export.judging import judge_result
 from core.export.placement import FilePlacement, Placement
 from core.export.plan import ExportPlan
@@ -48,11 +49,12 @@ def prepare_in_place(plan: ExportPlan, *, system: System | None = None) -> InPla
     """Make an export in place ready, and refuse what cannot be: all that a dry run does.
 
     Raises:
-        ExportError: a new header does not fit, data would change or move, a shard is shared with another folder, or
-            the source changed since the plan was made.
+        ExportError: a new header does not fit, data would change or move, a file is shared with another folder, the
+            source changed since the plan was made, or another export in place runs or did not end.
     """
     system = system or System()
     refuse_remote(plan)
+    refuse_unended(plan.root, system=system)
     refuse_changed_source(plan)
     heads = {}
     with told_when_unreadable(plan.root):
@@ -98,8 +100,8 @@ def export_in_place(
     prepared, root = work.prepared, plan.root
     journal = _journal_of(plan, work)
     progress.start(say("Rewriting headers"), total=len(work.heads) + len(prepared.texts), unit=say("files"))
-    with _put_back(journal, system):
-        journal.keep(system)
+    with _put_back(journal, system) as held:
+        held.append(journal.keep(system))
         for name, head in work.heads.items():
             write_head(root / name, head, system)
             progress.advance()
@@ -169,12 +171,6 @@ def _refuse_shared(path: Path, system: System) -> None:
 
 
 def _journal_of(plan: ExportPlan, work: InPlace) -> Journal:
-    if (plan.root / JOURNAL).exists():
-        raise ExportError(
-            say("an export in place did not end here"),
-            path=plan.root / JOURNAL,
-            remedy=say("Run kvscope export --in-place again, which puts everything back first."),
-        )
     heads = {}
     for name, head in work.heads.items():
         with (plan.root / name).open("rb") as file:
@@ -186,24 +182,39 @@ def _journal_of(plan: ExportPlan, work: InPlace) -> Journal:
 
 
 @contextmanager
-def _put_back(journal: Journal, system: System) -> Iterator[None]:
-    """Put everything back when the export fails.
+def _put_back(journal: Journal, system: System) -> Iterator[list[FileIO]]:
+    """Put everything back when the export fails; the list is for the journal's file, closed in the end.
 
     Raises:
         ExportError: the disk refused; also where it refuses to take anything back, and the journal stays.
     """
+    held: list[FileIO] = []
     try:
-        yield
-    except BaseException as error:
-        recover(journal.root, system=system)
+        yield held
+    except Exception as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+        if not put_back(journal.root, system) and held:
+            raise ExportError(
+                say(
+                    "the checkpoint could not be changed ({reason}), and the journal of how it was is gone",
+                    reason=reason,
+                ),
+                path=journal.root,
+                remedy=say("Look whether another program changed the folder; it may be as it was, or not."),
+            ) from error
         if isinstance(error, OSError):
-            reason = error.strerror or type(error).__name__
             raise ExportError(
                 say("the checkpoint could not be changed ({reason}), and is as it was", reason=reason),
                 path=journal.root,
                 remedy=say("Check the disk and its permissions, or export to a new folder."),
             ) from error
         raise
+    except BaseException:
+        put_back(journal.root, system)
+        raise
+    finally:
+        for file in held:
+            file.close()
 
 
 def _finished(work: InPlace) -> dict[str, Finished]:
