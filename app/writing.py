@@ -52,7 +52,7 @@ def settle_target(options: argparse.Namespace) -> None:
 
     Raises:
         UsageError: they do not.
-        ExportError: nothing could be put back.
+        ExportError: nothing could be put back, or a dry run found that something has to be.
     """
     if not options.in_place:
         if options.out is None:
@@ -64,9 +64,11 @@ def settle_target(options: argparse.Namespace) -> None:
         raise UsageError(
             "--in-place copies nothing", remedy="Leave --link, --clone, --copy, --overlay, --verify and --resume away"
         )
-    from core.export import recover
+    from core.export import recover, refuse_unended
 
-    if recover(Path(options.path)):
+    if options.dry_run:
+        refuse_unended(Path(options.path))
+    elif recover(Path(options.path)):
         sys.stderr.write("An export in place had not ended; what it had changed was put back.\n")
 
 

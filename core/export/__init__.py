@@ -1,7 +1,7 @@
 """Export: a normalized copy of a checkpoint, planned first, then written, verified and judged anew."""
 
 from core.export.in_place import export_in_place, prepare_in_place
-from core.export.journal import recover
+from core.export.journal import recover, refuse_unended
 from core.export.options import WriteOptions
 from core.export.plan import ConfigEdit, ExportPlan, FieldChange, TensorEdit, Unreachable
 from core.export.planner import plan_export
@@ -23,5 +23,6 @@ __all__ = [
     "prepare_export",
     "prepare_in_place",
     "recover",
+    "refuse_unended",
     "write_export",
 ]

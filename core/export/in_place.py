@@ -9,13 +9,17 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
+from core.checkpoint.faults import BrokenFileError
+from core.checkpoint.index import read_index
+from core.checkpoint.layout import INDEX
 from core.errors import ExportError
-from core.export.files import JOURNAL, RECORD
-from core.export.journal import Journal, recover, replace_file, write_head
+from core.export.files import RECORD
+from core.export.journal import Journal, belongs, put_back, refuse_unended, replace_file, write_head
 from core.export.judging import judge_result
 from core.export.placement import FilePlacement, Placement
 from core.export.plan import ExportPlan
@@ -45,20 +49,25 @@ def prepare_in_place(plan: ExportPlan, *, system: System | None = None) -> InPla
     """Make an export in place ready, and refuse what cannot be: all that a dry run does.
 
     Raises:
-        ExportError: a new header does not fit, data would change or move, a shard is shared with another folder, or
-            the source changed since the plan was made.
+        ExportError: a new header does not fit, data would change or move, a file is shared with another folder, the
+            source changed since the plan was made, or another export in place runs or did not end.
     """
     system = system or System()
     refuse_remote(plan)
+    refuse_unended(plan.root, system=system)
     refuse_changed_source(plan)
     heads = {}
     with told_when_unreadable(plan.root):
         jobs = shard_jobs(plan)
         for name, job in jobs.items():
             path = plan.root / name
+            _refuse_link(plan.root, name)
             _refuse_shared(path, system)
             heads[name] = _fitting(path, read_header(path), job)
         texts = new_texts(plan, jobs)
+    _refuse_index_beside(plan)
+    for name in (*texts, RECORD):
+        _refuse_link(plan.root, name)
     sizes = {file.name: file.size for file in plan.files}
     files = [
         FilePlacement(name=name, how="rewrite", size=sizes[name], room=len(head)) for name, head in heads.items()
@@ -91,15 +100,15 @@ def export_in_place(
     prepared, root = work.prepared, plan.root
     journal = _journal_of(plan, work)
     progress.start(say("Rewriting headers"), total=len(work.heads) + len(prepared.texts), unit=say("files"))
-    with _put_back(journal, system):
-        journal.keep(system)
+    with _put_back(journal, system) as held:
+        held.append(journal.keep(system))
         for name, head in work.heads.items():
             write_head(root / name, head, system)
             progress.advance()
         for name, text in prepared.texts.items():
             replace_file(root / name, text, system)
             progress.advance()
-        after = judge_result(plan, root, progress)
+        after = judge_result(plan, plan.source.path, progress)
         record = export_record(prepared, root, after, _finished(work))
         replace_file(root / RECORD, record, system)
         progress.check()
@@ -119,7 +128,8 @@ def export_in_place(
 def _fitting(path: Path, header: ShardHeader, job: ShardJob) -> bytes:
     """The new head, padded to the old one's length."""
     (piece,) = job.layout.pieces if len(job.layout.pieces) == 1 else (b"",)
-    stays = not isinstance(piece, bytes) and piece.begin == header.data_begin
+    begin, end = header.data_begin, header.data_begin + max((tensor.end for tensor in header.tensors), default=0)
+    stays = not isinstance(piece, bytes) and piece.begin == begin and piece.end >= end  # readers want no byte left over
     if not stays:
         raise ExportError(say("tensors' bytes would change or move, which in place cannot be"), path=path, remedy=_COPY)
     text = job.layout.head[8:].rstrip(b" ")
@@ -132,20 +142,35 @@ def _fitting(path: Path, header: ShardHeader, job: ShardJob) -> bytes:
     return struct.pack("<Q", header.size) + text.ljust(header.size, b" ")
 
 
+def _refuse_index_beside(plan: ExportPlan) -> None:
+    """A single shard was opened: an index that names it would go on listing the old keys."""
+    opened = plan.source.path
+    if opened.is_dir() or plan.source.index is not None or all(edit.new_key == edit.key for edit in plan.changes):
+        return
+    for path in sorted(plan.root.glob(f"*{INDEX}")):
+        with suppress(BrokenFileError):
+            if opened.name in read_index(plan.root, path.name).shard_names:
+                raise ExportError(
+                    say("{index} names this shard, and would go on listing the old keys", index=path.name),
+                    path=opened,
+                    remedy=say("Open the folder that holds it."),
+                )
+
+
+def _refuse_link(root: Path, name: str) -> None:
+    """What the journal would not put back: a file that is not the folder's own."""
+    if not belongs(root, name):
+        raise ExportError(
+            say("is a link, and what it leads to may be shared with others"), path=root / name, remedy=_COPY
+        )
+
+
 def _refuse_shared(path: Path, system: System) -> None:
-    if path.is_symlink():
-        raise ExportError(say("is a link, and what it leads to may be shared with others"), path=path, remedy=_COPY)
     if system.status(path).st_nlink > 1:
         raise ExportError(say("is shared with another folder by a hard link"), path=path, remedy=_COPY)
 
 
 def _journal_of(plan: ExportPlan, work: InPlace) -> Journal:
-    if (plan.root / JOURNAL).exists():
-        raise ExportError(
-            say("an export in place did not end here"),
-            path=plan.root / JOURNAL,
-            remedy=say("Run kvscope export --in-place again, which puts everything back first."),
-        )
     heads = {}
     for name, head in work.heads.items():
         with (plan.root / name).open("rb") as file:
@@ -157,24 +182,39 @@ def _journal_of(plan: ExportPlan, work: InPlace) -> Journal:
 
 
 @contextmanager
-def _put_back(journal: Journal, system: System) -> Iterator[None]:
-    """Put everything back when the export fails.
+def _put_back(journal: Journal, system: System) -> Iterator[list[FileIO]]:
+    """Put everything back when the export fails; the list is for the journal's file, closed in the end.
 
     Raises:
         ExportError: the disk refused; also where it refuses to take anything back, and the journal stays.
     """
+    held: list[FileIO] = []
     try:
-        yield
-    except BaseException as error:
-        recover(journal.root, system=system)
+        yield held
+    except Exception as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+        if not put_back(journal.root, system) and held:
+            raise ExportError(
+                say(
+                    "the checkpoint could not be changed ({reason}), and the journal of how it was is gone",
+                    reason=reason,
+                ),
+                path=journal.root,
+                remedy=say("Look whether another program changed the folder; it may be as it was, or not."),
+            ) from error
         if isinstance(error, OSError):
-            reason = error.strerror or type(error).__name__
             raise ExportError(
                 say("the checkpoint could not be changed ({reason}), and is as it was", reason=reason),
                 path=journal.root,
                 remedy=say("Check the disk and its permissions, or export to a new folder."),
             ) from error
         raise
+    except BaseException:
+        put_back(journal.root, system)
+        raise
+    finally:
+        for file in held:
+            file.close()
 
 
 def _finished(work: InPlace) -> dict[str, Finished]:

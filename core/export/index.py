@@ -37,7 +37,7 @@ def rebuild_index(text: str, changes: IndexChanges, *, name: str) -> str:
         ExportError: the text is no index.
     """
     try:
-        index = json.loads(text)
+        index = json.loads(text, strict=False)
         old: dict[str, str] = dict(index["weight_map"].items())
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ExportError(

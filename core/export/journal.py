@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ class Journal:
     texts: Mapping[str, bytes | None]
     sizes: Mapping[str, int]
 
-    def keep(self, system: System) -> None:
-        """Write the journal, and wait until it is on the disk. Raises OSError; there is no journal then."""
+    def keep(self, system: System) -> FileIO:
+        """Write the journal and wait until it is on the disk; the file, locked until it is closed. Raises OSError."""
         data = {
             "schema": _SCHEMA,
             "heads": {name: base64.b85encode(head).decode() for name, head in self.heads.items()},
@@ -43,7 +44,19 @@ class Journal:
             },
             "sizes": dict(self.sizes),
         }
-        replace_file(self.root / JOURNAL, json.dumps(data).encode(), system)
+        new = self.root / f"{JOURNAL}{NEW}"
+        remove_if_there(new, system)
+        Copier(system=system).write_file(new, json.dumps(data).encode())
+        file = system.overwrite(new)
+        try:
+            with suppress(OSError):  # a file system without locks
+                system.lock(file)
+            system.rename(new, self.root / JOURNAL)
+            system.flush_folder(self.root)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def undo(self, system: System) -> None:
         """Put everything back, and remove the journal. Raises OSError; the journal is still there then."""
@@ -94,9 +107,70 @@ def recover(path: Path, *, system: System | None = None) -> bool:
     """Put back what an export in place that did not end has changed; whether there was one.
 
     Raises:
-        ExportError: the journal cannot be read, a shard is not the one that it speaks of, or the disk refuses.
+        ExportError: the export still runs, the journal cannot be read, a shard is not the one that it speaks of, or the
+            disk refuses.
     """
     root, system = path if path.is_dir() else path.parent, system or System()
+    with _locked(root, system) as there:
+        if there:
+            return put_back(root, system)
+        try:
+            remove_if_there(root / f"{JOURNAL}{NEW}", system)
+        except OSError as error:
+            raise _stuck(root, error.strerror or type(error).__name__) from error
+        return False
+
+
+def refuse_unended(path: Path, *, system: System | None = None) -> None:
+    """Check that no export in place runs in a checkpoint's folder or has left its journal there.
+
+    Raises:
+        ExportError: one does, or has.
+    """
+    root, system = path if path.is_dir() else path.parent, system or System()
+    with _locked(root, system) as there:
+        if there:
+            raise ExportError(
+                say("an export in place did not end here"),
+                path=root / JOURNAL,
+                remedy=say("Run kvscope export --in-place again, which puts everything back first."),
+            )
+
+
+@contextmanager
+def _locked(root: Path, system: System) -> Iterator[bool]:
+    """Hold the journal's lock; whether there is a journal.
+
+    Raises:
+        ExportError: a running export holds it, or it cannot be opened.
+    """
+    try:
+        file = system.overwrite(root / JOURNAL) if (root / JOURNAL).exists() else None
+    except FileNotFoundError:  # the export has just ended
+        file = None
+    except OSError as error:
+        raise _stuck(root, error.strerror or type(error).__name__) from error
+    if file is None:
+        yield False
+        return
+    try:
+        try:
+            system.lock(file)
+        except BlockingIOError as error:
+            raise ExportError(
+                say("another export to this folder is running"),
+                path=root / JOURNAL,
+                remedy=say("Wait until it has ended."),
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield True
+    finally:
+        file.close()
+
+
+def put_back(root: Path, system: System) -> bool:
+    """:func:`recover` for who holds the lock."""
     try:
         remove_if_there(root / f"{JOURNAL}{NEW}", system)
         text = (root / JOURNAL).read_bytes()
@@ -109,7 +183,7 @@ def recover(path: Path, *, system: System | None = None) -> bool:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _stuck(root, say("it is no journal")) from error
     for name in (*journal.heads, *journal.texts):
-        if not _belongs(root, name):
+        if not belongs(root, name):
             raise _stuck(root, say("{file} is no file of this folder's own", file=name))
     for name, size in journal.sizes.items():
         try:
@@ -127,7 +201,7 @@ def recover(path: Path, *, system: System | None = None) -> bool:
     return True
 
 
-def _belongs(root: Path, name: str) -> bool:
+def belongs(root: Path, name: str) -> bool:
     """Whether a name leads to a file in the folder and nowhere else; a journal may come with a download."""
     path = root / name
     return not path.is_symlink() and path.resolve().is_relative_to(root.resolve()) and ".." not in path.parts

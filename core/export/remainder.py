@@ -1,8 +1,9 @@
 """The folder in which an export grows: ``<name>.kvscope-unfinished`` beside the target.
 
 It holds ``files``, which becomes the target by one rename, and ``state.jsonl``, which says what is finished: a first
-line about the export, then one for each file that is whole and on the disk. A file that is being written ends with
-``.part``. Whatever moment a process dies at, what has a shard's name is a whole shard.
+line about the export, then one for each file that is whole and on the disk. A file that is being written is ``part``,
+beside both, whatever the files of the source are named. Whatever moment a process dies at, what has a shard's name is
+a whole shard.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from core.export.system import System
 from core.wording import say
 
 STATE = "state.jsonl"
-PART = ".part"
-_SCHEMA = "kvscope.export-state/1"
+_SCHEMA = "kvscope.export-state/2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,11 @@ class Remainder:
     def files(self) -> Path:
         return self.folder / "files"
 
+    @property
+    def part(self) -> Path:
+        """The file that is being written."""
+        return self.folder / "part"
+
     def room(self) -> int:
         """Bytes of disk that an earlier export's finished files hold; links and clones count nothing."""
         try:
@@ -96,9 +101,9 @@ class Remainder:
         self._append(asdict(done))
 
     def forget(self, name: str) -> None:
-        """Remove a file that turned out not to be finished."""
+        """Remove a file that turned out not to be finished, and what was being written."""
         self.finished.pop(name, None)
-        for path in (self.files / name, self.files / (name + PART)):
+        for path in (self.files / name, self.part):
             if path.exists() or path.is_symlink():
                 self.system.remove(path)
 
@@ -118,6 +123,8 @@ class Remainder:
         """Remove the folder and what is in it: files first, its state last. Raises OSError where the disk refuses."""
         if self.files.exists():
             self._remove_below(self.files)
+        if self.part.exists() or self.part.is_symlink():
+            self.system.remove(self.part)
         self.close()
         if (self.folder / STATE).exists():
             self.system.remove(self.folder / STATE)
@@ -221,7 +228,7 @@ class Remainder:
             strangers = True
         else:
             entries = set(self.system.entries(self.folder))
-            strangers = not entries <= {STATE, "files"} or (bool(entries) and STATE not in entries)
+            strangers = not entries <= {STATE, "files", "part"} or (bool(entries) and STATE not in entries)
         if strangers:
             raise ExportError(
                 say("is in the way, and no export left it there"),

@@ -27,7 +27,7 @@ from core.export.plan import ExportPlan
 from core.export.prepare import Prepared, prepare_export
 from core.export.record import export_record
 from core.export.refusals import finished, refuse, refuse_changed_source
-from core.export.remainder import PART, Finished, Remainder, remainder_of
+from core.export.remainder import Finished, Remainder, remainder_of
 from core.export.result import ExportResult
 from core.export.system import System
 from core.export.verify import Checked, Verifier
@@ -157,7 +157,7 @@ class _Work:
     def _write(self, file: FilePlacement) -> None:
         prepared, copier = self.prepared, self.copier
         source, target = prepared.plan.root / file.name, self.remainder.files / file.name
-        part = target.with_name(target.name + PART)
+        part = self.remainder.part
         before = copier.cloned, copier.copied
         self._make_folders(target.parent)
         if file.how == "rewrite":

@@ -4754,16 +4754,20 @@
       <translation>通过硬链接与另一文件夹共享</translation>
     </message>
     <message>
-      <source>an export in place did not end here</source>
-      <translation>此处有一次就地导出没有结束</translation>
+      <source>{index} names this shard, and would go on listing the old keys</source>
+      <translation>{index} 列出了此分片，而它会继续列出旧的键</translation>
     </message>
     <message>
-      <source>Run kvscope export --in-place again, which puts everything back first.</source>
-      <translation>请再次运行 kvscope export --in-place，它会先把一切恢复原状。</translation>
+      <source>the checkpoint could not be changed ({reason}), and the journal of how it was is gone</source>
+      <translation>无法更改检查点（{reason}），而记录其原状的日志已不在</translation>
     </message>
     <message>
       <source>the checkpoint could not be changed ({reason}), and is as it was</source>
       <translation>无法修改检查点（{reason}），它保持原样</translation>
+    </message>
+    <message>
+      <source>Look whether another program changed the folder; it may be as it was, or not.</source>
+      <translation>请查看是否有其他程序更改了该文件夹；它可能与原来一样，也可能不同。</translation>
     </message>
     <message>
       <source>Check the disk and its permissions, or export to a new folder.</source>
@@ -4786,6 +4790,10 @@
       <translation>请检查磁盘及其权限，再次运行 kvscope export --in-place，并在此之前保留日志。</translation>
     </message>
     <message>
+      <source>an export in place did not end here</source>
+      <translation>此处有一次就地导出没有结束</translation>
+    </message>
+    <message>
       <source>it is no journal</source>
       <translation>它不是日志</translation>
     </message>
@@ -4798,8 +4806,20 @@
       <translation>{file} 有 {found} 字节，而不是 {size}</translation>
     </message>
     <message>
+      <source>Run kvscope export --in-place again, which puts everything back first.</source>
+      <translation>请再次运行 kvscope export --in-place，它会先把一切恢复原状。</translation>
+    </message>
+    <message>
+      <source>another export to this folder is running</source>
+      <translation>另一个向此文件夹的导出正在运行</translation>
+    </message>
+    <message>
       <source>{file}: {reason}</source>
       <translation>{file}：{reason}</translation>
+    </message>
+    <message>
+      <source>Wait until it has ended.</source>
+      <translation>请等它结束。</translation>
     </message>
     <message>
       <source>This is a mistake of KVScope's; please report it with the plan of the export.</source>
@@ -5270,16 +5290,8 @@
       <translation>请去掉 --resume 以删除残留并重新写出，或使用开始时的相同选项。</translation>
     </message>
     <message>
-      <source>another export to this folder is running</source>
-      <translation>另一个向此文件夹的导出正在运行</translation>
-    </message>
-    <message>
       <source>Move it, or choose another folder.</source>
       <translation>请将其移走，或选择其他文件夹。</translation>
-    </message>
-    <message>
-      <source>Wait until it has ended.</source>
-      <translation>请等它结束。</translation>
     </message>
     <message>
       <source>{title}: {choice}.</source>

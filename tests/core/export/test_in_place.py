@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import shutil
 import signal
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 from random import Random
 
@@ -17,7 +20,10 @@ import pytest
 from app.cli import main
 from core.errors import CancelledError, ExportError
 from core.export import ConfigEdit, export_in_place, prepare_in_place, recover, write_export
+from core.export.journal import Journal
+from core.export.plan import TensorEdit
 from core.export.safetensors_writer import read_header
+from core.export.system import System
 from tests.core.export.crash_server import Crashing
 from tests.core.export.exporting import Interrupted, bytes_of, plan_of, tensors_of
 from tests.core.export.faults import KINDS, MOVES_BYTES, Faulty
@@ -127,6 +133,45 @@ def test_a_shard_that_others_share_is_refused(source: Path, tmp_path: Path) -> N
     refused(source, f"{shard}: is a link, and what it leads to may be shared with others. {REMEDY}")
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", RECORD])
+def test_a_small_file_that_is_a_link_is_refused(sharded: Path, tmp_path: Path, name: str) -> None:
+    path = sharded / name
+    if name == RECORD:
+        (tmp_path / "blob").write_text("{}")
+    else:
+        path.rename(tmp_path / "blob")
+    path.symlink_to(tmp_path / "blob")
+    edit = ConfigEdit(file="config.json", changes=(), text="{}", diff="", reason="a test")
+    plan, before = replace(plan_of(sharded, names="portable"), config_edits=(edit,)), bytes_of(sharded)
+    for export in (prepare_in_place, export_in_place):
+        with pytest.raises(ExportError) as error:
+            export(plan)
+        assert str(error.value) == f"{path}: is a link, and what it leads to may be shared with others. {REMEDY}"
+    assert bytes_of(sharded) == before
+    assert path.is_symlink()
+
+
+def test_a_single_file_is_judged_without_what_lies_beside_it(source: Path) -> None:
+    (source / "other.safetensors").write_bytes(b"broken")
+    shard = source / "model.safetensors"
+    result = export_in_place(plan_of(shard))
+    assert result.after.checkpoint.path == shard
+    assert len(result.after.checkpoint.shards) == 1
+
+
+def test_a_single_shard_of_an_index_is_refused(sharded: Path) -> None:
+    shard, before = sharded / "model-00002-of-00003.safetensors", bytes_of(sharded)
+    plan = plan_of(shard, names="portable")
+    assert plan.changes
+    with pytest.raises(ExportError) as error:
+        export_in_place(plan)
+    assert str(error.value) == (
+        f"{shard}: model.safetensors.index.json names this shard, and would go on listing the old keys. "
+        "Open the folder that holds it."
+    )
+    assert bytes_of(sharded) == before
+
+
 def test_bytes_that_would_change_are_refused(source: Path) -> None:
     plan = plan_of(source)
     edits = tuple(replace(edit, values=(1.0,), new_dtype="F32") for edit in plan.edits)
@@ -135,6 +180,17 @@ def test_bytes_that_would_change_are_refused(source: Path) -> None:
     assert str(error.value) == (
         f"{source / 'model.safetensors'}: tensors' bytes would change or move, which in place cannot be. {REMEDY}"
     )
+
+
+def test_a_dropped_tensor_at_the_end_leaves_bytes_that_no_header_covers(source: Path) -> None:
+    shard = source / "model.safetensors"
+    last = max(read_header(shard).tensors, key=lambda tensor: tensor.begin)
+    edit = TensorEdit(key=last.name, file=shard.name, action="dropped", reason="a test")
+    before = bytes_of(source)
+    with pytest.raises(ExportError) as error:
+        prepare_in_place(replace(plan_of(source), edits=(edit,)))
+    assert str(error.value) == (f"{shard}: tensors' bytes would change or move, which in place cannot be. {REMEDY}")
+    assert bytes_of(source) == before
 
 
 def test_a_cancelled_export_puts_everything_back(sharded: Path) -> None:
@@ -216,6 +272,47 @@ def left_of(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if name != RECORD}
 
 
+class Meanwhile(System):
+    """Lets something happen while a header is written, then fails."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self.action = action
+
+    def overwrite(self, path: Path) -> FileIO:
+        if path.suffix == ".safetensors":
+            self.action()
+        return super().overwrite(path)
+
+
+def test_a_running_export_in_place_is_left_alone(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+
+    def others() -> None:
+        told.append((main(["export", str(source), "--in-place", "--dry-run"]), capsys.readouterr().err))
+        told.append((main(["export", str(source), "--in-place"]), capsys.readouterr().err))
+        with pytest.raises(ExportError, match="another export to this folder is running"):
+            recover(source)
+
+    result = export_in_place(plan_of(source), system=Meanwhile(others))
+    message = f"kvscope: {source / JOURNAL}: another export to this folder is running. Wait until it has ended.\n"
+    assert told == [(2, message)] * 2
+    assert result.verdict_after.outcome == "ok"
+    assert not (source / JOURNAL).exists()
+
+
+def test_a_journal_that_went_meanwhile_is_told(source: Path) -> None:
+    def fail() -> None:
+        (source / JOURNAL).unlink()
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(ExportError) as error:
+        export_in_place(plan_of(source), system=Meanwhile(fail))
+    assert str(error.value) == (
+        f"{source}: the checkpoint could not be changed (Input/output error), and the journal of how it was is gone. "
+        "Look whether another program changed the folder; it may be as it was, or not."
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -294,11 +391,12 @@ def test_the_command_line_puts_back_first(source: Path, capsys: pytest.CaptureFi
     data = bytearray(changed["model.safetensors"])
     data[:9] = b"\xff" * 9
     (source / "model.safetensors").write_bytes(data)
-    from core.export.journal import Journal
-    from core.export.system import System
-
     journal = Journal(root=source, heads=heads, texts={"new": None}, sizes={"model.safetensors": len(data)})
-    journal.keep(System())
+    journal.keep(System()).close()
+    before = bytes_of(source)
+    assert main(["export", str(source), "--in-place", "--dry-run"]) == 2
+    assert "an export in place did not end here. Run kvscope export --in-place again" in capsys.readouterr().err
+    assert bytes_of(source) == before
     assert main(["export", str(source), "--in-place"]) == 0
     assert "An export in place had not ended; what it had changed was put back." in capsys.readouterr().err
     assert left(source) == left_of(changed)

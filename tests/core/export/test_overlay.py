@@ -58,8 +58,12 @@ def test_missing_scales_come_in_a_shard_of_their_own(plan: ExportPlan, tmp_path:
     assert bytes_of(plan.root) == before
 
 
-def test_an_overlay_can_be_laid_over_an_overlay(plan: ExportPlan, tmp_path: Path) -> None:
+@pytest.mark.parametrize("odd", ["", "\ufeff", "\t\x01"])
+def test_an_overlay_can_be_laid_over_an_overlay(plan: ExportPlan, tmp_path: Path, odd: str) -> None:
     write_export(plan, tmp_path / "out", options=replace(OVERLAY, mode="copy"))
+    old = tmp_path / "out" / "model.safetensors.index.json"
+    text = old.read_text()  # a byte order mark, control characters in a string: it opens all the same
+    old.write_text(odd + text if odd == "\ufeff" else text.replace("{", f'{{"by": "{odd}",', 1))
     second = plan_of(tmp_path / "out")
     extra = TensorEdit(
         key="", file="model.safetensors", action="added", reason="a test", new_key="note.k", new_dtype="F32",

@@ -52,7 +52,7 @@ def test_a_cancelled_export_is_taken_up_and_finished_files_are_not_written_again
 ) -> None:
     before = bytes_of(source)
     files = interrupted(plan, tmp_path / "out", phase=phase)
-    finished = {path.name: path.stat() for path in files.iterdir() if not path.name.endswith(".part")}
+    finished = {path.name: path.stat() for path in files.iterdir()}
     assert ("config.json" in finished) == (phase == "Verifying")
     result = write_export(plan, tmp_path / "out", options=RESUME)
     assert set(result.resumed) == set(finished)
@@ -65,6 +65,21 @@ def test_a_cancelled_export_is_taken_up_and_finished_files_are_not_written_again
     assert whole(tmp_path / "out") == whole(tmp_path / "plain")
     assert left_in(tmp_path) == ["out", "plain", "source"]
     assert bytes_of(source) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_file_that_a_download_left_unfinished_is_a_file_like_any_other(
+    source: Path, tmp_path: Path, resume: bool
+) -> None:
+    (source / "config.json.part").write_text("{")
+    (source / "part").write_text("half")
+    plan = plan_of(source, names="portable")
+    if resume:
+        interrupted(plan, tmp_path / "out", phase="Copying")
+    write_export(plan, tmp_path / "out", options=WriteOptions(resume=resume))
+    assert (tmp_path / "out" / "config.json.part").read_text() == "{"
+    assert (tmp_path / "out" / "part").read_text() == "half"
+    assert left_in(tmp_path) == ["out", "source"]
 
 
 def spoil_byte(path: Path) -> None:
