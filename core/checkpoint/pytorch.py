@@ -47,7 +47,10 @@ def read_pickled(path: Path) -> HeaderColumns:
     dtype_codes, shape_codes = dict(CODE_OF), dict[tuple[int, ...], int]()
     rows = np.empty((len(names), 3), dtype=np.int64)
     for row, name in enumerate(names):
-        dtype, shape, length = _described(tensors[name])
+        try:
+            dtype, shape, length = _described(tensors[name])
+        except Exception as error:  # a kind of tensor that PyTorch cannot describe either
+            raise _unreadable(error) from error
         rows[row] = (
             dtype_codes.setdefault(dtype, len(dtype_codes)),
             shape_codes.setdefault(shape, len(shape_codes)),
@@ -71,8 +74,6 @@ def read_pickled_bytes(path: Path, names: Iterable[str]) -> dict[str, bytes]:
     Raises:
         BrokenFileError: the file cannot be read any more, or a tensor has no elements of its own.
     """
-    import torch
-
     tensors = _load(path)
     found = {}
     for name in names:
@@ -81,13 +82,27 @@ def read_pickled_bytes(path: Path, names: Iterable[str]) -> dict[str, bytes]:
             raise BrokenFileError(
                 say("no longer holds {name}", name=quoted(name)), remedy=say("Open the checkpoint again.")
             )
-        if not _is_plain(tensor):
-            raise BrokenFileError(say("has no stored elements"), remedy=CONVERT)
-        if tensor.numel() * tensor.element_size() > max(tensor.untyped_storage().nbytes(), _LARGEST_EXPANDED):
-            raise BrokenFileError(say("repeats few stored elements many times"), remedy=CONVERT)
-        flat = tensor.contiguous().view(-1)
-        found[name] = flat.view(torch.uint8).numpy().tobytes() if len(flat) else b""
+        try:
+            found[name] = _elements(tensor)
+        except BrokenFileError:
+            raise
+        except Exception as error:  # a kind of tensor that PyTorch does not write out
+            raise _unreadable(error) from error
     return found
+
+
+def _elements(tensor: torch.Tensor) -> bytes:
+    import torch
+
+    if not _is_plain(tensor):
+        raise BrokenFileError(say("has no stored elements"), remedy=CONVERT)
+    if tensor.numel() * tensor.element_size() > max(tensor.untyped_storage().nbytes(), _LARGEST_EXPANDED):
+        raise BrokenFileError(say("repeats few stored elements many times"), remedy=CONVERT)
+    if not tensor.numel():
+        return b""
+    whole = tensor.resolve_neg().resolve_conj().contiguous()
+    flat = whole.as_strided((whole.numel(),), (1,))  # a single element is contiguous whatever its stride
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
@@ -105,10 +120,8 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
         except pickle.UnpicklingError as error:
             raise _refused(str(error)) from error
         except Exception as error:  # damaged pickles raise nearly every type there is
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise BrokenFileError(
-                say("is damaged: PyTorch says {reason}", reason=quoted(reason)), remedy=DAMAGED
-            ) from error
+            reason = quoted(_first_line(error))
+            raise BrokenFileError(say("is damaged: PyTorch says {reason}", reason=reason), remedy=DAMAGED) from error
     return _tensors(found)
 
 
@@ -142,12 +155,23 @@ def _refused(message: str) -> BrokenFileError:
     return BrokenFileError(say("is no pickle of plain tensors, so PyTorch refuses to read it safely"), remedy=CONVERT)
 
 
+def _unreadable(error: Exception) -> BrokenFileError:
+    return BrokenFileError(say("cannot be read: {reason}", reason=quoted(_first_line(error))), remedy=CONVERT)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _described(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], int]:
     """Type name, shape and bytes; the type's name is no known one where the elements are not simply stored."""
     import torch
 
     torch_name = str(tensor.dtype).removeprefix("torch.")
-    dtype, shape = _NAMES.get(torch_name, torch_name.upper()), tuple(tensor.shape)
+    dtype = _NAMES.get(torch_name, torch_name.upper())
+    if tensor.is_nested:  # each part has a shape of its own
+        return f"NESTED_{dtype}", (tensor.size(0),), 0
+    shape = tuple(tensor.shape)
     if not _is_plain(tensor):
         kind = "META" if tensor.is_meta else str(tensor.layout).removeprefix("torch.").upper()
         return f"{kind}_{dtype}", shape, 0
@@ -159,7 +183,8 @@ def _described(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], int]:
 def _is_plain(tensor: torch.Tensor) -> bool:
     import torch
 
-    return tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    simple = not tensor.is_nested and not tensor.is_quantized
+    return simple and tensor.layout == torch.strided and tensor.device.type == "cpu"
 
 
 def _is_text(key: str) -> bool:

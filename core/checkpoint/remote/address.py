@@ -15,7 +15,7 @@ from core.wording import say
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+(?:::|://)", re.IGNORECASE)
 _HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 _VIEWS = ("tree", "blob", "resolve", "raw")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"(?!.*(?:--|\.\.|\.git$))(?=.{1,96}$)[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _EXAMPLE = say("Write hf://ORG/NAME, or hf://ORG/NAME@REVISION")
 
 
@@ -66,15 +66,15 @@ def parse_address(text: str) -> Address:
         return _bucket(text)
     try:
         split = urlsplit(text)
-        host = split.hostname
+        host, port = split.hostname, split.port
     except ValueError:
-        split, host = SplitResult("", "", "", "", ""), None
+        split, host, port = SplitResult("", "", "", "", ""), None, None
     if not host:
         raise UsageError(
             say("names no server"), path=repr(text), remedy=say("Write https://host/path/model.safetensors")
         )
     hub = os.environ.get("HF_ENDPOINT", "")
-    own = bool(hub) and host == urlsplit(hub).hostname and split.port == urlsplit(hub).port
+    own = bool(hub) and host == urlsplit(hub).hostname and port == urlsplit(hub).port
     if host in _HUB_HOSTS or own:
         found = _hub_page(split.path.strip("/"), text)
         if found is not None:
@@ -109,6 +109,7 @@ def _hub_page(path: str, text: str) -> Address | None:
 
 
 def _repository(names: list[str], revision: str, parts: list[str], text: str, *, at: bool = False) -> Address:
+    names = [*names[:-1], names[-1].removesuffix(".git")]  # as an address to clone from
     wrong = not all(map(_NAME.fullmatch, names)) or (at and not revision)
     if wrong or not revision.isprintable() or {".", ".."}.intersection(parts):
         raise UsageError(say("is no address of a model"), path=repr(text), remedy=_EXAMPLE)

@@ -17,7 +17,7 @@ from core.checkpoint.layout import INDEX, PICKLED, Layout, folder_layout
 from core.checkpoint.remote.address import Address, parse_address
 from core.checkpoint.remote.guess import Guess, guess
 from core.checkpoint.remote.mirror import Mirror, Spans
-from core.checkpoint.remote.place import Listing, Place, Traffic
+from core.checkpoint.remote.place import CONFIGS, Listing, Place, Traffic
 from core.checkpoint.remote.trouble import NotThereError, RemoteError
 from core.errors import KVScopeError, UnreadableCheckpointError
 from core.progress import Progress
@@ -31,7 +31,6 @@ GAP = 4096
 """Bytes between two values that are fetched along rather than asked for apart."""
 
 _CONFIGS = ("config.json", "hf_quant_config.json")
-_MORE_CONFIGS = (*_CONFIGS, "quantization_config.json", "params.json")
 _USUAL_INDEX, _USUAL_FILE = "model.safetensors.index.json", "model.safetensors"
 _RECOGNIZED = 512  # bytes from which the reader of headers says what a file is instead
 _INSTALL = say("Install the extra: pip install 'kvscope[remote]'")
@@ -184,7 +183,7 @@ class Remote:
         if file and file not in names:
             raise NotThereError
         indexes = [name for name in names if name.endswith(INDEX) and "/" not in name and (not file or name == file)]
-        configs = [name for name in _MORE_CONFIGS if name in names]
+        configs = [name for name in CONFIGS if name in names]
         await together([*(self._small(name, LARGEST_INDEX) for name in indexes), *map(self._config, configs)])
         if file and not file.endswith(INDEX):
             return self._single(file)

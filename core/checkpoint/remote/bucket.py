@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.index import is_inside
+from core.checkpoint.layout import PICKLED, SAFETENSORS
 from core.checkpoint.remote.address import Address
-from core.checkpoint.remote.place import Listing, Part, RemoteFile, Traffic
+from core.checkpoint.remote.place import CONFIGS, Listing, Part, RemoteFile, Traffic
 from core.checkpoint.remote.trouble import NotNowError, NotThereError, RemoteError, patiently
 from core.wording import plural, say
 
@@ -48,11 +49,12 @@ class Bucket:
         yield
 
     async def listing(self) -> Listing:
-        file = self._address.file
-        if file and not file.endswith(".json"):
-            entries = [await self._call(self._system.info, self._path(file))]
-        else:
+        try:
             entries = await self._call(partial(self._system.ls, self._folder, detail=True))
+        except (RemoteError, NotThereError):
+            if not self._address.file.lower().endswith((SAFETENSORS, *PICKLED)):
+                raise
+            entries = await self._unlisted(self._address.file)
         found: dict[str, RemoteFile] = {}
         for entry in entries:
             name = str(entry["name"]).rstrip("/").rpartition("/")[2]
@@ -62,6 +64,14 @@ class Bucket:
                 found[name] = RemoteFile(size=int(size) if size is not None else None, tag=tag)
         self._listing = found
         return found
+
+    async def _unlisted(self, file: str) -> list[Mapping[str, Any]]:
+        """The file, and the usual configs beside it that there are, where the folder may not be listed."""
+        entries: list[Mapping[str, Any]] = [await self._call(self._system.info, self._path(file))]
+        for name in CONFIGS:
+            with suppress(RemoteError, NotThereError):
+                entries.append(await self._call(self._system.info, self._path(name)))
+        return entries
 
     async def read(self, name: str, begin: int, end: int, tag: str = "") -> Part:
         size = await self._size(name)

@@ -97,14 +97,14 @@ class Http:
             ) as response:
                 if response.history:
                     self.ended_at[url] = str(response.url)
-                return await self._answer(response, span, limit)
+                return await self._answer(response, span, limit, may_be_unchanged="If-None-Match" in headers)
         except library.TimeoutException as error:
             raise NotNowError(say("did not answer for {seconds:g} seconds", seconds=TIMEOUT), _NETWORK) from error
         except library.TooManyRedirects as error:
             raise RemoteError(say("leads in circles: each address redirects to another"), path=self._where) from error
-        except (library.InvalidURL, library.UnsupportedProtocol) as error:
+        except (library.InvalidURL, library.UnsupportedProtocol, ExceptionGroup, OverflowError) as error:
             raise RemoteError(
-                say("leads to no web address: {reason}", reason=str(error)), path=self._where, remedy=_NETWORK
+                say("leads to no web address: {reason}", reason=str(_first(error))), path=self._where, remedy=_NETWORK
             ) from error
         except library.RemoteProtocolError as error:
             raise NotNowError(say("broke off its answer: {reason}", reason=str(error)), _LATER) from error
@@ -116,10 +116,10 @@ class Http:
                 say("was not asked: HF_HUB_OFFLINE is set"), path=self._where, remedy=say("Unset it.")
             ) from error
 
-    async def _answer(self, response: Any, span: tuple[int, int] | None, limit: int) -> Part:
+    async def _answer(self, response: Any, span: tuple[int, int] | None, limit: int, *, may_be_unchanged: bool) -> Part:
         status, headers = response.status_code, response.headers
         tag = headers.get("ETag") or headers.get("Last-Modified") or ""
-        if status == 304:
+        if status == 304 and may_be_unchanged:
             return Part(size=0, tag=tag, unchanged=True)
         if status in _PASSING:
             raise _passing(status, headers)
@@ -201,6 +201,11 @@ class Http:
                 break
         self._traffic.bytes += length
         return b"".join(pieces)
+
+
+def _first(error: Exception) -> Exception:
+    """What happened: a port beyond 65535 comes in groups of errors."""
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 def _odd_length(received: int, promised: int) -> NotNowError:

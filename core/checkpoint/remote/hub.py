@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
 from core import __version__
@@ -19,7 +20,10 @@ from core.checkpoint.remote.place import Listing, Part, RemoteFile, Traffic
 from core.checkpoint.remote.trouble import NotThereError, RemoteError
 from core.wording import say
 
+T = TypeVar("T")
+
 _LARGEST_LISTING = 64 << 20
+_COMMIT = re.compile(r"[0-9A-Za-z._-]+")
 _LOGIN = say("log in with `hf auth login` or set HF_TOKEN")
 
 
@@ -53,7 +57,7 @@ class Hub:
         try:
             answer = await self._http.read_whole(url, _LARGEST_LISTING, self._headers)
             found = json.loads(answer.data)
-            self._commit, files = str(found["sha"]), _files(found["siblings"])
+            self._commit, files = _commit(found["sha"]), _files(found["siblings"])
         except NotThereError as error:
             if error.code == "RevisionNotFound":
                 problem, remedy = (
@@ -64,7 +68,7 @@ class Hub:
             raise self._nowhere() from error
         except RefusedError as error:
             self._refused(error)
-        except (BrokenFileError, ValueError, LookupError, TypeError) as error:
+        except (BrokenFileError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise RemoteError(
                 say("{hub} answers with no list of files", hub=self._endpoint),
                 path=self.shown,
@@ -158,12 +162,26 @@ class Hub:
         raise RemoteError(problem, path=self.shown, remedy=remedy) from error
 
 
-def _files(siblings: list[dict[str, Any]]) -> dict[str, RemoteFile]:
-    """The hub's list of files; the tag is the content's own digest."""
+def _commit(sha: object) -> str:
+    if not isinstance(sha, str) or not _COMMIT.fullmatch(sha):
+        raise ValueError("no commit")
+    return sha
+
+
+def _files(siblings: object) -> dict[str, RemoteFile]:
+    """The hub's list of files; the tag is the content's own digest. Raises LookupError, TypeError for another thing."""
     files = {}
-    for entry in siblings:
-        lfs = entry.get("lfs") or {}
-        size = entry.get("size")
-        tag = lfs.get("sha256") or entry.get("blobId") or ""
-        files[str(entry["rfilename"])] = RemoteFile(size=size if type(size) is int else None, tag=str(tag))
+    for entry in _of_type(list, siblings):
+        described = _of_type(dict, entry)
+        lfs = _of_type(dict, described.get("lfs") or {})
+        size = described.get("size")
+        tag = lfs.get("sha256") or described.get("blobId") or ""
+        name = _of_type(str, described["rfilename"])
+        files[name] = RemoteFile(size=size if type(size) is int else None, tag=str(tag))
     return files
+
+
+def _of_type(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(kind.__name__)
+    return value

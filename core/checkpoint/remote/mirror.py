@@ -35,7 +35,8 @@ class Mirror:
     def __init__(self, identity: str, name: str) -> None:
         digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         self.home = cache_folder() / "remote" / digest
-        self.root = self.home / (re.sub(r"[^\w.-]", "_", name)[:100].strip(".") or "checkpoint")
+        plain = re.sub(r"[^\w.-]", "_", name)[:100].strip(".") or "checkpoint"
+        self.root = self.home / (f"{plain}_" if plain.lower() in (_FILES, _VALUES) else plain)
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -45,7 +46,7 @@ class Mirror:
 
     def tag(self, name: str) -> str:
         """The tag of a file that is held; "" where none is, or not whole any more."""
-        return str(self._files[name]["tag"]) if self.held(name) else ""
+        return str(self._files[name].get("tag", "")) if self.held(name) else ""
 
     def held(self, name: str) -> int:
         """Bytes held of a file, counted from its beginning."""
@@ -78,23 +79,19 @@ class Mirror:
 
     def values(self, name: str) -> Spans:
         """The spans held of a file beyond its beginning."""
-        found = self._values.get(name, {})
-        if not found or found.get("tag") != self.tag(name) or not found["tag"]:
+        try:
+            return _spans(self._values.get(name, {}), self.tag(name))
+        except (AttributeError, LookupError, TypeError, ValueError):  # not what was written
+            del self._values[name]
             return {}
-        spans = {}
-        for key, text in found["spans"].items():
-            begin, _, end = key.partition("-")
-            data = bytes.fromhex(text)
-            if int(end) - int(begin) == len(data):
-                spans[int(begin), int(end)] = data
-        return spans
 
     def keep_values(self, found: dict[str, Spans]) -> None:
         """Hold these spans too."""
         for name, spans in found.items():
             if tag := self.tag(name):
-                held = self._values.setdefault(name, {"tag": tag, "spans": {}})
-                held["spans"] |= {f"{begin}-{end}": data.hex() for (begin, end), data in spans.items()}
+                held = self.values(name) | spans
+                texts = {f"{begin}-{end}": data.hex() for (begin, end), data in held.items()}
+                self._values[name] = {"tag": tag, "spans": texts}
         _write(self.home / _VALUES, json.dumps(self._values, separators=(",", ":")).encode())
 
     def save(self) -> None:
@@ -102,10 +99,22 @@ class Mirror:
         _write(self.home / _FILES, json.dumps(self._files, separators=(",", ":")).encode())
 
 
+def _spans(found: Any, tag: str) -> Spans:
+    if not tag or found.get("tag") != tag:
+        return {}
+    spans = {}
+    for key, text in found["spans"].items():
+        begin, _, end = key.partition("-")
+        data = bytes.fromhex(text)
+        if int(end) - int(begin) == len(data):
+            spans[int(begin), int(end)] = data
+    return spans
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -7,6 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+CONFIGS = ("config.json", "hf_quant_config.json", "quantization_config.json", "params.json")
+"""Where a checkpoint usually says what it is."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:

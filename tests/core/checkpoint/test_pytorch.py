@@ -142,6 +142,41 @@ def test_an_expanded_tensor_is_not_written_out(tmp_path: Path) -> None:
         checkpoint.read_bytes("w")
 
 
+def test_single_elements_of_any_stride_and_views_that_negate(tmp_path: Path) -> None:
+    content = {
+        "expanded": torch.tensor(0.02).expand(1),
+        "strided": torch.arange(6.0).as_strided((1,), (3,), 5),
+        "parameter": torch.nn.Parameter(torch.tensor(0.5).expand(1)),
+        "negative": torch._neg_view(torch.tensor([1.0, -2.0])),
+        "imaginary": torch.tensor([1 + 2j]).conj().imag,
+        "conjugate": torch.tensor([1 + 2j]).conj(),
+    }
+    torch.save(content, tmp_path / "x.pt")
+    checkpoint = open_checkpoint(tmp_path / "x.pt")
+    found = checkpoint.read([name for name in content if name != "conjugate"])
+    assert {key: values.values for key, values in found.items()} == {
+        "expanded": (pytest.approx(0.02),),
+        "strided": (5.0,),
+        "parameter": (0.5,),
+        "negative": (-1.0, 2.0),
+        "imaginary": (-2.0,),
+    }
+    assert checkpoint.read_bytes("conjugate") == torch.tensor([1 - 2j]).numpy().tobytes()
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+@pytest.mark.filterwarnings("ignore")  # PyTorch calls nested tensors a prototype
+def test_a_nested_tensor_hides_no_other(tmp_path: Path, layout: torch.layout) -> None:
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
+    torch.save({"nested": nested, "w": torch.ones(1)}, tmp_path / "x.pt")
+    checkpoint = open_checkpoint(tmp_path / "x.pt")
+    found = checkpoint.read(["nested", "w"])
+    assert (found["nested"].dtype, found["nested"].shape) == ("NESTED_F32", (2,))
+    assert found["w"].values == (1.0,)
+    with pytest.raises(KVScopeError, match="key 'nested': has no stored elements"):
+        checkpoint.read_bytes("nested")
+
+
 def test_shards_and_an_index(tmp_path: Path) -> None:
     one, two = "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"
     torch.save({"a": torch.ones(1), "c": torch.ones(1)}, tmp_path / one)

@@ -16,6 +16,9 @@ from core.errors import UsageError
         ("hf://org/name@refs/pr/7/fp8", "hf://org/name@refs/pr/7/fp8", "org/name", "", "refs/pr/7", "fp8/"),
         ("hf://org/name@a%2Fb", "hf://org/name@a%2Fb", "org/name", "", "a/b", ""),
         ("hf://org/name/a/b.safetensors", "hf://org/name/a/b.safetensors", "org/name", "b.safetensors", "", "a/"),
+        ("hf://org/name.git@v1", "hf://org/name@v1", "org/name", "", "v1", ""),
+        ("hf://org/a-b.c_", "hf://org/a-b.c_", "org/a-b.c_", "", "", ""),
+        ("https://huggingface.co/org/name.git", "hf://org/name", "org/name", "", "", ""),
         ("https://huggingface.co/org/name", "hf://org/name", "org/name", "", "", ""),
         ("https://huggingface.co/org/name/tree/v2/a", "hf://org/name@v2/a", "org/name", "", "v2", "a/"),
         ("https://hf.co/org/name/blob/main/m.safetensors", "hf://org/name@main/m.safetensors", "org/name", "m.safetensors", "main", ""),
@@ -61,6 +64,7 @@ def test_other_places(text: str, kind: str, shown: str, base: str, file: str, qu
         ("hf://datasets/a/b", "hf://datasets/a/b: is a dataset, not a model. Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"),
         ("https://huggingface.co/a/b/discussions", "https://huggingface.co/a/b/discussions: is a page of the hub that holds no model's files. Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"),
         ("https:///a", "'https:///a': names no server. Write https://host/path/model.safetensors"),
+        ("https://h:99999/a", "'https://h:99999/a': names no server. Write https://host/path/model.safetensors"),
         ("https://[x/a", "'https://[x/a': names no server. Write https://host/path/model.safetensors"),
     ],
 )  # fmt: skip
@@ -68,6 +72,13 @@ def test_what_is_no_address(text: str, sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_address(text)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("name", ["a--b", "a..b", "x.", "x-", ".git", "a.git.git", "a" * 97])
+def test_names_that_the_hub_gives_to_none(name: str) -> None:
+    for text in (f"hf://org/{name}", f"hf://{name}", f"https://hf.co/{name}/b"):
+        with pytest.raises(UsageError, match=r"is no address of a model\. Write hf://ORG/NAME"):
+            parse_address(text)
 
 
 def test_paths_of_this_machine_are_no_addresses() -> None:

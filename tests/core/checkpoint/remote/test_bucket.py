@@ -91,6 +91,22 @@ def test_an_index_and_a_single_shard(bucket: Server, samples: Path) -> None:
     assert bucket.requests()
 
 
+@pytest.mark.parametrize("may_list", [True, False])
+def test_a_single_file_comes_with_the_configs_beside_it(bucket: Server, tmp_path: Path, may_list: bool) -> None:
+    system = s3fs.S3FileSystem()
+    for name in ("config.json", "hf_quant_config.json"):
+        system.copy(f"zoo/qwen3/{name}", f"zoo/one/{name}")
+    system.copy(f"zoo/qwen3/{SHARD}", "zoo/one/model.safetensors")
+    system.get("zoo/one", str(tmp_path / "one"), recursive=True)
+    s3fs.S3FileSystem.clear_instance_cache()
+    if not may_list:
+        bucket.set_faults(_status("GET /zoo$", 403, "AccessDenied"))
+    local = inspect(tmp_path / "one" / "model.safetensors").verdict
+    assert local.outcome != "unknown"
+    assert inspect("s3://zoo/one/model.safetensors").verdict.text == local.text
+    assert inspect(f"file://{tmp_path}/one/model.safetensors").verdict.text == local.text
+
+
 def _status(match: str, status: int, code: str) -> dict[str, Any]:
     return {"match": match, "kind": "status", "status": status, "code": code, **ALWAYS}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ import pytest
 from core.checkpoint import open_checkpoint
 from core.errors import KVScopeError, UnreadableCheckpointError
 from core.inspection import inspect
+from tests.core.checkpoint.remote.conftest import TENSORS
+from tests.core.checkpoint.writing import write
 from tests.hub_server import Server
 
 HUB = "hf://org/qwen3"
@@ -56,6 +59,9 @@ def _status(match: str, status: int, **headers: str) -> dict[str, Any]:
         (FILE, {"match": "single/model", "kind": "shifted", **ALWAYS}, FILE + ": sends bytes 1 to 8 where 0 to 7 were asked for. " + DOWNLOAD),
         (FILE, {"match": "single/model", "kind": "compressed", **ALWAYS}, FILE + ": answers with compressed bytes, which were not asked for. " + DOWNLOAD),
         (FILE, {"match": "single/model", "kind": "redirect", "to": FILE, **ALWAYS}, FILE + ": leads in circles: each address redirects to another"),
+        (FILE, {"match": "single/model", "kind": "redirect", "to": "http://127.0.0.1:99999/x", **ALWAYS}, FILE + ": leads to no web address: connect(): port must be 0-65535. Check the address, the network and the proxy settings, then try again."),
+        (FILE, _status("single/model", 304), FILE + ": answers with status 304. " + DOWNLOAD),
+        ("hf://org/single", _status("resolve", 304), "hf://org/single: the hub answers with status 304. Try again later."),
         (FILE, {"match": "single/model", "kind": "size", "size": 20, "times": 9}, FILE + ": was cut short: its header takes"),
         (HUB, {"match": "cdn.*00002-of", "kind": "size", "size": 10**15, "times": 1}, None),
     ],
@@ -72,6 +78,56 @@ def test_what_a_server_may_do_wrong(server: Server, address: str, fault: dict[st
         open_checkpoint(address.format(url=server.url))
     expected = sentence.format(url=server.url)
     assert str(caught.value) == expected or (expected.endswith("takes") and str(caught.value).startswith(expected))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"sha": "0", "siblings": ["a"]}',
+        '{"sha": "0", "siblings": [null]}',
+        '{"sha": "0", "siblings": {"a": 1}}',
+        '{"sha": "0", "siblings": [{"rfilename": "model.safetensors", "lfs": "x"}]}',
+        '{"sha": "0", "siblings": [{"rfilename": ["model.safetensors"]}]}',
+        '{"sha": "0", "siblings": ' + "[" * 200_000,
+        '{"sha": "\\ud800", "siblings": [{"rfilename": "model.safetensors"}]}',
+        '{"sha": null, "siblings": [{"rfilename": "model.safetensors"}]}',
+        '{"sha": "../x", "siblings": [{"rfilename": "model.safetensors"}]}',
+    ],
+    ids=["texts", "null", "an object", "lfs", "a name", "deep", "a surrogate", "no commit", "a path"],
+)
+def test_a_list_of_files_that_is_none(server: Server, body: str) -> None:
+    server.set_faults({**_status("/api/", 200), "body": body})
+    with pytest.raises(UnreadableCheckpointError) as caught:
+        open_checkpoint(HUB)
+    remedy = "Check HF_ENDPOINT, which names the hub's address."
+    assert str(caught.value) == f"{HUB}: {server.url} answers with no list of files. {remedy}"
+
+
+@pytest.mark.parametrize("name", ["files.json", "values.json"])
+def test_a_repository_called_as_a_file_of_the_cache(server: Server, hub_root: Path, name: str) -> None:
+    write(hub_root / "org" / name / "model.safetensors", TENSORS)
+    for _ in range(2):
+        checkpoint = open_checkpoint(f"hf://org/{name}")
+        assert checkpoint.read(["model.norm.weight"])["model.norm.weight"].fault is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("files.json", "[" * 200_000),
+        ("files.json", '{"model-00001-of-00003.safetensors": []}'),
+        ("values.json", "[" * 200_000),
+        ("values.json", '{"model-00001-of-00003.safetensors": []}'),
+        ("values.json", '{"model-00001-of-00003.safetensors": {"tag": "TAG"}}'),
+        ("values.json", '{"model-00001-of-00003.safetensors": {"tag": 1}}'),
+    ],
+)
+def test_a_cache_that_holds_something_else(server: Server, tmp_path: Path, name: str, content: str) -> None:
+    expected = inspect(HUB).scales
+    [kept] = (tmp_path / "kvscope").rglob("files.json")
+    tag = json.loads(kept.read_bytes())["model-00001-of-00003.safetensors"]["tag"]
+    kept.with_name(name).write_text(content.replace("TAG", tag), encoding="utf-8")
+    assert inspect(HUB).scales == expected
 
 
 def test_gated_with_a_token_that_has_no_access(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
