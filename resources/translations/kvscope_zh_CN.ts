@@ -1438,6 +1438,18 @@
       <translation>不是只含普通张量的 pickle，PyTorch 拒绝安全读取它</translation>
     </message>
     <message>
+      <source>cannot be read: {reason}</source>
+      <translation>无法读取：{reason}</translation>
+    </message>
+    <message>
+      <source>has no stored elements</source>
+      <translation>没有存储的元素</translation>
+    </message>
+    <message>
+      <source>repeats few stored elements many times</source>
+      <translation>把少量存储的元素重复了许多次</translation>
+    </message>
+    <message>
       <source>Open the file that holds the model's state dict.</source>
       <translation>请打开含模型 state dict 的文件。</translation>
     </message>
@@ -1448,14 +1460,6 @@
     <message>
       <source>no longer holds {name}</source>
       <translation>不再含有 {name}</translation>
-    </message>
-    <message>
-      <source>has no stored elements</source>
-      <translation>没有存储的元素</translation>
-    </message>
-    <message>
-      <source>repeats few stored elements many times</source>
-      <translation>把少量存储的元素重复了许多次</translation>
     </message>
     <message>
       <source>is a PyTorch file, and PyTorch is not installed</source>
@@ -1628,10 +1632,6 @@
     <message>
       <source>Known are hf://, https://, s3://, gs:// and whatever else fsspec opens.</source>
       <translation>已知的有 hf://、https://、s3://、gs:// 以及 fsspec 能打开的其他地址。</translation>
-    </message>
-    <message>
-      <source>cannot be read: {reason}</source>
-      <translation>无法读取：{reason}</translation>
     </message>
     <message>
       <source>Check the address, the network and the proxy settings, then try again.</source>
