@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.many import add_many_arguments, check_many, wants_many
+from app.output import plain_line, standard_streams, stop_without_reader
 from app.planning import add_planning_arguments
 from app.writing import add_writing_arguments, prepare, settle_target, shown_progress, write
 from core import __version__
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENGINE = "vllm-0.33.0"  # as core.engines has it; importing that here would slow `--help` down
 EXIT_FINE, EXIT_PROBLEMS, EXIT_UNUSABLE = 0, 1, 2
+EXIT_UNREAD = 141  # whoever read the output left before the work was done, as a shell says of SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,34 +34,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     error. Errors are one sentence on stderr; ``--debug`` lets the traceback through.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser()
     known = COMMANDS.keys()
     if not arguments or (arguments[0] not in known and arguments[0] not in ("-h", "--help", "--version")):
         arguments.insert(0, "open")
-    options = parser.parse_args(arguments)
+    with standard_streams():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        return COMMANDS[options.command](options)
+        options = _parsed(arguments)
+        status = COMMANDS[options.command](options)
+        sys.stdout.flush()
     except KVScopeError as error:
-        if options.debug:
+        if "--debug" in arguments:
             raise
-        print(f"kvscope: {error}", file=sys.stderr)
+        _complain(str(error))
         return EXIT_UNUSABLE
     except KeyboardInterrupt:
-        print("kvscope: stopped", file=sys.stderr)
+        _complain("stopped")
         return EXIT_UNUSABLE
     except BrokenPipeError:
-        # Whoever read our output has gone (| head); leave without a second complaint from the interpreter.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FINE
+        return EXIT_UNREAD
     except Exception as error:
-        if options.debug:
+        if "--debug" in arguments:
             raise
-        print(
-            f"kvscope: an unexpected {type(error).__name__}: {error}. "
-            "Run the same with --debug and report what it prints",
-            file=sys.stderr,
-        )
+        _complain(f"an unexpected {type(error).__name__}: {error}. Run the same with --debug and report what it prints")
         return EXIT_UNUSABLE
+    return status
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    try:
+        return _parser().parse_args(arguments)
+    finally:  # of --help nothing else tells that it could not be written
+        sys.stdout.flush()
+
+
+def _complain(sentence: str) -> None:
+    """One line on stderr, where that can be written."""
+    with suppress(KVScopeError):
+        print(f"kvscope: {plain_line(sentence)}", file=sys.stderr)
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments
@@ -244,6 +258,7 @@ def _report_as_text(options: argparse.Namespace) -> int:
 
     status = EXIT_FINE
     for path in options.paths:
+        stop_without_reader()
         inspection = _inspect(path, options)
         print(text_report(inspection))
         status = max(status, _status(inspection))
@@ -274,6 +289,7 @@ def _check_each(options: argparse.Namespace, engines: list[str]) -> int:
     status = EXIT_FINE
     reports: list[dict[str, Any]] = []
     for path in options.paths:
+        stop_without_reader()
         try:
             found = [_inspect(path, options, engines[0])]
         except UsageError:
@@ -281,7 +297,7 @@ def _check_each(options: argparse.Namespace, engines: list[str]) -> int:
         except KVScopeError as error:
             if not several or options.debug:
                 raise
-            print(f"kvscope: {error}", file=sys.stderr)
+            _complain(str(error))
             reports.append({"schema": "kvscope.report/1", "checkpoint": {"path": path}, "error": str(error)})
             status = EXIT_UNUSABLE
             continue
@@ -336,7 +352,7 @@ def _tell(inspection: Inspection, *, one_line: bool) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UsageError(
             f"cannot be written: {error.strerror}", path=path, remedy="Choose a file in a folder you may write to"
@@ -368,12 +384,17 @@ def _map(options: argparse.Namespace) -> int:
 
 
 def _names_from_stdin(*, as_json: bool) -> list[str]:
-    text = sys.stdin.read()
+    if sys.stdin is None:
+        raise UsageError("there are no names: stdin is closed", remedy="Give a NAME, or names on stdin")
+    try:
+        text = sys.stdin.read()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"stdin cannot be read: {error}", remedy="Give names as UTF-8 text") from error
     if not as_json:
         return text.split()
     try:
         names = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"stdin holds no JSON: {error}", remedy='Give a list of names: ["a.b.k_scale"]') from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError("stdin holds no list of texts", remedy='Give a list of names: ["a.b.k_scale"]')
@@ -398,8 +419,7 @@ def _export(options: argparse.Namespace) -> int:
     prepared = prepare(plan, options)
     data = {**plan_as_data(plan), **prepared_as_data(prepared)}
     if not options.json:
-        with suppress(BrokenPipeError):  # a reader that leaves (| head) does not stop the export
-            print(f"{plan_text(plan)}\n{prepared_text(prepared)}", flush=True)
+        print(f"{plan_text(plan)}\n{prepared_text(prepared)}", flush=True)  # a reader that leaves does not stop it
     if options.dry_run:
         if options.json:
             print(json_text(data))
@@ -417,6 +437,8 @@ def _verify(options: argparse.Namespace) -> int:
     from core.loading.verify import verify
     from core.report.contract import finding_as_data, json_text
 
+    if not 0 <= options.seed < 2**63:
+        raise UsageError(f"the seed {options.seed} cannot be drawn from", remedy=f"Give --seed 0 to {2**63 - 1}")
     inspection = _inspect(options.path, options)
     verification = verify(
         inspection,

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.output import plain_line, stop_without_reader
 from core.errors import KVScopeError, UsageError
 from core.progress import Progress
 
@@ -71,6 +72,7 @@ def check_many(options: argparse.Namespace, engines: list[str]) -> int:
         known = record.known if record is not None else {}
         fresh = check_all([path for path in paths if path not in known], asked, jobs=options.jobs, progress=progress)
         for path in paths:
+            stop_without_reader()
             if path in known:
                 entry = known[path]
             else:
@@ -94,7 +96,7 @@ def _print(entry: Entry, asked: Asked, *, as_json: bool) -> None:
     from core.report.contract import json_text
     from core.zoo.record import entry_as_data
 
-    text = json_text(entry_as_data(entry, asked), indent=None) if as_json else entry.line
+    text = json_text(entry_as_data(entry, asked), indent=None) if as_json else plain_line(entry.line)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -123,7 +125,8 @@ def _write(path: Path, form: str, entries: list[Entry], asked: Asked) -> None:
     from core.zoo import html_table, markdown_table
 
     try:
-        path.write_text((html_table if form == ".html" else markdown_table)(entries, asked), encoding="utf-8")
+        text = (html_table if form == ".html" else markdown_table)(entries, asked)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         remedy = "Choose a file in a folder you may write to"
         raise KVScopeError(f"cannot be written: {error.strerror}", path=path, remedy=remedy) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from json.encoder import encode_basestring
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
 from core.diagnosis.finding import Finding
@@ -55,7 +55,7 @@ def report(inspection: Inspection, *, explained: bool = True) -> dict[str, Any]:
 
 
 def json_text(data: object, *, indent: int | None = 2) -> str:
-    """JSON with NaN and infinities as the strings "nan", "inf" and "-inf"."""
+    r"""JSON with NaN and infinities as the strings "nan", "inf" and "-inf", and what cannot be printed as \uNNNN."""
     return _text(data, "" if indent is None else "\n", " " * (indent or 0))
 
 
@@ -64,7 +64,7 @@ def _text(value: object, line: str, step: str) -> str:
     value's depth; "" keeps everything on one.
     """
     if isinstance(value, str):
-        return encode_basestring(value)
+        return _quoted(value)
     if value is None or isinstance(value, bool):
         return _CONSTANTS[value]
     if isinstance(value, int):
@@ -74,15 +74,23 @@ def _text(value: object, line: str, step: str) -> str:
         return float.__repr__(value) if math.isfinite(value) else f'"{spoken}"'
     inner = line + step
     if isinstance(value, Mapping):
-        parts = [f"{encode_basestring(str(key))}: {_text(item, inner, step)}" for key, item in value.items()]
+        parts = [f"{_quoted(str(key))}: {_text(item, inner, step)}" for key, item in value.items()]
         begin, end = "{}"
     elif isinstance(value, list | tuple):
         parts = [_text(item, inner, step) for item in value]
         begin, end = "[]"
     else:
-        return encode_basestring(str(value))
+        return _quoted(str(value))
     between = f",{inner}" if line else ", "
     return f"{begin}{inner}{between.join(parts)}{line}{end}" if parts else begin + end
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes; what cannot be printed is escaped, so that it steers no terminal and any encoding has it."""
+    quoted = encode_basestring(text)
+    if quoted.isprintable():
+        return quoted
+    return "".join(char if char.isprintable() else encode_basestring_ascii(char)[1:-1] for char in quoted)
 
 
 _CONSTANTS: Mapping[object, str] = {None: "null", True: "true", False: "false"}

@@ -42,7 +42,7 @@ def text_report(inspection: Inspection) -> str:
         lines += ["", f"{story.title}:"]
         for number, line in enumerate(story.lines, 1):
             lines += _wrapped(f"{number}. {line}")
-    return "\n".join(lines)
+    return "\n".join(line.replace("\n", "\\x0a") for line in lines)  # a name may hold one
 
 
 def _wrapped(text: str) -> list[str]:

@@ -16,7 +16,7 @@ from core.report import json_text, report
 PLAIN: dict[str, object] = {
     "empty": [{}, [], ()],
     "numbers": (1, -7, 2.5, -0.0, 1e300, 5e-324, True, False, None),
-    'quo"ted\\': "ü\n\t\x01\u2028 \N{GRINNING FACE}",
+    'quo"ted\\': "ü\n\t\x01\N{GRINNING FACE}",
     "kind": RuleKind.REGEX,
     "deep": [[{"x": [False, {"y": None}]}]],
 }
@@ -34,3 +34,10 @@ def test_what_json_has_no_words_for_is_said() -> None:
     data = {3: math.nan, "up": [math.inf, -math.inf], "path": Path("a/b"), "array": np.float64(0.25)}
     spoken = {"3": "nan", "up": ["inf", "-inf"], "path": "a/b", "array": 0.25}
     assert json.loads(json_text(data)) == spoken
+
+
+@pytest.mark.parametrize("char", ["\x7f", "\x9b", "\u2028", "\u202e", "\u2066", "\udcff", "\U000e0001"])
+def test_what_cannot_be_printed_is_escaped(char: str) -> None:
+    told = json_text({char: [char]}, indent=None)
+    assert told.isprintable()
+    assert json.loads(told) == {char: [char]}
