@@ -338,7 +338,7 @@ def _under_each(
 
     columns = matrix(inspection, engines)
     if as_text:
-        print(f"{inspection.checkpoint.place}\n{matrix_text(columns)}")
+        print(f"{plain_line(inspection.checkpoint.place)}\n{matrix_text(columns)}")
     answers = [column.inspection for column in columns if column.inspection is not None]
     return answers, {"comparison": matrix_as_data(columns)}
 
@@ -347,7 +347,7 @@ def _tell(inspection: Inspection, *, one_line: bool) -> None:
     from core.report.text import one_line as line
     from core.report.text import text_report
 
-    print(line(inspection) if one_line else text_report(inspection))
+    print(plain_line(line(inspection)) if one_line else text_report(inspection))
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -362,7 +362,7 @@ def _write_text(path: Path, text: str) -> None:
 def _map(options: argparse.Namespace) -> int:
     from core.engines import get_engine
     from core.report.contract import json_text
-    from core.report.text import mapping_text
+    from core.report.text import as_lines, mapping_text
 
     names = options.names or _names_from_stdin(as_json=options.json)
     wish = _wish(options)
@@ -379,7 +379,7 @@ def _map(options: argparse.Namespace) -> int:
             )
         )
     else:
-        print("\n".join(mapping_text(renamings, engine, wish.method)))
+        print(as_lines(mapping_text(renamings, engine, wish.method)))
     return EXIT_FINE
 
 

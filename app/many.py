@@ -69,7 +69,7 @@ def check_many(options: argparse.Namespace, engines: list[str]) -> int:
 
             record = stack.enter_context(Record(Path(options.resume), asked))
         progress = Progress() if sys.stdout.isatty() else stack.enter_context(shown_progress())
-        known = record.known if record is not None else {}
+        known = {path: entry for path in paths if record is not None and (entry := record.entry(path)) is not None}
         fresh = check_all([path for path in paths if path not in known], asked, jobs=options.jobs, progress=progress)
         for path in paths:
             stop_without_reader()

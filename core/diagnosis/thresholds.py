@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -105,8 +106,10 @@ def with_limits(limits: Iterable[str]) -> Thresholds:
         try:
             values[name] = type(usual[name])(number)
         except ValueError:
+            values[name] = math.nan
+        if math.isnan(values[name]):
             problem = say("{limit!r} gives the limit no number", limit=limit)
-            raise UsageError(problem, remedy=say("Write {name}={value}", name=name, value=usual[name])) from None
+            raise UsageError(problem, remedy=say("Write {name}={value}", name=name, value=usual[name]))
     return Thresholds(**values)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from core.engines.outcome import LoadOutcome
 from core.loading.forward_result import Forward
-from core.wording import joined, say
+from core.wording import joined, say, without_stop
 
 _LONGEST = 160
 """Characters of an error that a sentence quotes: some list every parameter of a module."""
@@ -201,7 +201,7 @@ class Verification:
                 if self.reason
                 else "{engine} refuses to build this model, so that nothing was loaded: {error}.",
                 engine=self.engine,
-                error=brief(self.error),
+                error=brief(without_stop(self.error or "")),
                 reason=self.reason,
             )
         if self.disagreements:

@@ -6,6 +6,7 @@ from typing import Any
 
 from core.comparison import CALIBRATION_NOISE, CHANGES, Comparison, Row
 from core.naming.scales import KVScale
+from core.report.text import as_lines
 
 SCHEMA = "kvscope.diff/1"
 
@@ -54,7 +55,7 @@ def comparison_text(comparison: Comparison) -> str:
     changed = [row for row in comparison.rows if row.change == "changed" and row.ratio is not None]
     if changed and all(row.within_noise for row in changed):
         lines.append(f"Every change is within the {CALIBRATION_NOISE:.0%} by which two calibrations differ.")
-    return "\n".join(lines)
+    return as_lines(lines)
 
 
 def _line(row: Row) -> str:

@@ -10,6 +10,7 @@ from core.engines.outcome import AttentionLayer
 from core.headline import headline
 from core.installation import installed_note
 from core.matrix import Column, LayerRow, alike, layer_rows
+from core.report.text import as_lines
 from core.side_by_side import keys_apart, why_they_differ
 from core.wording import are, plural
 
@@ -29,7 +30,7 @@ def matrix_text(columns: Sequence[Column]) -> str:
         lines += ["", f"The installed vLLM: {note.text}", *(f"  {text}" for text in (*note.concerning, *note.others))]
     lines += _parting(columns)
     table = _layers(columns)
-    return "\n".join([headline(columns), "", *lines, *(["", *table] if table else ())])
+    return as_lines([headline(columns), "", *lines, *(["", *table] if table else ())])
 
 
 def _parting(columns: Sequence[Column]) -> list[str]:

@@ -42,7 +42,12 @@ def text_report(inspection: Inspection) -> str:
         lines += ["", f"{story.title}:"]
         for number, line in enumerate(story.lines, 1):
             lines += _wrapped(f"{number}. {line}")
-    return "\n".join(line.replace("\n", "\\x0a") for line in lines)  # a name may hold one
+    return as_lines(lines)
+
+
+def as_lines(lines: Iterable[str]) -> str:
+    """Lines as one text, in which no name that holds a line feed begins a line of its own."""
+    return "\n".join(line.replace("\n", "\\x0a") for line in lines)
 
 
 def _wrapped(text: str) -> list[str]:

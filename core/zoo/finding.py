@@ -7,11 +7,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.checkpoint.faults import BrokenFileError
+from core.checkpoint.files import read_whole
 from core.checkpoint.layout import holds_tensors
 from core.checkpoint.remote.address import is_address
 from core.errors import UsageError
 from core.ordering import natural
 from core.progress import Progress
+
+_LARGEST = 1 << 28  # bytes of a list: a million paths
 
 
 def find_checkpoints(root: str, progress: Progress | None = None) -> list[str]:
@@ -46,13 +50,23 @@ def read_list(file: str) -> list[str]:
         UsageError: it cannot be read, or names nothing.
     """
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        text = _stdin() if file == "-" else read_whole(Path(file), _LARGEST).decode("utf-8")
+    except BrokenFileError as error:
+        remedy = "Give a file with one path a line, or - for stdin."
+        raise UsageError(error.problem, path=file, remedy=remedy) from error
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", path=file, remedy="Check the path.") from error
     except UnicodeDecodeError as error:
         raise UsageError("is not UTF-8 text", path=file, remedy="Give a text file with one path a line.") from error
-    lines = (line.strip() for line in text.splitlines())
+    # Nothing but a line feed ends a line, and nothing but white space that people type surrounds a path.
+    lines = (line.strip(" \t\r") for line in text.removeprefix("\ufeff").split("\n"))
     found = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
     if not found:
         raise UsageError("names no checkpoint", path=file, remedy="Write one path or address a line.")
     return found
+
+
+def _stdin() -> str:
+    if sys.stdin is None:
+        raise UsageError("there is no list: stdin is closed", remedy="Give --list FILE.")
+    return sys.stdin.read()

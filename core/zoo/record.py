@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from core.errors import UsageError
+from core import __version__
+from core.checkpoint.faults import BrokenFileError
+from core.checkpoint.files import read_whole
+from core.checkpoint.layout import PICKLED, SAFETENSORS, find_layout
+from core.checkpoint.remote.address import is_address
+from core.errors import KVScopeError, UsageError
 from core.report.contract import json_text
 from core.zoo.checking import Asked, Entry
+from core.zoo.table import markdown_table, summary
 
 SCHEMA = "kvscope.zoo/1"
+_LARGEST = 1 << 32  # bytes of a record: some thousand checkpoints under every engine
+_ENDINGS = (SAFETENSORS, *PICKLED, ".json")
 
 
 def entry_as_data(entry: Entry, asked: Asked) -> dict[str, Any]:
@@ -27,7 +38,7 @@ def entry_as_data(entry: Entry, asked: Asked) -> dict[str, Any]:
 
 
 class Record:
-    """A file of entries. Those that could be read and answer the same question are known; the others are asked anew.
+    """A file of entries. Those that answer the same question about the same files are known; the others are asked anew.
 
     Raises:
         UsageError: the file cannot be read or written, or holds something else.
@@ -37,17 +48,26 @@ class Record:
         self._path = path
         self._asked = asked
         self._file: TextIO | None = None
-        self.known: dict[str, Entry] = self._read()
+        self._torn = False
+        self._rules = _digest(asked.rules)
+        self._states: dict[str, dict[str, Any] | None] = {}
+        self._known: dict[str, tuple[Entry, object]] = self._read()
 
     def __enter__(self) -> Self:
         try:
-            torn = self._path.exists() and not self._path.read_bytes().endswith(b"\n") and self._path.stat().st_size > 0
             self._file = self._path.open("a", encoding="utf-8")
-            if torn:
+            if self._torn:
                 self._file.write("\n")
         except OSError as error:
             raise self._unusable(f"cannot be written: {error.strerror}") from error
         return self
+
+    def entry(self, path: str) -> Entry | None:
+        """What is known of the checkpoint at ``path`` as it is now; None where it must be read."""
+        place = _place(path)
+        state = self._states[place] = self._state(path)
+        known, then = self._known.get(place, (None, None))
+        return replace(known, path=path) if known is not None and state is not None and state == then else None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -58,33 +78,100 @@ class Record:
     def add(self, entry: Entry) -> None:
         """Write an entry, at once."""
         if self._file is not None:
+            place = _place(entry.path)
+            # The state from before the checkpoint was read: what changed meanwhile is read again the next time.
+            state = self._states[place] if place in self._states else self._state(entry.path)
+            data = {**entry_as_data(entry, self._asked), "place": place, "state": state}
             try:
-                self._file.write(json_text(entry_as_data(entry, self._asked), indent=None) + "\n")
+                self._file.write(json_text(data, indent=None) + "\n")
                 self._file.flush()
             except OSError as error:
                 raise self._unusable(f"cannot be written: {error.strerror}") from error
 
-    def _read(self) -> dict[str, Entry]:
+    def _state(self, path: str) -> dict[str, Any] | None:
+        """All that the answer depends on, but the question; None where there is no checkpoint."""
+        files = [] if is_address(path) else _files(Path(path))
+        return None if files is None else {"version": __version__, "rules": self._rules, "files": files}
+
+    def _read(self) -> dict[str, tuple[Entry, object]]:
         try:
-            lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        except OSError as error:
-            raise self._unusable(f"cannot be read: {error.strerror}") from error
+            lines = read_whole(self._path, _LARGEST).decode("utf-8").split("\n") if os.path.lexists(self._path) else []
+        except BrokenFileError as error:
+            raise self._unusable(error.problem) from error
         except UnicodeDecodeError as error:
             raise self._unusable("is no record of an earlier run") from error
-        found: dict[str, Entry] = {}
-        asked = self._asked.as_data()
+        self._torn = bool(lines and lines[-1])
+        found: dict[str, tuple[Entry, object]] = {}
         for number, line in enumerate(lines, 1):
             try:
                 data = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 if number == len(lines) or not line:  # torn when the run was interrupted
                     continue
                 raise self._unusable(f"is no record of an earlier run (line {number})") from None
-            if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-                raise self._unusable(f"is no record of an earlier run (line {number})")
-            if data["asked"] == asked and data["error"] is None:
-                found[data["path"]] = Entry(path=data["path"], line=data["line"], reports=tuple(data["reports"]))
+            try:
+                entry = _entry(data, self._asked)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise self._unusable(f"is no record of an earlier run (line {number})") from None
+            if entry is not None and "place" in data:  # an earlier KVScope did not say it
+                found[data["place"]] = entry, data.get("state")
         return found
 
     def _unusable(self, problem: str) -> UsageError:
         return UsageError(problem, path=self._path, remedy="Name another file with --resume.")
+
+
+def _entry(data: dict[str, Any], asked: Asked) -> Entry | None:
+    """The entry that a line holds; None where it answers another question, or nothing. Raises KeyError, TypeError,
+    ValueError or AttributeError where the line is none of a record.
+    """
+    if data["schema"] != SCHEMA:
+        raise ValueError(data["schema"])
+    place = data.get("place", "")
+    entry = Entry(path=data["path"], line=data["line"], error=data["error"], reports=tuple(data["reports"]))
+    texts = (place, entry.path, entry.line, entry.error or "")
+    if not all(isinstance(text, str) for text in texts) or not isinstance(data["asked"], dict):
+        raise TypeError(place)
+    if data["asked"] != asked.as_data() or entry.error is not None:
+        return None
+    if len(entry.reports) != len(asked.engines):
+        raise ValueError(len(entry.reports))
+    summary([entry], asked), markdown_table([entry], asked), entry.sound  # all that is asked of a report
+    return entry
+
+
+def _place(path: str) -> str:
+    """What a checkpoint is known by, in whichever folder KVScope runs."""
+    return path if is_address(path) else os.path.abspath(path)  # noqa: PTH100 - text, not a file
+
+
+def _files(path: Path) -> list[list[Any]] | None:
+    """Name, size and time of change of every file that is or could be read for the checkpoint, and of ``path`` itself
+    where it is a file; None where none is found.
+    """
+    try:
+        layout = find_layout(path)
+        with os.scandir(layout.root) as entries:
+            names = {entry.name for entry in entries if entry.name.lower().endswith(_ENDINGS)}
+        states = [(name, _stat(layout.root / name)) for name in sorted({*names, *layout.shards})]
+    except (KVScopeError, OSError):
+        return None
+    return [[str(layout.root.absolute()), 0, 0], *([name, *state] for name, state in states)]
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1  # a shard that is missing, which is told
+    return status.st_size, status.st_mtime_ns
+
+
+def _digest(rules: str | None) -> str | None:
+    """What a file of rules holds, in short."""
+    if rules is None:
+        return None
+    try:
+        return hashlib.sha256(read_whole(Path(rules), _LARGEST)).hexdigest()
+    except BrokenFileError as error:
+        raise UsageError(error.problem, path=rules, remedy=error.remedy) from error

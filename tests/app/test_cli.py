@@ -267,3 +267,22 @@ def test_a_check_leaves_the_collector_as_it_was(samples: Path, capsys: pytest.Ca
     assert main(["check", str(samples / "modelopt" / "qwen3-36layers-fp8-kvfp8")]) == 0
     assert capsys.readouterr().out.startswith("OK: ")
     assert gc.get_threshold() == usual
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63), "9" * 400])
+def test_a_seed_that_cannot_be_drawn_from(seed: str, samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(samples / QWEN), "--forward", "--seed", seed]) == 2
+    told = f"the seed {seed} cannot be drawn from. Give --seed 0 to 9223372036854775807"
+    assert capsys.readouterr().err == f"kvscope: {told}\n"
+
+
+def test_a_refusal_ends_with_one_full_stop(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(samples / QWEN), "--tensor-parallel", "3"]) == 0
+    told = capsys.readouterr().out.splitlines()[0]
+    assert told.endswith("must be divisible by tensor parallel size (3).")
+
+
+@pytest.mark.parametrize("limit", ["large=nan", "large=-NaN", "swapped_layers=nan", "large="])
+def test_a_limit_that_is_no_number(limit: str, samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(samples / QWEN), "--limit", limit]) == 2
+    assert f"{limit!r} gives the limit no number. Write {limit.partition('=')[0]}=" in capsys.readouterr().err

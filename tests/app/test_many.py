@@ -34,11 +34,16 @@ def test_json_lines_a_record_and_a_table(samples: Path, tmp_path: Path, capsys: 
     assert found[0]["reports"][0]["verdict"]["outcome"] == "ok"
     assert "2 checkpoints: 1 OK, 1 UNREAD" in printed.err
     assert (tmp_path / "zoo.md").read_text().count("\n| ") == 2
-    (tmp_path / "zoo" / "qwen3" / "config.json").unlink()  # proves that it is not judged again
+    file = tmp_path / "zoo.jsonl"
+    line = "OK as recorded"  # proves that it is not judged again
+    data = [json.loads(each) for each in file.read_text().splitlines()]
+    found[0]["line"] = data[0]["line"] = line
+    other = {**data[0], "path": "other", "place": "/other"}  # which this run does not ask for
+    file.write_text("".join(f"{json.dumps(each)}\n" for each in (*data, other)))
     assert main([*command, "--table", str(tmp_path / "zoo.html"), "--jobs", "1"]) == 2
     printed = capsys.readouterr()
     assert json.loads(printed.out.splitlines()[0]) == found[0]
-    assert "1 read from the record" in printed.err
+    assert ", 1 read from the record" in printed.err
     assert (tmp_path / "zoo.html").read_text().startswith("<!doctype html>")
 
 

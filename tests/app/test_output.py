@@ -68,9 +68,20 @@ def test_no_name_steers_the_terminal(line: str, nasty: Path, samples: Path) -> N
     assert answer.stdout or answer.stderr
 
 
-@pytest.mark.parametrize("line", ['kvscope check "$1"', 'kvscope check -r "$1"', 'kvscope check "$1/none"'])
-def test_a_name_does_not_begin_a_line(line: str, nasty: Path) -> None:
-    answer = shell(line, nasty)
+@pytest.mark.parametrize(
+    "line",
+    [
+        'kvscope check "$1"',
+        'kvscope check -r "$1"',
+        'kvscope check "$1" "$1"',
+        'kvscope check "$1/none"',
+        'kvscope check "$1" --engine all',
+        'kvscope diff "$1" "$2"',
+        'kvscope map --method fp8 "$1"',
+    ],
+)
+def test_a_name_does_not_begin_a_line(line: str, nasty: Path, samples: Path) -> None:
+    answer = shell(line, nasty, samples / QWEN)
     assert not any(told.startswith(b"OK: all") for told in (answer.stdout + answer.stderr).split(b"\n"))
 
 

@@ -186,7 +186,7 @@ def test_a_model_the_engine_refuses_is_not_built(tmp_path: Path) -> None:
     found = verify(inspection)
     assert (found.outcome, found.agreed, found.layers, found.steps) == ("refused", True, (), ())
     assert found.error is not None
-    assert found.text == f"vLLM 0.33.0 refuses to build this model, so that nothing was loaded: {found.error}."
+    assert found.text == f"vLLM 0.33.0 refuses to build this model, so that nothing was loaded: {found.error}"
 
 
 def test_an_unknown_architecture_is_not_verified(tmp_path: Path) -> None:

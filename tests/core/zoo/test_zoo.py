@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_a_list_has_one_path_a_line(tmp_path: Path) -> None:
     [
         (b"# nothing\n", "names no checkpoint. Write one path or address a line."),
         (b"\xff\xfe", "is not UTF-8 text. Give a text file with one path a line."),
-        (None, "cannot be read: No such file or directory. Check the path."),
+        (None, "does not exist. Give a file with one path a line, or - for stdin."),
     ],
 )
 def test_lists_that_cannot_be_used(content: bytes | None, sentence: str, tmp_path: Path) -> None:
@@ -85,6 +86,21 @@ def test_lists_that_cannot_be_used(content: bytes | None, sentence: str, tmp_pat
     with pytest.raises(UsageError) as caught:
         read_list(str(file))
     assert str(caught.value) == f"{file}: {sentence}"
+
+
+def test_a_list_with_a_byte_order_mark_and_odd_names(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_bytes("\ufeff/models/a\r\n /models/b\u2028c\x85\n".encode())
+    assert read_list(str(file)) == ["/models/a", "/models/b\u2028c\x85"]
+
+
+@pytest.mark.parametrize("read", [read_list, lambda file: Record(Path(file), Asked())])
+def test_a_pipe_or_a_device_is_not_read(read: Callable[[str], object], tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for file in (str(fifo), "/dev/full"):
+        with pytest.raises(UsageError, match=f"^{file}: is not a regular file"):
+            read(file)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -159,13 +175,63 @@ def test_cancelling_ends_the_processes(tree: Path, tmp_path: Path) -> None:
 def test_a_record_is_read_again(tree: Path, tmp_path: Path) -> None:
     asked, file = Asked(), tmp_path / "zoo.jsonl"
     with Record(file, asked) as record:
-        assert record.known == {}
-        for entry in check_all(_paths(tree), asked, jobs=1):
+        assert [record.entry(path) for path in _paths(tree)] == [None] * 3
+        entries = list(check_all(_paths(tree), asked, jobs=1))
+        for entry in entries:
             record.add(entry)
     again = Record(file, asked)
-    assert set(again.known) == set(_paths(tree)[1:])  # what could not be read is tried anew
-    assert again.known[_paths(tree)[2]].reports == (report(inspect(tree / "b" / "qwen3")),)
-    assert Record(file, Asked(kv_cache_dtype="fp8")).known == {}
+    assert [again.entry(path) for path in _paths(tree)] == [None, *entries[1:]]  # what could not be read is tried anew
+    other = Record(file, Asked(kv_cache_dtype="fp8"))
+    assert [other.entry(path) for path in _paths(tree)] == [None] * 3
+
+
+def test_a_record_knows_a_checkpoint_by_its_place(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, file = Asked(), tmp_path / "zoo.jsonl"
+    monkeypatch.chdir(tree / "b")
+    with Record(file, asked) as record:
+        [entry] = check_all(["qwen3"], asked, jobs=1)
+        record.add(entry)
+    shutil.copytree(tree / "a10", tree / "c" / "qwen3")
+    assert Record(file, asked).entry("qwen3") == entry
+    assert Record(file, asked).entry(str(tree / "b" / "qwen3")) is not None
+    monkeypatch.chdir(tree / "c")
+    assert Record(file, asked).entry("qwen3") is None
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "hf_quant_config.json"])
+def test_a_checkpoint_that_changed_is_not_known(name: str, tree: Path, tmp_path: Path) -> None:
+    asked, file, [path] = Asked(), tmp_path / "zoo.jsonl", _paths(tree)[2:]
+    with Record(file, asked) as record:
+        record.add(*check_all([path], asked, jobs=1))
+    assert Record(file, asked).entry(path) is not None
+    changed = Path(path) / name
+    before = changed.stat() if changed.exists() else None
+    changed.write_bytes(changed.read_bytes() if before else b"{}")
+    if before:
+        os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert Record(file, asked).entry(path) is None
+
+
+def test_other_rules_under_the_same_name_are_another_question(tree: Path, tmp_path: Path) -> None:
+    rules, file, [path] = tmp_path / "rules.toml", tmp_path / "zoo.jsonl", _paths(tree)[2:]
+    rule = '[[rule]]\nkind = "suffix"\npattern = ".cache_k"\nreplacement = ".attn.k_scale"\n'
+    rules.write_text(rule)
+    asked = Asked(rules=str(rules))
+    with Record(file, asked) as record:
+        record.add(*check_all([path], asked, jobs=1))
+    assert Record(file, asked).entry(path) is not None
+    rules.write_text(rule.replace("_k", "_v"))
+    assert Record(file, asked).entry(path) is None
+
+
+def test_what_changes_while_it_is_read_is_read_again(tree: Path, tmp_path: Path) -> None:
+    asked, file, [path] = Asked(), tmp_path / "zoo.jsonl", _paths(tree)[2:]
+    with Record(file, asked) as record:
+        assert record.entry(path) is None
+        [entry] = check_all([path], asked, jobs=1)
+        (Path(path) / "config.json").write_text("{}")
+        record.add(entry)
+    assert Record(file, asked).entry(path) is None
 
 
 def test_a_record_that_was_torn_goes_on(tree: Path, tmp_path: Path) -> None:
@@ -177,17 +243,48 @@ def test_a_record_that_was_torn_goes_on(tree: Path, tmp_path: Path) -> None:
     text = file.read_text()
     file.write_text(text[: len(text) - 100])
     with Record(file, asked) as record:
-        assert set(record.known) == {first.path}
+        assert [record.entry(first.path), record.entry(second.path)] == [first, None]
         record.add(second)
     lines = file.read_text().splitlines()
     assert json.loads(lines[0])["path"] == first.path
     assert json.loads(lines[-1])["path"] == second.path
 
 
+def test_a_record_of_names_with_other_line_ends(tmp_path: Path) -> None:
+    folder, asked, file = tmp_path / "a\u2028b\x85c", Asked(), tmp_path / "zoo.jsonl"
+    write(folder / "model.safetensors", {f"layers.0.\x85.\u2028.{name}": form for name, form in TENSORS.items()})
+    with Record(file, asked) as record:
+        record.add(*check_all([str(folder)], asked, jobs=1))
+    plain = json.dumps(json.loads(file.read_text()), ensure_ascii=False)  # as an earlier KVScope wrote it
+    file.write_text(f"{plain}\n")
+    assert Record(file, asked).entry(str(folder)) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reports": []}, {"reports": [{}]}, {"reports": None}, {"reports": [None]}, {"path": 3}, {"line": None},
+        {"error": 1}, {"asked": []}, {"place": []}, {"schema": []},
+    ],
+)  # fmt: skip
+def test_a_line_that_lacks_something_is_refused(change: dict[str, object], tree: Path, tmp_path: Path) -> None:
+    asked, file = Asked(), tmp_path / "zoo.jsonl"
+    with Record(file, asked) as record:
+        record.add(*check_all(_paths(tree)[2:], asked, jobs=1))
+    data = json.loads(file.read_text())
+    lines = [{**data, **change}, *({key: data[key] for key in data if key != name} for name in change)]
+    for line in lines if "place" not in change else lines[:1]:
+        file.write_text(f"{json.dumps(line)}\n")
+        with pytest.raises(UsageError, match=r"is no record of an earlier run \(line 1\)\. Name another file"):
+            Record(file, asked)
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         (b'{"schema": "other"}\n', "is no record of an earlier run (line 1). Name another file with --resume."),
+        (b"[]\n", "is no record of an earlier run (line 1). Name another file with --resume."),
+        (b"[" * 100_000 + b"\n{}\n", "is no record of an earlier run (line 1). Name another file with --resume."),
         (b"text\nmore\n", "is no record of an earlier run (line 1). Name another file with --resume."),
         (b"\xff\n", "is no record of an earlier run. Name another file with --resume."),
     ],
@@ -206,7 +303,7 @@ def test_a_record_that_cannot_be_written(tmp_path: Path) -> None:
         pass
     problem = "cannot be written: No such file or directory. Name another file with --resume."
     assert str(caught.value) == f"{file}: {problem}"
-    with pytest.raises(UsageError, match=r"cannot be read: Is a directory\. Name another file with --resume\.$"):
+    with pytest.raises(UsageError, match=r"is a folder, not a file\. Name another file with --resume\.$"):
         Record(tmp_path, Asked())
 
 
