@@ -3258,12 +3258,12 @@
       <translation>请使用其中之一：{names}</translation>
     </message>
     <message>
-      <source>there is no limit {name!r}</source>
-      <translation>没有名为 {name!r} 的界限</translation>
-    </message>
-    <message>
       <source>{limit!r} gives the limit no number</source>
       <translation>{limit!r} 没有给界限赋数值</translation>
+    </message>
+    <message>
+      <source>there is no limit {name!r}</source>
+      <translation>没有名为 {name!r} 的界限</translation>
     </message>
     <message>
       <source>Write {name}={value}</source>
