@@ -930,14 +930,6 @@
       <translation>规则 {number} 的 shard 既不是文本也不是数字</translation>
     </message>
     <message>
-      <source>a file of rules is never larger than 1 MiB</source>
-      <translation>规则文件不会超过 1 MiB</translation>
-    </message>
-    <message>
-      <source>cannot be read: {error}</source>
-      <translation>无法读取：{error}</translation>
-    </message>
-    <message>
       <source>Add at least one [[rule]] table</source>
       <translation>请至少添加一个 [[rule]] 表</translation>
     </message>
@@ -964,14 +956,6 @@
     <message>
       <source>Write shard = "k"</source>
       <translation>请写 shard = "k"</translation>
-    </message>
-    <message>
-      <source>Name the right file</source>
-      <translation>请指定正确的文件</translation>
-    </message>
-    <message>
-      <source>Check the name and the permissions</source>
-      <translation>请检查名称和权限</translation>
     </message>
     <message>
       <source>Mend the pattern</source>
@@ -1438,6 +1422,18 @@
       <translation>不是只含普通张量的 pickle，PyTorch 拒绝安全读取它</translation>
     </message>
     <message>
+      <source>cannot be read: {reason}</source>
+      <translation>无法读取：{reason}</translation>
+    </message>
+    <message>
+      <source>has no stored elements</source>
+      <translation>没有存储的元素</translation>
+    </message>
+    <message>
+      <source>repeats few stored elements many times</source>
+      <translation>把少量存储的元素重复了许多次</translation>
+    </message>
+    <message>
       <source>Open the file that holds the model's state dict.</source>
       <translation>请打开含模型 state dict 的文件。</translation>
     </message>
@@ -1448,14 +1444,6 @@
     <message>
       <source>no longer holds {name}</source>
       <translation>不再含有 {name}</translation>
-    </message>
-    <message>
-      <source>has no stored elements</source>
-      <translation>没有存储的元素</translation>
-    </message>
-    <message>
-      <source>repeats few stored elements many times</source>
-      <translation>把少量存储的元素重复了许多次</translation>
     </message>
     <message>
       <source>is a PyTorch file, and PyTorch is not installed</source>
@@ -1628,10 +1616,6 @@
     <message>
       <source>Known are hf://, https://, s3://, gs:// and whatever else fsspec opens.</source>
       <translation>已知的有 hf://、https://、s3://、gs:// 以及 fsspec 能打开的其他地址。</translation>
-    </message>
-    <message>
-      <source>cannot be read: {reason}</source>
-      <translation>无法读取：{reason}</translation>
     </message>
     <message>
       <source>Check the address, the network and the proxy settings, then try again.</source>
@@ -3920,6 +3904,10 @@
     <message>
       <source>cannot be written: {error}</source>
       <translation>无法写入：{error}</translation>
+    </message>
+    <message>
+      <source>cannot be read: {error}</source>
+      <translation>无法读取：{error}</translation>
     </message>
     <message>
       <source>is no saved engine: {error}</source>
@@ -6340,6 +6328,10 @@
     <message>
       <source>rule {pattern!r} is not a regular expression: {error}</source>
       <translation>规则 {pattern!r} 不是正则表达式：{error}</translation>
+    </message>
+    <message>
+      <source>rule {pattern!r} has a replacement that does not fit it, {replacement!r}: {error}</source>
+      <translation>规则 {pattern!r} 的替换文本 {replacement!r} 与其不匹配：{error}</translation>
     </message>
     <message>
       <source>shadowed by the {kind} rule {rule}: {why}</source>
