@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.checkpoint.faults import BrokenFileError
+from core.checkpoint.files import read_whole
 from core.errors import KVScopeError
 from core.naming.mapper import Rule, RuleKind, WeightsMapper
 from core.wording import joined, say
@@ -40,17 +42,9 @@ def read_rules(path: Path | str) -> RulesFile:
     """Read a file of rules. Raises KVScopeError that names the file, the rule and the remedy."""
     path = Path(path)
     try:
-        if path.stat().st_size > _LIMIT:
-            raise KVScopeError(
-                say("a file of rules is never larger than 1 MiB"), path=path, remedy=say("Name the right file")
-            )
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise KVScopeError(
-            say("cannot be read: {error}", error=error.strerror),
-            path=path,
-            remedy=say("Check the name and the permissions"),
-        ) from error
+        text = read_whole(path, _LIMIT).decode("utf-8")
+    except BrokenFileError as error:
+        raise KVScopeError(error.problem, path=path, remedy=error.remedy) from error
     except UnicodeDecodeError as error:
         raise _not_toml(error, path) from error
     return parse_rules(text, path)
@@ -60,7 +54,7 @@ def parse_rules(text: str, path: Path) -> RulesFile:
     """The rules of such a text. Raises KVScopeError that names the file at ``path``, the rule and the remedy."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside its own error, numbers of thousands of digits and depth
         raise _not_toml(error, path) from error
     rows = data.get("rule", [])
     if not isinstance(rows, list) or not rows:
@@ -78,7 +72,7 @@ def parse_rules(text: str, path: Path) -> RulesFile:
     return RulesFile(name, method, mapper)
 
 
-def _not_toml(error: ValueError, path: Path) -> KVScopeError:
+def _not_toml(error: Exception, path: Path) -> KVScopeError:
     return KVScopeError(say("is not TOML: {error}", error=str(error)), path=path, remedy=say("Mend it at that place"))
 
 

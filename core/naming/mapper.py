@@ -107,6 +107,28 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
+@lru_cache(maxsize=4096)
+def _check(pattern: str, replacement: str | None) -> None:
+    """Raises ValueError for what does not compile, or for a replacement with a group that the pattern has not."""
+    try:
+        compiled = _compiled(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(
+            say("rule {pattern!r} is not a regular expression: {error}", pattern=pattern, error=str(error))
+        ) from error
+    try:
+        compiled.sub(replacement or "", "")  # reads the replacement whether or not anything matches
+    except (re.error, IndexError) as error:
+        raise ValueError(
+            say(
+                "rule {pattern!r} has a replacement that does not fit it, {replacement!r}: {error}",
+                pattern=pattern,
+                replacement=replacement,
+                error=str(error),
+            )
+        ) from error
+
+
 _MOST_MAPPERS, _MOST_NAMES = 256, 1 << 13
 _traced_by: dict[tuple[Rule, ...], dict[tuple[str, str], Renaming]] = {}
 
@@ -116,8 +138,8 @@ class WeightsMapper:
     """An ordered set of renaming rules; immutable, merged with ``|``.
 
     Rules are unique by kind and pattern (a merge replaces the left side's rule in its place, as merging vLLM's
-    dictionaries does), except ``renaming`` rules, which are appended. A regular expression that does not compile
-    raises ValueError when the mapper is made, not when the first name arrives.
+    dictionaries does), except ``renaming`` rules, which are appended. A regular expression that does not compile,
+    or does not fit its replacement, raises ValueError when the mapper is made, not when the first name arrives.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -128,16 +150,7 @@ class WeightsMapper:
     def __post_init__(self) -> None:
         for rule in self.rules:
             if rule.kind in (RuleKind.REGEX, RuleKind.RENAMING):
-                try:
-                    _compiled(rule.pattern)
-                except re.error as error:
-                    raise ValueError(
-                        say(
-                            "rule {pattern!r} is not a regular expression: {error}",
-                            pattern=rule.pattern,
-                            error=str(error),
-                        )
-                    ) from error
+                _check(rule.pattern, rule.replacement)
         by_kind = tuple(tuple(rule for rule in self.rules if rule.kind is kind) for kind in ORDER)
         object.__setattr__(self, "_by_kind", by_kind)
         if len(_traced_by) >= _MOST_MAPPERS:

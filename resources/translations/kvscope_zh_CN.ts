@@ -930,14 +930,6 @@
       <translation>规则 {number} 的 shard 既不是文本也不是数字</translation>
     </message>
     <message>
-      <source>a file of rules is never larger than 1 MiB</source>
-      <translation>规则文件不会超过 1 MiB</translation>
-    </message>
-    <message>
-      <source>cannot be read: {error}</source>
-      <translation>无法读取：{error}</translation>
-    </message>
-    <message>
       <source>Add at least one [[rule]] table</source>
       <translation>请至少添加一个 [[rule]] 表</translation>
     </message>
@@ -964,14 +956,6 @@
     <message>
       <source>Write shard = "k"</source>
       <translation>请写 shard = "k"</translation>
-    </message>
-    <message>
-      <source>Name the right file</source>
-      <translation>请指定正确的文件</translation>
-    </message>
-    <message>
-      <source>Check the name and the permissions</source>
-      <translation>请检查名称和权限</translation>
     </message>
     <message>
       <source>Mend the pattern</source>
@@ -3922,6 +3906,10 @@
       <translation>无法写入：{error}</translation>
     </message>
     <message>
+      <source>cannot be read: {error}</source>
+      <translation>无法读取：{error}</translation>
+    </message>
+    <message>
       <source>is no saved engine: {error}</source>
       <translation>不是已保存的引擎：{error}</translation>
     </message>
@@ -6352,6 +6340,10 @@
     <message>
       <source>rule {pattern!r} is not a regular expression: {error}</source>
       <translation>规则 {pattern!r} 不是正则表达式：{error}</translation>
+    </message>
+    <message>
+      <source>rule {pattern!r} has a replacement that does not fit it, {replacement!r}: {error}</source>
+      <translation>规则 {pattern!r} 的替换文本 {replacement!r} 与其不匹配：{error}</translation>
     </message>
     <message>
       <source>shadowed by the {kind} rule {rule}: {why}</source>

@@ -153,7 +153,7 @@ def test_map_refuses_what_is_no_list_of_names(text: str) -> None:
         ("--architecture", "NoSuchModel", "the architecture 'NoSuchModel' is not known for vLLM 0.33.0"),
         ("--kv-cache-dtype", "fp9", "vLLM 0.33.0 has no KV-cache dtype 'fp9'. Choose one of auto"),
         ("--dtype", "int8", "'int8' is no model dtype. Choose one of float32"),
-        ("--rules", "none.toml", "none.toml: cannot be read"),
+        ("--rules", "none.toml", "none.toml: does not exist"),
     ],
 )
 def test_an_option_that_does_not_exist(
