@@ -83,7 +83,7 @@ def new_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> dict[str, bytes
     for file in plan.files:
         if file.role == "index" and jobs:
             mended = texts.get(file.name)  # a repair of the index itself comes first
-            text = mended.decode() if mended else (plan.root / file.name).read_text(encoding="utf-8-sig")
+            text = mended.decode() if mended else (plan.root / file.name).read_bytes().decode("utf-8-sig")
             texts[file.name] = rebuild_index(text, index_changes(plan, jobs), name=file.name).encode()
     return texts
 
