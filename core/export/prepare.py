@@ -15,7 +15,7 @@ from core.export.options import WriteOptions
 from core.export.overlay import overlay_texts
 from core.export.placement import Placement, place, placement_as_data, placement_text
 from core.export.plan import ExportPlan, TensorEdit
-from core.export.refusals import refuse, refuse_changed_source, refuse_full_disk, told_when_unreadable
+from core.export.refusals import finished, refuse, refuse_changed_source, refuse_full_disk, told_when_unreadable
 from core.export.shards import ShardJob, index_changes, shard_jobs
 from core.export.system import System
 
@@ -59,6 +59,8 @@ def prepare_export(
             texts = new_texts(plan, jobs)
         placement = place(plan, out, options, jobs=jobs, texts=texts, system=system)
     digest = digest_of(plan, placement, texts)
+    if options.resume and not finished(out.resolve(), digest):
+        refuse(plan, out)
     refuse_full_disk(out, placement.room, digest=digest, resume=options.resume, system=system)
     refuse_changed_source(plan)
     return Prepared(

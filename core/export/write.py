@@ -26,7 +26,7 @@ from core.export.placement import FilePlacement, can_clone
 from core.export.plan import ExportPlan
 from core.export.prepare import Prepared, prepare_export
 from core.export.record import export_record
-from core.export.refusals import finished, refuse, refuse_changed_source
+from core.export.refusals import finished, refuse_changed_source
 from core.export.remainder import Finished, Remainder, remainder_of
 from core.export.result import ExportResult
 from core.export.system import System
@@ -60,7 +60,6 @@ def write_export(
     remainder = remainder_of(target, system)
     if prepared.options.resume and finished(target, prepared.digest):
         return _found_finished(prepared, remainder, progress, started)
-    refuse(plan, out)
     work = _Work(prepared, remainder, system, progress)
     with work.settled_on_failure():
         remainder.begin(digest=prepared.digest, resume=prepared.options.resume)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import CancelledError, ExportError
-from core.export import ExportPlan, WriteOptions, write_export
+from core.export import ExportPlan, WriteOptions, prepare_export, write_export
 from core.export.options import Level
 from core.export.refusals import refuse_full_disk
 from core.export.remainder import STATE
@@ -165,6 +165,9 @@ def test_the_finished_result_of_another_export_is_not_taken_for_this_one(
 ) -> None:
     write_export(plan_of(source, names="vllm-runtime"), tmp_path / "out")
     message = f"{tmp_path / 'out'}: is not empty. Choose a folder that does not exist yet, or empty it."
+    with pytest.raises(ExportError) as error:
+        prepare_export(plan, tmp_path / "out", RESUME)
+    assert str(error.value) == message
     refused(plan, tmp_path / "out", message)
 
 
