@@ -9,6 +9,7 @@ and never a target. The source is only ever read.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ def write_export(
     target = out.resolve()
     remainder = remainder_of(target, system)
     if prepared.options.resume and finished(target, prepared.digest):
+        _refuse_damaged(prepared, Verifier(system=system, progress=progress))
         return _found_finished(prepared, remainder, progress, started)
     work = _Work(prepared, remainder, system, progress)
     with work.settled_on_failure():
@@ -339,9 +341,36 @@ def _found_finished(prepared: Prepared, remainder: Remainder, progress: Progress
         verified=0,
         after=after,
         placement=prepared.placement,
-        resumed=tuple(file.name for file in prepared.placement.files),
         notes=tuple(notes),
     )
+
+
+def _refuse_damaged(prepared: Prepared, verifier: Verifier) -> None:
+    """Compare a finished export with its record: sizes, and SHA-256 where the record has them and all is to be proven.
+
+    Raises:
+        ExportError: a file is gone or not what it was; it is named.
+    """
+    try:
+        rows = json.loads((prepared.out / RECORD).read_bytes())["files"]
+        digests = {row["file"]: row["sha256"] for row in rows} if prepared.placement.verify == "all" else {}
+    except (OSError, ValueError, KeyError, TypeError):  # a record that someone wrote on
+        digests = {}
+    verifier.progress.start(say("Checking what is there"), total=prepared.placement.size, unit="bytes")
+    for file in prepared.placement.files:
+        path, digest = prepared.out / file.name, digests.get(file.name)
+        try:
+            same = verifier.system.status(path).st_size == file.size and (
+                digest is None or verifier.digest(path) == digest
+            )
+        except OSError:
+            same = False
+        if not same:
+            raise ExportError(
+                say("is not what the export wrote"),
+                path=path,
+                remedy=say("Choose a folder that does not exist yet, or empty it."),
+            )
 
 
 def _at(after: Inspection, out: Path) -> Inspection:

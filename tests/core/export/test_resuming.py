@@ -132,6 +132,7 @@ def test_resuming_where_nothing_was_begun_is_an_export(plan: ExportPlan, tmp_pat
     again = write_export(plan, tmp_path / "out", options=RESUME)
     assert again.notes == ("The export was finished already; nothing was written.",)
     assert (again.bytes_written, again.verdict_after) == (0, plan.verdict_predicted)
+    assert again.resumed == ()
 
 
 def test_what_the_last_rename_left_is_cleared_by_resuming(plan: ExportPlan, tmp_path: Path) -> None:
@@ -148,6 +149,17 @@ def refused(plan: ExportPlan, out: Path, message: str, options: WriteOptions = R
         write_export(plan, out, options=options)
     assert str(error.value) == message
     assert bytes_of(out.parent) == before
+
+
+@pytest.mark.parametrize("spoil", [spoil_byte, shorten, Path.unlink])
+def test_a_finished_export_that_was_damaged_since_is_told(
+    plan: ExportPlan, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    write_export(plan, tmp_path / "out")
+    shard = tmp_path / "out" / "model-00002-of-00003.safetensors"
+    spoil(shard)
+    message = f"{shard}: is not what the export wrote. Choose a folder that does not exist yet, or empty it."
+    refused(plan, tmp_path / "out", message)
 
 
 def test_the_remainder_of_another_export_is_not_taken_up(plan: ExportPlan, source: Path, tmp_path: Path) -> None:
