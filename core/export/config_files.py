@@ -113,7 +113,7 @@ class ConfigDraft:
     def _edit(self, file: str) -> ConfigEdit:
         path = self._checkpoint.root / file
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = path.read_bytes().decode("utf-8-sig")  # with its own line ends
             new = in_style_of(text, self._changed[file])
         except (OSError, ValueError) as error:
             raise ExportError(

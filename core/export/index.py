@@ -58,7 +58,9 @@ def rebuild_index(text: str, changes: IndexChanges, *, name: str) -> str:
 
 
 def in_style_of(text: str, value: Any) -> str:
-    """``value`` as JSON with the indentation, escapes and last line end of ``text``, as far as those are regular."""
+    """``value`` as JSON with the indentation, escapes and line ends of ``text``, as far as those are regular."""
+    if "\r\n" in text:
+        return in_style_of(text.replace("\r\n", "\n"), value).replace("\n", "\r\n")
     original, end = json.loads(text, strict=False), text[len(text.rstrip()) :]
     for indent, separators in _STYLES:
         for escaped in (False, True):

@@ -152,7 +152,7 @@ def _index(plan: ExportPlan, name: str, tensors: Sequence[NewTensor], texts: Map
         listed = {key: catalog.shard(row) for row, key in enumerate(catalog.names)}
         text = json.dumps({"metadata": {"total_size": total}, "weight_map": listed | added}, indent=2) + "\n"
         return INDEX, text.encode()
-    text = texts[old].decode() if old in texts else (plan.root / old).read_text(encoding="utf-8-sig")
+    text = texts[old].decode() if old in texts else (plan.root / old).read_bytes().decode("utf-8-sig")
     index = json.loads(text, strict=False)
     index["weight_map"] |= added
     if isinstance(index.get("metadata"), dict) and "total_size" in index["metadata"]:

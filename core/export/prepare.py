@@ -15,7 +15,7 @@ from core.export.options import WriteOptions
 from core.export.overlay import overlay_texts
 from core.export.placement import Placement, place, placement_as_data, placement_text
 from core.export.plan import ExportPlan, TensorEdit
-from core.export.refusals import refuse, refuse_changed_source, refuse_full_disk, told_when_unreadable
+from core.export.refusals import finished, refuse, refuse_changed_source, refuse_full_disk, told_when_unreadable
 from core.export.shards import ShardJob, index_changes, shard_jobs
 from core.export.system import System
 
@@ -59,6 +59,8 @@ def prepare_export(
             texts = new_texts(plan, jobs)
         placement = place(plan, out, options, jobs=jobs, texts=texts, system=system)
     digest = digest_of(plan, placement, texts)
+    if options.resume and not finished(out.resolve(), digest):
+        refuse(plan, out)
     refuse_full_disk(out, placement.room, digest=digest, resume=options.resume, system=system)
     refuse_changed_source(plan)
     return Prepared(
@@ -83,7 +85,7 @@ def new_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> dict[str, bytes
     for file in plan.files:
         if file.role == "index" and jobs:
             mended = texts.get(file.name)  # a repair of the index itself comes first
-            text = mended.decode() if mended else (plan.root / file.name).read_text(encoding="utf-8-sig")
+            text = mended.decode() if mended else (plan.root / file.name).read_bytes().decode("utf-8-sig")
             texts[file.name] = rebuild_index(text, index_changes(plan, jobs), name=file.name).encode()
     return texts
 

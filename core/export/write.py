@@ -9,6 +9,7 @@ and never a target. The source is only ever read.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from core.export.placement import FilePlacement, can_clone
 from core.export.plan import ExportPlan
 from core.export.prepare import Prepared, prepare_export
 from core.export.record import export_record
-from core.export.refusals import finished, refuse, refuse_changed_source
+from core.export.refusals import finished, refuse_changed_source
 from core.export.remainder import Finished, Remainder, remainder_of
 from core.export.result import ExportResult
 from core.export.system import System
@@ -59,8 +60,8 @@ def write_export(
     target = out.resolve()
     remainder = remainder_of(target, system)
     if prepared.options.resume and finished(target, prepared.digest):
+        _refuse_damaged(prepared, Verifier(system=system, progress=progress))
         return _found_finished(prepared, remainder, progress, started)
-    refuse(plan, out)
     work = _Work(prepared, remainder, system, progress)
     with work.settled_on_failure():
         remainder.begin(digest=prepared.digest, resume=prepared.options.resume)
@@ -340,9 +341,36 @@ def _found_finished(prepared: Prepared, remainder: Remainder, progress: Progress
         verified=0,
         after=after,
         placement=prepared.placement,
-        resumed=tuple(file.name for file in prepared.placement.files),
         notes=tuple(notes),
     )
+
+
+def _refuse_damaged(prepared: Prepared, verifier: Verifier) -> None:
+    """Compare a finished export with its record: sizes, and SHA-256 where the record has them and all is to be proven.
+
+    Raises:
+        ExportError: a file is gone or not what it was; it is named.
+    """
+    try:
+        rows = json.loads((prepared.out / RECORD).read_bytes())["files"]
+        digests = {row["file"]: row["sha256"] for row in rows} if prepared.placement.verify == "all" else {}
+    except (OSError, ValueError, KeyError, TypeError):  # a record that someone wrote on
+        digests = {}
+    verifier.progress.start(say("Checking what is there"), total=prepared.placement.size, unit="bytes")
+    for file in prepared.placement.files:
+        path, digest = prepared.out / file.name, digests.get(file.name)
+        try:
+            same = verifier.system.status(path).st_size == file.size and (
+                digest is None or verifier.digest(path) == digest
+            )
+        except OSError:
+            same = False
+        if not same:
+            raise ExportError(
+                say("is not what the export wrote"),
+                path=path,
+                remedy=say("Choose a folder that does not exist yet, or empty it."),
+            )
 
 
 def _at(after: Inspection, out: Path) -> Inspection:

@@ -5486,6 +5486,10 @@
       <translation>{folder} 为空但无法删除（{reason}）；请手动删除。</translation>
     </message>
     <message>
+      <source>is not what the export wrote</source>
+      <translation>与导出所写的不同</translation>
+    </message>
+    <message>
       <source>the shard could not be linked ({reason})</source>
       <translation>无法为该分片建立硬链接（{reason}）</translation>
     </message>

@@ -187,10 +187,11 @@ def test_garbage_that_would_arrive_is_warned_of() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- config files
-def test_the_diff_of_a_config_shows_what_changes_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_diff_of_a_config_shows_what_changes_and_nothing_else(tmp_path: Path, end: str) -> None:
     inspection = look(tmp_path, llama(COMPRESSED), GOOD)
-    text = json.dumps(llama(COMPRESSED), indent=4) + "\n"
-    (tmp_path / "config.json").write_text(text)
+    text = (json.dumps(llama(COMPRESSED), indent=4) + "\n").replace("\n", end)
+    (tmp_path / "config.json").write_text(text, newline="")
     draft = ConfigDraft(inspect(tmp_path).checkpoint)
     assert draft.set("config.json", ("quantization_config", "kv_cache_scheme", "symmetric"), False, "Because.")
     assert not draft.set("config.json", ("quantization_config", "kv_cache_scheme", "symmetric"), False, "Because.")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import CancelledError, ExportError
-from core.export import ExportPlan, WriteOptions, write_export
+from core.export import ExportPlan, WriteOptions, prepare_export, write_export
 from core.export.options import Level
 from core.export.refusals import refuse_full_disk
 from core.export.remainder import STATE
@@ -132,6 +132,7 @@ def test_resuming_where_nothing_was_begun_is_an_export(plan: ExportPlan, tmp_pat
     again = write_export(plan, tmp_path / "out", options=RESUME)
     assert again.notes == ("The export was finished already; nothing was written.",)
     assert (again.bytes_written, again.verdict_after) == (0, plan.verdict_predicted)
+    assert again.resumed == ()
 
 
 def test_what_the_last_rename_left_is_cleared_by_resuming(plan: ExportPlan, tmp_path: Path) -> None:
@@ -150,6 +151,17 @@ def refused(plan: ExportPlan, out: Path, message: str, options: WriteOptions = R
     assert bytes_of(out.parent) == before
 
 
+@pytest.mark.parametrize("spoil", [spoil_byte, shorten, Path.unlink])
+def test_a_finished_export_that_was_damaged_since_is_told(
+    plan: ExportPlan, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    write_export(plan, tmp_path / "out")
+    shard = tmp_path / "out" / "model-00002-of-00003.safetensors"
+    spoil(shard)
+    message = f"{shard}: is not what the export wrote. Choose a folder that does not exist yet, or empty it."
+    refused(plan, tmp_path / "out", message)
+
+
 def test_the_remainder_of_another_export_is_not_taken_up(plan: ExportPlan, source: Path, tmp_path: Path) -> None:
     interrupted(plan, tmp_path / "out")
     refused(
@@ -165,6 +177,9 @@ def test_the_finished_result_of_another_export_is_not_taken_for_this_one(
 ) -> None:
     write_export(plan_of(source, names="vllm-runtime"), tmp_path / "out")
     message = f"{tmp_path / 'out'}: is not empty. Choose a folder that does not exist yet, or empty it."
+    with pytest.raises(ExportError) as error:
+        prepare_export(plan, tmp_path / "out", RESUME)
+    assert str(error.value) == message
     refused(plan, tmp_path / "out", message)
 
 

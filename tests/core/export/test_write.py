@@ -92,18 +92,25 @@ def test_a_sharded_export_rebuilds_the_index_and_changes_only_names(samples: Pat
     assert sum(moved(name) != name for name in old["weight_map"]) == 64
 
 
-@pytest.mark.parametrize("odd", ["mark", "control"])
+@pytest.mark.parametrize("odd", ["mark", "control", "line ends"])
 def test_an_index_that_opens_is_rebuilt(samples: Path, tmp_path: Path, odd: str) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     shutil.copytree(samples / "modelopt/qwen3-36layers-fp8-kvfp8", source, copy_function=shutil.copyfile)
     index = source / "model.safetensors.index.json"
     text = index.read_text()
-    index.write_text("\ufeff" + text if odd == "mark" else text.replace("{", '{"by": "a\x01tab\t",', 1))
+    old = {
+        "mark": "\ufeff" + text,
+        "control": text.replace("{", '{"by": "a\x01tab\t",', 1),
+        "line ends": text.replace("\n", "\r\n"),
+    }
+    index.write_text(old[odd], newline="")
     plan = plan_of(source, names="portable")
     result = write_export(plan, out)
     assert result.after.checkpoint.index is not None
     assert result.after.checkpoint.index.agrees
-    assert json.loads((out / index.name).read_text()).get("by") == (None if odd == "mark" else "a\x01tab\t")
+    new = (out / index.name).read_bytes()
+    assert json.loads(new).get("by") == ("a\x01tab\t" if odd == "control" else None)
+    assert new.count(b"\r\n") == (new.count(b"\n") if odd == "line ends" else 0)
 
 
 def test_shards_without_a_change_are_copied_byte_for_byte(samples: Path, tmp_path: Path) -> None:
