@@ -338,7 +338,13 @@ class Workspace(QWidget):
             self.header.show_digest(digest)
             return
         if digest is not None and self.selection.ids:
+            # Another checkpoint begins without a selection: this is the same one, with other choices.
             kept = [name for name in self.selection.ids if name in digest.by_id]
+            others = self.selection.ids - digest.by_id.keys()
+            if others:
+                from app.models.tensors import ids_held
+
+                kept += ids_held(digest.inspection.checkpoint.catalog, others)
             self.selection.select(kept, origin=self)
         self.header.show_digest(digest)
         self.coverage.show_digest(digest)
