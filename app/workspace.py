@@ -276,6 +276,7 @@ class Workspace(QWidget):
 
     def restore(self, settings: Settings) -> None:
         """Take the sizes of the last run."""
+        self.keys.order_columns(settings.sizes("keys/order"))
         self.keys.hide_columns(settings.sizes("keys/hidden"))
         for name, splitter in (("body", self.body), ("halves", self.halves)):
             sizes = settings.sizes(f"window/{name}")
@@ -285,6 +286,7 @@ class Workspace(QWidget):
     def save(self, settings: Settings) -> None:
         """Keep the sizes for the next run."""
         if self._built and self._pages.currentWidget() is self._found:
+            settings.set_sizes("keys/order", self.keys.columns_ordered())
             settings.set_sizes("keys/hidden", self.keys.columns_hidden())
             settings.set_sizes("window/body", self.body.sizes())
             settings.set_sizes("window/halves", self.halves.sizes())
