@@ -28,6 +28,8 @@ class Needs(Flag):
     BACK = auto()
     FORWARD = auto()
     TABS = auto()
+    UNDO = auto()
+    REDO = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ SPECS: tuple[Spec, ...] = (
         ("Ctrl+Z",),
         "undo",
         QT_TRANSLATE_NOOP("Actions", "Take back the last repair or target chosen for the export"),
-        Needs.CHECKPOINT,
+        Needs.UNDO,
     ),
     Spec(
         "redo",
@@ -133,7 +135,7 @@ SPECS: tuple[Spec, ...] = (
         ("Ctrl+Shift+Z",),
         "redo",
         QT_TRANSLATE_NOOP("Actions", "Choose again what was taken back"),
-        Needs.CHECKPOINT,
+        Needs.REDO,
     ),
     _separator(EDIT),
     Spec(

@@ -111,7 +111,10 @@ class Documents(QWidget):
         return document
 
     def wait(self, path: str, choices: Choices | None = None) -> Document:
-        """A tab for a checkpoint that is opened when it is first looked at."""
+        """A tab for a checkpoint that is opened when it is first looked at; the one that it has already, if any."""
+        known = self.document_of(path)
+        if known is not None:
+            return known
         empty = len(self._documents) == 1 and self.current.reusable and self.current.path is None
         document = self.current if empty else self._add()
         document.waits = (path, choices)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QLocale, Qt
-from PySide6.QtGui import QDoubleValidator
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -72,6 +72,7 @@ class Preferences(QDialog):
         )
         buttons.accepted.connect(self._on_accepted)
         buttons.rejected.connect(self.reject)
+        self.ok_button = buttons.button(QDialogButtonBox.StandardButton.Ok)
         self.defaults_button = buttons.button(QDialogButtonBox.StandardButton.RestoreDefaults)
         self.defaults_button.clicked.connect(self._on_defaults)
         rows = QVBoxLayout(self)
@@ -95,12 +96,10 @@ class Preferences(QDialog):
         page.setObjectName("page")
         form = QFormLayout(page)
         form.setContentsMargins(12, 8, 12, 8)
-        validator = QDoubleValidator(0.0, 1e30, 12, self)
-        validator.setLocale(QLocale.c())
         current = self._settings.thresholds() or Thresholds()
         for row in current.table():
-            field = QLineEdit(f"{row.value:g}")
-            field.setValidator(validator)
+            field = QLineEdit(repr(row.value))
+            field.textChanged.connect(self._on_limit_changed)
             field.setFixedWidth(110)
             field.setAccessibleName(row.name)
             field.setToolTip(f"{spoken(row.meaning)}\n{spoken(row.source)}")
@@ -123,20 +122,28 @@ class Preferences(QDialog):
         self.engine.setCurrentIndex(max(self.engine.findData(DEFAULT_ENGINE), 0))
         self.restore.setChecked(True)
         for row in Thresholds().table():
-            self.limits[row.name].setText(f"{row.value:g}")
+            self.limits[row.name].setText(repr(row.value))
 
     def thresholds(self) -> Thresholds:
-        """The limits as they stand in the dialog; one that is no number stays the core's own."""
-        own = {row.name: row.value for row in Thresholds().table()}
-        values: dict[str, float] = {}
+        """The limits as they stand in the dialog; one that cannot be a limit stays the core's own."""
+        found = {row.name: self._limit(row.name, row.value) for row in Thresholds().table()}
+        return Thresholds(**{name: value for name, value in found.items() if value is not None})  # type: ignore[arg-type]
+
+    def _limit(self, name: str, own: float) -> float | None:
+        """What is typed for a limit; None where it cannot be one."""
+        try:
+            value = type(own)(self.limits[name].text())
+        except ValueError:
+            return None
+        return value if value > 0 and math.isfinite(value) else None
+
+    def _on_limit_changed(self) -> None:
+        wrong = {row.name for row in Thresholds().table() if self._limit(row.name, row.value) is None}
         for name, field in self.limits.items():
-            try:
-                value = float(field.text())
-            except ValueError:
-                continue
-            if value > 0 and field.text() != f"{own[name]:g}":
-                values[name] = int(value) if isinstance(own[name], int) else value
-        return Thresholds(**values)  # type: ignore[arg-type]
+            if field.property("invalid") != (name in wrong):
+                field.setProperty("invalid", name in wrong)
+                field.style().polish(field)
+        self.ok_button.setEnabled(not wrong)
 
     def _on_accepted(self) -> None:
         settings = self._settings

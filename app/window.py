@@ -5,11 +5,10 @@ Nothing but Qt is imported above: whatever the frame can be shown without is imp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QCoreApplication, QPoint, QTimer, QUrl, Signal
+from PySide6.QtCore import QCoreApplication, QPoint, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDragLeaveEvent, QDropEvent, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import QMainWindow, QMenu, QWidget
 
@@ -38,7 +37,7 @@ class Window(QMainWindow):
         super().__init__(parent)
         self._furnished = self._restored = self._painted = False
         self._ready = self._getting_ready = False
-        self._wanted: Callable[[], None] | None = None
+        self._wanted: list[tuple[Sequence[str], str, Choices | None, str | None]] = []
         self._drop_menu: QMenu | None = None
         self.setWindowTitle("KVScope")
         self.setAcceptDrops(True)
@@ -118,7 +117,7 @@ class Window(QMainWindow):
     def open_path(self, path: str, *, choices: Choices | None = None, select: str | None = None) -> None:
         """Open a checkpoint: in its own tab again, in the front one where nothing is open there, else in a new one."""
         if not self._ready:
-            self._wanted = partial(self.open_path, path, choices=choices, select=select)
+            self._wanted.append(([path], path, choices, select))
             self.get_ready()
             return
         if choices is None:
@@ -133,7 +132,7 @@ class Window(QMainWindow):
     ) -> None:
         """A tab for each path; only ``front`` is opened at once, the others when they are looked at."""
         if not self._ready:
-            self._wanted = partial(self.open_all, paths, front, choices=choices, select=select)
+            self._wanted.append((paths, front, choices, select))
             self.get_ready()
             return
         documents = {path: self.documents.wait(path, choices or self._choices_for(path)) for path in paths}
@@ -157,16 +156,20 @@ class Window(QMainWindow):
 
     def _on_ready(self, _modules: object) -> None:
         self._ready = True
-        wanted, self._wanted = self._wanted, None
-        if wanted is not None:
-            wanted()
+        wanted, self._wanted = self._wanted, []
+        if wanted:
+            *earlier, (paths, front, choices, select) = wanted
+            for others, _, choices_then, _ in earlier:
+                for path in others:
+                    self.documents.wait(path, choices_then or self._choices_for(path))
+            self.open_all(paths, front, choices=choices, select=select)
         else:
             # While the start page is looked at: the first checkpoint then finds its views ready.
             self.documents.workspace_of(self.documents.current)
 
     def _on_not_ready(self, error: KVScopeError) -> None:
         self._getting_ready = False
-        self._wanted = None
+        self._wanted = []
         from app.text import complaint
 
         self.say(complaint(error))
@@ -205,6 +208,8 @@ class Window(QMainWindow):
             return
         made.keys.all_tensors_changed.connect(self._on_front_changed)
         made.gpu.devices_listed.connect(self._on_devices_listed)
+        made.export.undo_stack.canUndoChanged.connect(self.enable_actions)
+        made.export.undo_stack.canRedoChanged.connect(self.enable_actions)
         made.compare.offers = self._comparable
         made.restore(self.settings)
         self._on_front_changed()
@@ -292,6 +297,7 @@ class Window(QMainWindow):
 
     def _ask(self, path: str, where: QPoint) -> None:
         menu = self._drop_menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         for name, words in (
             ("open", self.tr("Open in a tab of its own")),
             ("compare", self.tr("Compare with {name}").format(name=self.documents.current.title)),
@@ -360,6 +366,10 @@ class Window(QMainWindow):
             given |= Needs.SELECTION if workspace.selection.ids else Needs.NOTHING
             given |= Needs.BACK if workspace.history.can_go_back else Needs.NOTHING
             given |= Needs.FORWARD if workspace.history.can_go_forward else Needs.NOTHING
+            if workspace.built:
+                stack = workspace.export.undo_stack
+                given |= Needs.UNDO if stack.canUndo() else Needs.NOTHING
+                given |= Needs.REDO if stack.canRedo() else Needs.NOTHING
         if len(self.documents.all()) > 1:
             given |= Needs.TABS
         if self.jobs.running():

@@ -276,6 +276,7 @@ class Workspace(QWidget):
 
     def restore(self, settings: Settings) -> None:
         """Take the sizes of the last run."""
+        self.keys.order_columns(settings.sizes("keys/order"))
         self.keys.hide_columns(settings.sizes("keys/hidden"))
         for name, splitter in (("body", self.body), ("halves", self.halves)):
             sizes = settings.sizes(f"window/{name}")
@@ -285,6 +286,7 @@ class Workspace(QWidget):
     def save(self, settings: Settings) -> None:
         """Keep the sizes for the next run."""
         if self._built and self._pages.currentWidget() is self._found:
+            settings.set_sizes("keys/order", self.keys.columns_ordered())
             settings.set_sizes("keys/hidden", self.keys.columns_hidden())
             settings.set_sizes("window/body", self.body.sizes())
             settings.set_sizes("window/halves", self.halves.sizes())
@@ -338,7 +340,13 @@ class Workspace(QWidget):
             self.header.show_digest(digest)
             return
         if digest is not None and self.selection.ids:
+            # Another checkpoint begins without a selection: this is the same one, with other choices.
             kept = [name for name in self.selection.ids if name in digest.by_id]
+            others = self.selection.ids - digest.by_id.keys()
+            if others:
+                from app.models.tensors import ids_held
+
+                kept += ids_held(digest.inspection.checkpoint.catalog, others)
             self.selection.select(kept, origin=self)
         self.header.show_digest(digest)
         self.coverage.show_digest(digest)

@@ -171,6 +171,14 @@ def rows_of_ids(catalog: Catalog, ids: Collection[str]) -> list[int]:
     return sorted(rows + [row for name, row in repeated.items() if name in ids])
 
 
+def ids_held(catalog: Catalog, ids: Collection[str]) -> list[str]:
+    """Those of the ids that stand for a tensor."""
+    repeated = _repeated(catalog)
+    others = [name for name in ids if name not in repeated]
+    rows = zip(others, catalog.lookup.first_of(others), strict=True)
+    return [name for name in repeated if name in ids] + [name for name, row in rows if row is not None]
+
+
 def _repeated(catalog: Catalog) -> dict[str, int]:
     """Ids, and rows, of the tensors whose key an earlier shard holds too."""
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QObject, QPoint, Qt, QTimer, Signal
@@ -114,9 +114,19 @@ class KeysPanel(QWidget):
 
     def columns_shown(self) -> list[int]:
         """The columns that are shown, as they stand from left to right."""
+        return [column for column in self.columns_ordered() if not self.view.isColumnHidden(column)]
+
+    def columns_ordered(self) -> list[int]:
+        """All columns, as they stand from left to right."""
         heads = self.view.horizontalHeader()
-        ordered = [heads.logicalIndex(place) for place in range(heads.count())]
-        return [column for column in ordered if not heads.isSectionHidden(column)]
+        return [heads.logicalIndex(place) for place in range(heads.count())]
+
+    def order_columns(self, columns: Sequence[int]) -> None:
+        """Put the columns in this order; nothing where it does not name each of them once."""
+        if sorted(columns) == list(Column):
+            heads = self.view.horizontalHeader()
+            for place, column in enumerate(columns):
+                heads.moveSection(heads.visualIndex(column), place)
 
     def columns_hidden(self) -> list[int]:
         """The columns that are not shown."""

@@ -9,6 +9,7 @@ import pytest
 from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
 from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QMenu
 from pytestqt.qtbot import QtBot
 
 from app.gui import restore
@@ -166,6 +167,39 @@ def test_several_that_are_dropped_are_opened(window: Window, idle: Idle, samples
     idle()
     assert window.documents.paths() == [str(samples / QWEN), str(samples / LLAMA)]
     assert window.session.path == str(samples / QWEN)
+
+
+def test_what_is_open_is_no_second_time_when_several_are_dropped(
+    window: Window, opened: Open, idle: Idle, samples: Path
+) -> None:
+    opened(QWEN)
+    drop(window, samples / QWEN, samples / LLAMA)
+    idle()
+    assert window.documents.paths() == [str(samples / QWEN), str(samples / LLAMA)]
+
+
+def test_menus_of_drops_go_with_them(window: Window, opened: Open, samples: Path, qtbot: QtBot) -> None:
+    opened(QWEN)
+    before = len(window.findChildren(QMenu))
+    for _ in range(3):
+        drop(window, samples / LLAMA)
+        assert window._drop_menu is not None
+        window._drop_menu.close()
+    qtbot.waitUntil(lambda: len(window.findChildren(QMenu)) == before, timeout=5_000)
+
+
+def test_all_that_is_asked_for_before_the_window_is_ready_is_opened(qtbot: QtBot, samples: Path) -> None:
+    window = Window()
+    qtbot.addWidget(window)
+    window.show()
+    assert not window.ready
+    window.open_path(str(samples / QWEN))
+    window.open_path(str(samples / LLAMA))
+    qtbot.waitUntil(lambda: not window.busy, timeout=60_000)
+    assert window.documents.paths() == [str(samples / QWEN), str(samples / LLAMA)]
+    assert window.session.path == str(samples / LLAMA)
+    assert window.session.digest is not None
+    window.close()
 
 
 def test_a_tensor_that_is_no_scale_is_shown_among_all(window: Window, idle: Idle, samples: Path) -> None:

@@ -214,6 +214,7 @@ def test_a_ticked_repair_changes_the_plan_and_can_be_undone(mending: Window, idl
     assert len(values(mending)) == 3
     assert shown(panel) == ["Fails", "OK"]
     assert panel.undo_button.toolTip() == "missing-scale=median"
+    assert mending.actions_table["undo"].isEnabled()
     mending.actions_table["undo"].trigger()
     idle()
     assert len(values(mending)) == 1

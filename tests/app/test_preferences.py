@@ -176,3 +176,31 @@ def test_about_names_the_versions_and_copies_them(window: Window) -> None:
     assert [line.split()[0] for line in lines[:5]] == ["KVScope", "Python", "Qt", "PySide6-Essentials", "numpy"]
     assert all(len(line.split()) >= 2 for line in lines)
     dialog.close()
+
+
+def test_limits_keep_their_digits(window: Window) -> None:
+    limits = Thresholds(large=0.00123456789, notable=1e-05)
+    window.settings.set_thresholds(limits)
+    dialog = preferences(window)
+    dialog.ok_button.click()
+    assert window.settings.thresholds() == limits
+    dialog = preferences(window)
+    dialog.defaults_button.click()
+    dialog.ok_button.click()
+    assert window.settings.thresholds() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [("large", "1e"), ("large", "0"), ("large", ""), ("large", "inf"), ("swapped_layers", "0.5")],
+)
+def test_what_cannot_be_a_limit_is_marked_and_not_taken(window: Window, name: str, typed: str) -> None:
+    dialog = preferences(window)
+    field = dialog.limits[name]
+    field.setText(typed)
+    assert field.property("invalid") is True
+    assert not dialog.ok_button.isEnabled()
+    field.setText("3")
+    assert field.property("invalid") is False
+    assert dialog.ok_button.isEnabled()
+    dialog.close()

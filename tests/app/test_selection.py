@@ -216,6 +216,16 @@ def test_all_tensors_are_one_switch_away(window: Window, opened: Open, idle: Idl
     assert workspace.keys.table.rowCount() == 12
 
 
+def test_a_plain_tensor_stays_selected_under_another_engine(window: Window, opened: Open, idle: Idle) -> None:
+    opened(LLAMA)
+    window.actions_table["all_tensors"].trigger()
+    idle()
+    window.workspace.selection.select(["model.norm.weight", "no such tensor"])
+    window.session.choose(window.session.choices.with_engine("sglang-0.5.23"))
+    idle()
+    assert window.workspace.selection.ids == {"model.norm.weight"}
+
+
 def test_groups_change_and_filter(window: Window, opened: Open, idle: Idle) -> None:
     opened(QWEN)
     groups = window.workspace.groups

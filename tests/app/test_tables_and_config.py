@@ -122,12 +122,18 @@ def test_columns_are_chosen_and_remembered(window: Window, opened: Open, qtbot: 
     window.workspace.selection.select([keys.table.id_at(0) or ""])
     window.actions_table["copy_text"].trigger()
     assert "Dtype" not in clipboard().splitlines()[0]
+    keys.view.horizontalHeader().moveSection(Column.KEY, 0)
+    order = keys.columns_ordered()
+    assert order[:2] == [Column.KEY, Column.STATUS]
+    keys.order_columns([0, 0, 1])  # damaged settings
+    assert keys.columns_ordered() == order
     window.close()
     later = Window()
     qtbot.addWidget(later)
     later.show()
     later.open_path(str(samples / QWEN))
     qtbot.waitUntil(lambda: not later.busy, timeout=60_000)
+    assert later.workspace.keys.columns_ordered() == order
     assert later.workspace.keys.columns_hidden() == [Column.DTYPE, Column.CONVENTION]
     later.close()
 
