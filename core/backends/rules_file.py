@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from core.checkpoint.faults import BrokenFileError
-from core.checkpoint.files import read_whole
+from core.checkpoint.files import read_given
 from core.errors import KVScopeError
 from core.naming.mapper import Rule, RuleKind, WeightsMapper
 from core.wording import joined, say
@@ -42,7 +42,7 @@ def read_rules(path: Path | str) -> RulesFile:
     """Read a file of rules. Raises KVScopeError that names the file, the rule and the remedy."""
     path = Path(path)
     try:
-        text = read_whole(path, _LIMIT).decode("utf-8")
+        text = read_given(path, _LIMIT).decode("utf-8")
     except BrokenFileError as error:
         raise KVScopeError(error.problem, path=path, remedy=error.remedy) from error
     except UnicodeDecodeError as error:

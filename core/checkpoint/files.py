@@ -118,6 +118,19 @@ def read_whole(path: Path, largest: int) -> bytes:
         return read_exactly(file, 0, size)
 
 
+def read_given(path: Path, largest: int) -> bytes:
+    """:func:`read_whole` of a file that the user names, in whose place a shell may put a pipe: ``<(command)``. It is
+    waited for.
+    """
+    if not path.is_fifo():
+        return read_whole(path, largest)
+    try:
+        with path.open("rb") as pipe:
+            return pipe.read(largest)
+    except OSError as error:
+        raise os_problem(error, path) from error
+
+
 def os_problem(error: OSError, path: Path) -> BrokenFileError:
     """What the operating system's refusal means for the user."""
     if isinstance(error, FileNotFoundError) and path.is_symlink():

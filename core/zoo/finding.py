@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.checkpoint.faults import BrokenFileError
-from core.checkpoint.files import read_whole
+from core.checkpoint.files import read_given
 from core.checkpoint.layout import holds_tensors
 from core.checkpoint.remote.address import is_address
 from core.errors import UsageError
@@ -50,7 +50,7 @@ def read_list(file: str) -> list[str]:
         UsageError: it cannot be read, or names nothing.
     """
     try:
-        text = _stdin() if file == "-" else read_whole(Path(file), _LARGEST).decode("utf-8")
+        text = _stdin() if file == "-" else read_given(Path(file), _LARGEST).decode("utf-8")
     except BrokenFileError as error:
         remedy = "Give a file with one path a line, or - for stdin."
         raise UsageError(error.problem, path=file, remedy=remedy) from error

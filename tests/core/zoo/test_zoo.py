@@ -95,12 +95,20 @@ def test_a_list_with_a_byte_order_mark_and_odd_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_list, lambda file: Record(Path(file), Asked())])
-def test_a_pipe_or_a_device_is_not_read(read: Callable[[str], object], tmp_path: Path) -> None:
+def test_a_device_is_not_read(read: Callable[[str], object]) -> None:
+    with pytest.raises(UsageError, match=r"^/dev/full: is not a regular file"):
+        read("/dev/full")
+
+
+def test_a_record_is_no_pipe_and_a_list_may_be_one(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    for file in (str(fifo), "/dev/full"):
-        with pytest.raises(UsageError, match=f"^{file}: is not a regular file"):
-            read(file)
+    with pytest.raises(UsageError, match=f"^{fifo}: is not a regular file"):
+        Record(fifo, Asked())
+    writer = threading.Thread(target=fifo.write_text, args=("/models/a\n/models/b\n",))
+    writer.start()
+    assert read_list(str(fifo)) == ["/models/a", "/models/b"]
+    writer.join()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
