@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QCoreApplication, QPoint, Qt, QTimer, QUrl, Signal
+from PySide6.QtCore import QCoreApplication, QPoint, QSize, QTimer, QUrl, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDragLeaveEvent, QDropEvent, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import QMainWindow, QMenu, QWidget
 
@@ -41,7 +41,7 @@ class Window(QMainWindow):
         self._drop_menu: QMenu | None = None
         self.setWindowTitle("KVScope")
         self.setAcceptDrops(True)
-        self.resize(*_SIZE)
+        self.resize(QSize(*_SIZE).boundedTo(self.screen().availableSize()))
         self.setMinimumSize(960, 600)
         if furnish:
             self.furnish()
@@ -248,8 +248,7 @@ class Window(QMainWindow):
         self._restored = True
         sizes = self.settings.sizes("window/size")
         if len(sizes) == 2:
-            self.resize(*sizes)
-        self.resize(self.size().boundedTo(self.screen().availableSize()))
+            self.resize(QSize(*sizes).boundedTo(self.screen().availableSize()))
         if self.settings.text("window/maximized") == "yes":
             self.showMaximized()
 
@@ -296,6 +295,8 @@ class Window(QMainWindow):
             self.open_all(paths, paths[0])
 
     def _ask(self, path: str, where: QPoint) -> None:
+        from PySide6.QtCore import Qt  # its many enumerations take long to make: not before the first paint
+
         menu = self._drop_menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         for name, words in (

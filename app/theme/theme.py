@@ -73,7 +73,8 @@ class Theme(QObject):
 
     def _paint_application(self) -> None:
         application = cast("QApplication", self.parent())
-        application.setStyleSheet("")  # a palette changed under a style sheet is worked out anew for each widget
+        if application.styleSheet():
+            application.setStyleSheet("")  # a palette changed under a style sheet is worked out anew for each widget
         application.setPalette(palette(self._colours))
         application.setStyleSheet(style_sheet(self._colours))
 
