@@ -17,17 +17,9 @@ from core.inspection import Inspection, inspect
 from core.naming.conventions import MOST_LAYERS, layer_number, recognise
 from core.report import report, text_report
 from tests.core.checkpoint.writing import header, pack
+from tests.core.diagnosis.build import MODELOPT, llama
 
-CONFIG: dict[str, Any] = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "num_hidden_layers": 2,
-    "hidden_size": 64,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "torch_dtype": "bfloat16",
-    "quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"},
-}
+CONFIG = llama(MODELOPT)
 DEEPSEEK: dict[str, Any] = {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3"}
 UNKNOWN: dict[str, Any] = {"architectures": ["BrandNewForCausalLM"], "model_type": "brand_new"}
 ODD = ["9" * 5000, "²", "٣", "-1", str(MOST_LAYERS), "00000000001"]

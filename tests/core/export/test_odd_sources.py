@@ -15,18 +15,10 @@ from core.inspection import inspect
 from core.matrix import matrix
 from core.report import text_report
 from tests.core.checkpoint.writing import header, pack
+from tests.core.diagnosis.build import MODELOPT, llama
 from tests.core.export.exporting import tensors_of
 
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "num_hidden_layers": 2,
-    "hidden_size": 64,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "torch_dtype": "bfloat16",
-    "quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"},
-}
+CONFIG = llama(MODELOPT)
 QUARTER, EIGHTH = b"\0\0\x80\x3e", b"\0\0\0\x3e"
 NAMES = [f"model.layers.{layer}.self_attn.{role}_proj.{role}_scale" for layer in range(2) for role in "kv"]
 ODD: dict[str, tuple[str, tuple[int, ...], int]] = {
