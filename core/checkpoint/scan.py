@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -58,16 +58,7 @@ def scan_header(data: bytes | memoryview, file_size: int) -> HeaderColumns | Non
     if found is None:
         return None
     columns, [metadata] = found.columns, found.metadata
-    return HeaderColumns(
-        names=columns.names,
-        dtype_codes=columns.dtype_codes,
-        dtype_names=columns.dtype_names,
-        shape_codes=columns.shape_codes,
-        shape_table=columns.shape_table,
-        begins=columns.begins,
-        ends=columns.ends,
-        metadata=metadata,
-    )
+    return replace(columns, metadata=metadata)
 
 
 def scan_headers(headers: Sequence[bytes], file_sizes: Sequence[int]) -> Scanned | None:
