@@ -185,7 +185,7 @@ def test_menus_of_drops_go_with_them(window: Window, opened: Open, samples: Path
         drop(window, samples / LLAMA)
         assert window._drop_menu is not None
         window._drop_menu.close()
-    qtbot.waitUntil(lambda: len(window.findChildren(QMenu)) == before, timeout=5_000)
+    qtbot.waitUntil(lambda: len(window.findChildren(QMenu)) == before, timeout=60_000)
 
 
 def test_all_that_is_asked_for_before_the_window_is_ready_is_opened(qtbot: QtBot, samples: Path) -> None:

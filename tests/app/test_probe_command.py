@@ -167,14 +167,14 @@ def test_the_window_offers_it_and_says_where_it_differs(
     assert "installed" not in offered
     save(engine_of("0.33.0", lambda it: it["methods"].pop("awq")))
     window.open_path(str(samples / QWEN))
-    qtbot.waitUntil(lambda: window.session.inspection is not None, timeout=30_000)
+    qtbot.waitUntil(lambda: window.session.inspection is not None, timeout=60_000)
     assert picker.box.itemText(picker.box.findData("installed")) == "vLLM 0.33.0 (installed)"
     picker.pick("installed")
-    qtbot.waitUntil(lambda: "differs from" in picker.toolTip(), timeout=30_000)
+    qtbot.waitUntil(lambda: "differs from" in picker.toolTip(), timeout=60_000)
     assert "differs from the built-in profile of vLLM 0.33.0 in 1 quantization method" in picker.toolTip()
     kept.unlink()
     picker.pick("vllm-0.27.1")  # what is shown was predicted by a profile whose file is gone by now
-    qtbot.waitUntil(lambda: "0.27.1" in picker.toolTip(), timeout=30_000)
+    qtbot.waitUntil(lambda: "0.27.1" in picker.toolTip(), timeout=60_000)
 
 
 def test_an_engine_that_is_not_there_is_told_before_any_window(

@@ -178,7 +178,7 @@ def test_an_import_that_ends_the_process_is_left_out(tmp_path: Path) -> None:
 def test_an_import_that_hangs_costs_what_comes_after_it(tmp_path: Path) -> None:
     started = time.monotonic()
     reading = probe(environment(tmp_path, {LLAMA: "import time\ntime.sleep(60)\n"}), timeout=2).reading
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40
     assert not reading.complete
     assert "fp8" in reading.methods
     assert reading.architectures == {}
@@ -288,14 +288,14 @@ def test_a_program_that_never_ends(tmp_path: Path) -> None:
     assert refused(python, timeout=1) == (
         f"{python}: vLLM was not read within 1 s. Give it more time with --timeout SECONDS"
     )
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 40
 
 
 def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
     python = program(tmp_path, f'sleep 60 &\necho $! > "{tmp_path / "pid"}"\nwait\n')
     refused(python, timeout=1)
     child = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline and _runs(child):
         time.sleep(0.02)
     assert not _runs(child)
