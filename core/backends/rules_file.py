@@ -120,4 +120,5 @@ def _rule(row: Any, number: int, path: Path) -> Rule:
         None if drop is True else replacement,
         shard=shard,
         source=source if isinstance(source, str) else f"{path.name}, rule {number}",
+        foreign=True,
     )

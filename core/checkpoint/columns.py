@@ -18,6 +18,10 @@ Codes = npt.NDArray[np.int32]
 
 DTYPE_NAMES: tuple[str, ...] = tuple(DTYPES)
 CODE_OF: Mapping[str, int] = {name: code for code, name in enumerate(DTYPE_NAMES)}
+LONGEST_NAME = 1024
+"""Characters of a tensor's name; the longest of a real model have about 150. What the engines' rules search in it grows
+with the square of its length."""
+
 SIZE_LIMIT = 1 << 63
 """Sizes, offsets and their products must stay below: what a signed 64-bit integer holds."""
 

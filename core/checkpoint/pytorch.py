@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.checkpoint.columns import CODE_OF, HeaderColumns
+from core.checkpoint.columns import CODE_OF, LONGEST_NAME, HeaderColumns
 from core.checkpoint.faults import BrokenFileError, quoted
 from core.checkpoint.pickles import CONVERT, DAMAGED, check_pickled
+from core.checkpoint.strict import RENAME, too_long
 from core.wording import say
 
 if TYPE_CHECKING:
@@ -137,6 +138,10 @@ def _tensors(found: Any) -> dict[str, torch.Tensor]:
                 if isinstance(key, str) and isinstance(value, torch.Tensor) and _is_text(key)
             }
             if tensors:
+                longest = max(tensors, key=len)
+                if len(longest) > LONGEST_NAME:
+                    problem = say("tensor {name} {problem}", name=quoted(longest), problem=too_long(longest))
+                    raise BrokenFileError(problem, remedy=RENAME)
                 return tensors
     raise BrokenFileError(say("holds no named tensors"), remedy=say("Open the file that holds the model's state dict."))
 

@@ -19,13 +19,21 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from core.checkpoint.columns import CODE_OF, DTYPE_NAMES, Codes, HeaderColumns, Int64s, byte_length, first_gap
+from core.checkpoint.columns import (
+    CODE_OF,
+    DTYPE_NAMES,
+    LONGEST_NAME,
+    Codes,
+    HeaderColumns,
+    Int64s,
+    byte_length,
+    first_gap,
+)
 from core.checkpoint.dtypes import DTYPES
 from core.checkpoint.names import Names, Spelled
 from core.checkpoint.spans import FRONT, Text, Words, comma_before, digits, group, hashes_of, word
 
 _METADATA = b'{"__metadata__":'
-_LONGEST_NAME = 1024
 _LONGEST_KIND = 64
 _KIND = re.compile(
     rb'":\{"dtype":"([A-Z0-9_]+)","shape":\[((?:(?:0|[1-9][0-9]*)(?:,(?:0|[1-9][0-9]*))*)?)\],"data_offsets":\['
@@ -333,7 +341,7 @@ def _sorting(text: Text, marks: _Marks, *, plain: bool) -> tuple[Words, Int64s] 
     """The rows in the order of their names inside each header, and the hashes of the names in that order."""
     begins, ends = marks.name_begins, marks.name_ends
     longest = int((ends - begins).max())
-    if longest > _LONGEST_NAME:
+    if longest > LONGEST_NAME:
         return None
     hashes = text.hashes(begins, ends)
     if (hashes == _METADATA_HASH).any():

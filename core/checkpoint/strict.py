@@ -8,12 +8,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from core.checkpoint.columns import CODE_OF, SIZE_LIMIT, HeaderColumns, byte_length, first_gap
+from core.checkpoint.columns import CODE_OF, LONGEST_NAME, SIZE_LIMIT, HeaderColumns, byte_length, first_gap
 from core.checkpoint.dtypes import DTYPES
 from core.checkpoint.faults import BrokenFileError, quoted
 from core.checkpoint.files import DOWNLOAD_AGAIN
 from core.wording import plural, say
 
+RENAME = say("Give the tensor a shorter name.")
 WRITE_AGAIN = say("Write the file again with the safetensors library, or download it again.")
 _LONGEST_DTYPE = 64
 
@@ -39,9 +40,9 @@ def read_strictly(data: bytes | memoryview, file_size: int) -> HeaderColumns:
 class _RefusedError(Exception):
     """Raised from within the JSON reader's hooks."""
 
-    def __init__(self, problem: str, at: str | None = None) -> None:
+    def __init__(self, problem: str, at: str | None = None, *, remedy: str = "") -> None:
         super().__init__(problem)
-        self.problem, self.at = problem, at
+        self.problem, self.at, self.remedy = problem, at, remedy or WRITE_AGAIN
 
 
 def _load(text: str) -> dict[str, Any]:
@@ -116,7 +117,9 @@ def _columns(
             dtype, shape, begin, end = _entry(name, tree[name])
         except _RefusedError as error:
             raise _broken(
-                say("tensor {name} {problem}", name=quoted(name), problem=error.problem), _offset_of(text, name)
+                say("tensor {name} {problem}", name=quoted(name), problem=error.problem),
+                _offset_of(text, name),
+                remedy=error.remedy,
             ) from error
         dtype_code = dtype_codes.setdefault(dtype, len(dtype_codes))
         shape_code = shape_codes.setdefault(shape, len(shape_codes))
@@ -142,8 +145,7 @@ def _columns(
 
 def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     """One tensor's dtype, shape and data offsets; fields that the format does not define are ignored."""
-    if _has_surrogate(name):
-        raise _RefusedError(say("has a name that is not valid text"))
+    _check_name(name)
     if not isinstance(entry, dict):
         raise _RefusedError(say("is described by no JSON object"))
     for field in ("dtype", "shape", "data_offsets"):
@@ -182,6 +184,20 @@ def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     return dtype, tuple(shape), begin, end
 
 
+def _check_name(name: str) -> None:
+    if _has_surrogate(name):
+        raise _RefusedError(say("has a name that is not valid text"))
+    if len(name) > LONGEST_NAME:
+        raise _RefusedError(too_long(name), remedy=RENAME)
+
+
+def too_long(name: str) -> str:
+    """What is said of a tensor whose name no model has."""
+    return say(
+        "has a name of {length:,} characters; names of up to {most:,} are read", length=len(name), most=LONGEST_NAME
+    )
+
+
 def _sizes(values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
@@ -213,5 +229,5 @@ def _offset_of(text: str, token: str | None) -> int | None:
     return None
 
 
-def _broken(problem: str, offset: int | None, *, cut: bool = False) -> BrokenFileError:
-    return BrokenFileError(problem, offset=offset, remedy=DOWNLOAD_AGAIN if cut else WRITE_AGAIN)
+def _broken(problem: str, offset: int | None, *, cut: bool = False, remedy: str = WRITE_AGAIN) -> BrokenFileError:
+    return BrokenFileError(problem, offset=offset, remedy=DOWNLOAD_AGAIN if cut else remedy)

@@ -253,7 +253,7 @@ def _rule(kind: RuleKind, row: Any, where: str) -> Rule:
         shard = str(shard)
     if shard is not None and type(shard) not in (int, str):
         raise NotUnderstoodError(say("{where} has a shard that is no text and no number", where=where))
-    return Rule(kind, pattern, replacement, shard=shard)
+    return Rule(kind, pattern, replacement, shard=shard, foreign=True)
 
 
 def _mappers(

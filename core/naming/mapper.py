@@ -8,12 +8,14 @@ is applied to the result so far, and a rule whose replacement is None drops the 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+from core.naming import patterns
 from core.wording import say
 
 
@@ -37,6 +39,8 @@ class Rule:
 
     ``replacement`` None drops the tensor. ``shard`` is the part of a fused parameter a stacked rule selects
     ("q", "k", "v", or a number). ``source`` says where the rule comes from, for people who want to check it.
+    ``foreign``: somebody else wrote it, so its regular expression is matched with a time limit, and SlowPatternError
+    is raised past it.
     """
 
     kind: RuleKind
@@ -44,11 +48,12 @@ class Rule:
     replacement: str | None
     shard: str | int | None = None
     source: str = ""
+    foreign: bool = field(default=False, compare=False)
 
     def matches(self, name: str) -> bool:
         match self.kind:
             case RuleKind.REGEX | RuleKind.RENAMING:
-                return _compiled(self.pattern).search(name) is not None
+                return self._found_in(name)
             case RuleKind.SUBSTR | RuleKind.STACKED:
                 return self.pattern in name
             case RuleKind.PREFIX:
@@ -62,13 +67,23 @@ class Rule:
             return None
         match self.kind:
             case RuleKind.REGEX:
-                return _compiled(self.pattern).sub(self.replacement, name)
+                return self._replaced(self.replacement, name, 0)
             case RuleKind.RENAMING:
-                return _compiled(self.pattern).sub(self.replacement, name, count=1)
+                return self._replaced(self.replacement, name, 1)
             case RuleKind.SUBSTR | RuleKind.STACKED | RuleKind.PREFIX:
                 return name.replace(self.pattern, self.replacement, 1)
             case RuleKind.SUFFIX:
                 return name[: len(name) - len(self.pattern)] + self.replacement
+
+    def _found_in(self, name: str) -> bool:
+        if self.foreign:
+            return patterns.found_in(self.pattern, name, source=self.source)
+        return _compiled(self.pattern).search(name) is not None
+
+    def _replaced(self, replacement: str, name: str, count: int) -> str:
+        if self.foreign:
+            return patterns.replaced(self.pattern, replacement, name, count=count, source=self.source)
+        return _compiled(self.pattern).sub(replacement, name, count=count)
 
     def __str__(self) -> str:
         target = "dropped" if self.replacement is None else self.replacement
@@ -108,11 +123,15 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=4096)
-def _check(pattern: str, replacement: str | None) -> None:
+def _check(pattern: str, replacement: str | None, *, foreign: bool) -> None:
     """Raises ValueError for what does not compile, or for a replacement with a group that the pattern has not."""
     try:
-        compiled = _compiled(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            compiled = _compiled(pattern)
+        if foreign:
+            patterns.compile_foreign(pattern)
+    except (re.error, OverflowError, RecursionError, ValueError) as error:
         raise ValueError(
             say("rule {pattern!r} is not a regular expression: {error}", pattern=pattern, error=str(error))
         ) from error
@@ -150,7 +169,7 @@ class WeightsMapper:
     def __post_init__(self) -> None:
         for rule in self.rules:
             if rule.kind in (RuleKind.REGEX, RuleKind.RENAMING):
-                _check(rule.pattern, rule.replacement)
+                _check(rule.pattern, rule.replacement, foreign=rule.foreign)
         by_kind = tuple(tuple(rule for rule in self.rules if rule.kind is kind) for kind in ORDER)
         object.__setattr__(self, "_by_kind", by_kind)
         if len(_traced_by) >= _MOST_MAPPERS:

@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from core.naming.mapper import ORDER, Rule, RuleKind, Step
+from core.naming.patterns import SlowPatternError, compile_foreign, found_in
 from core.wording import say
 
 NearKind = Literal["shadowed", "guarded", "anchored", "elsewhere", "unasked"]
@@ -105,7 +106,7 @@ def _without_guards(rule: Rule, name: str) -> bool:
     """Whether only a look-around keeps a regular expression from matching."""
     if rule.kind not in (RuleKind.REGEX, RuleKind.RENAMING) or not _LOOKAROUND.search(rule.pattern):
         return False
-    return re.search(_bare(rule.pattern), name) is not None
+    return _fits(rule, _bare(rule.pattern), name)
 
 
 def _bare(pattern: str) -> str:
@@ -130,10 +131,21 @@ def _one_part_off(rule: Rule, names: Iterable[str | None]) -> tuple[str, str, st
         ending = name.split(".")[-len(parts) :] if name is not None else []
         if len(ending) != len(parts):
             continue
-        off = [place for place, part in enumerate(parts) if re.fullmatch(part, ending[place]) is None]
+        off = [place for place, part in enumerate(parts) if not _fits(rule, rf"\A(?:{part})\Z", ending[place])]
         if len(off) == 1 and off[0] < len(parts) - 1:  # another leaf is another tensor
             return _plain(parts[off[0]]), ending[off[0]], str(name)
     return None
+
+
+def _fits(rule: Rule, pattern: str, text: str) -> bool:
+    """Whether a part of the rule's pattern matches; of a foreign rule that is slow or broken, no hint is worth it."""
+    if not rule.foreign:
+        return re.search(pattern, text) is not None
+    try:
+        compile_foreign(pattern)
+        return found_in(pattern, text)
+    except (ValueError, SlowPatternError):
+        return False
 
 
 def _parts(rule: Rule) -> list[str]:

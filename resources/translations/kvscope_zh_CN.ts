@@ -1458,6 +1458,10 @@
       <translation>已损坏：PyTorch 报告 {reason}</translation>
     </message>
     <message>
+      <source>tensor {name} {problem}</source>
+      <translation>张量 {name}：{problem}</translation>
+    </message>
+    <message>
       <source>Write hf://ORG/NAME, or hf://ORG/NAME@REVISION</source>
       <translation>请写作 hf://ORG/NAME 或 hf://ORG/NAME@REVISION</translation>
     </message>
@@ -1806,8 +1810,16 @@
       <translation>拒绝访问（403）</translation>
     </message>
     <message>
+      <source>Give the tensor a shorter name.</source>
+      <translation>请给该张量起一个更短的名称。</translation>
+    </message>
+    <message>
       <source>Write the file again with the safetensors library, or download it again.</source>
       <translation>请用 safetensors 库重新写出该文件，或重新下载。</translation>
+    </message>
+    <message>
+      <source>has a name of {length:,} characters; names of up to {most:,} are read</source>
+      <translation>的名称有 {length:,} 个字符；只读取不超过 {most:,} 个字符的名称</translation>
     </message>
     <message>
       <source>its header is not JSON: {name} is no number</source>
@@ -1824,14 +1836,6 @@
     <message>
       <source>its __metadata__ is no JSON object</source>
       <translation>其 __metadata__ 不是 JSON 对象</translation>
-    </message>
-    <message>
-      <source>tensor {name} {problem}</source>
-      <translation>张量 {name}：{problem}</translation>
-    </message>
-    <message>
-      <source>has a name that is not valid text</source>
-      <translation>名称不是有效文本</translation>
     </message>
     <message>
       <source>is described by no JSON object</source>
@@ -1856,6 +1860,10 @@
     <message>
       <source>of shape {shape} and type {dtype} takes {needed}, but its offsets span {span:,}</source>
       <translation>形状为 {shape}、类型为 {dtype}，需 {needed}，而其偏移跨度为 {span:,}</translation>
+    </message>
+    <message>
+      <source>has a name that is not valid text</source>
+      <translation>名称不是有效文本</translation>
     </message>
     <message>
       <source>its header is not UTF-8</source>
@@ -6376,6 +6384,14 @@
     <message>
       <source>{rule} wants {wanted} where {name} has {found}</source>
       <translation>{rule} 要求 {wanted}，而 {name} 中是 {found}</translation>
+    </message>
+    <message>
+      <source>the pattern {pattern!r} did not come to an end with the name {name!r} in {limit:g} s</source>
+      <translation>模式 {pattern!r} 在 {limit:g} 秒内未能完成对名称 {name!r} 的匹配</translation>
+    </message>
+    <message>
+      <source>Write it without a repetition inside a repetition</source>
+      <translation>请改写为不含嵌套重复的形式</translation>
     </message>
     <message>
       <source>chosen explicitly</source>

@@ -60,6 +60,11 @@ def test_what_is_typed_is_tried_at_once(editor: RulesEditor, window: Window, idl
     assert "rules.toml" in editor.words.text()
     assert editor.preview is None
     assert not editor.use_button.isEnabled()
+    editor.editor.setPlainText("[[rule]]\nkind = 'regex'\npattern = '(\\w|[a-z]|\\.)+\\d$'\nreplacement = ''")
+    editor.preview_now()
+    idle()
+    assert "rules.toml, rule 1: the pattern" in editor.words.text()
+    assert "did not come to an end" in editor.words.text()
     editor.editor.setPlainText("name = ")
     editor.preview_now()
     assert "is not TOML" in editor.words.text()

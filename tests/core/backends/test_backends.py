@@ -7,7 +7,8 @@ import pytest
 from core.backends import BACKENDS, get_backend
 from core.errors import UsageError
 from core.naming.mapper import WeightsMapper
-from core.quantization.declaration import Declaration
+from core.naming.patterns import SlowPatternError
+from core.quantization.declaration import Declaration, Source
 
 PATH = "model.layers.0.self_attn.attn"
 OUTPUT_SCALE_METHODS = {"fp8", "quark", "deepseek_v4_fp8"}
@@ -64,6 +65,18 @@ def test_mixed_precision_needs_a_declared_cache_algorithm() -> None:
 def test_quarks_exclude_list_can_take_a_layers_scales_away(pattern: str, taken: bool) -> None:
     method = get_backend("quark").kv_method("Attention", PATH, Declaration(config={"exclude": [pattern, 7]}))
     assert (method is None) is taken
+
+
+def test_an_exclude_entry_that_never_ends_is_named() -> None:
+    declared = Declaration(
+        config={"exclude": [r"re:(\w|[a-z]|\.)+\d$"]},
+        config_source=Source("config.json", "quantization_config", {}),
+    )
+    with pytest.raises(SlowPatternError) as caught:
+        get_backend("quark").kv_method("Attention", PATH, declared)
+    assert str(caught.value).startswith(
+        r"config.json, key 'quantization_config.exclude': the pattern '(\\w|[a-z]|\\.)+\\d$' did not come to an end"
+    )
 
 
 def test_an_unknown_method_names_the_choices() -> None:

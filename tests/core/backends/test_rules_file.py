@@ -10,6 +10,7 @@ import pytest
 
 from core.backends.rules_file import read_rules
 from core.errors import KVScopeError
+from core.naming.patterns import SlowPatternError
 
 GOOD = r"""
 name = "acme"
@@ -26,6 +27,9 @@ pattern = ".junk"
 drop = true
 source = "acme's manual"
 """
+
+
+KEY = "model.layers.0.self_attn.k_proj.output_scale"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -83,6 +87,29 @@ def test_what_is_wrong_is_named(text: str, message: str, tmp_path: Path) -> None
     with pytest.raises(KVScopeError, match=message) as failure:
         read_rules(write(tmp_path, text))
     assert "acme.toml" in str(failure.value)
+
+
+def test_a_pattern_that_never_ends_is_named_with_its_rule(tmp_path: Path) -> None:
+    text = GOOD + "[[rule]]\nkind = 'regex'\npattern = '(\\w|[a-z]|\\.)+\\d$'\nreplacement = ''\n"
+    rules = read_rules(write(tmp_path, text))
+    with pytest.raises(SlowPatternError) as caught:
+        rules.mapper.map_name(KEY)
+    assert str(caught.value) == (
+        r"acme.toml, rule 3: the pattern '(\\w|[a-z]|\\.)+\\d$' did not come to an end with the name "
+        f"{KEY!r} in 1 s. Write it without a repetition inside a repetition"
+    )
+
+
+def test_what_two_libraries_understand_is_asked_of_both(tmp_path: Path) -> None:
+    """The rule is matched by another one than Python's own: what only one of them understands is no rule."""
+    for pattern, reason in (
+        ("[[:alpha:]", "unterminated character set"),
+        (r"\p{L}", r"bad escape \\p"),
+        (r"a{1}{2}", "multiple repeat"),
+    ):
+        text = f"[[rule]]\nkind = 'regex'\npattern = '{pattern}'\nreplacement = ''\n"
+        with pytest.raises(KVScopeError, match=f"is not a regular expression: {reason}"):
+            read_rules(write(tmp_path, text))
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -247,6 +247,11 @@ WRONG: dict[str, tuple[Any, str, str | None]] = {
     "an empty type": ({"a": {**ONE["a"], "dtype": ""}}, "tensor 'a' has a dtype that is no type name", '"a"'),
     "text for a shape": ({"a": {**ONE["a"], "shape": "2"}}, "tensor 'a' has a shape that is no list of sizes", '"a"'),
     "a list for a tensor": ({"a": ["F32", [2], [0, 8]]}, "tensor 'a' is described by no JSON object", '"a"'),
+    "an endless name": (
+        {"a" * 1025: ONE["a"]},
+        f"tensor '{'a' * 80}...{'a' * 37}' has a name of 1,025 characters; names of up to 1,024 are read",
+        f'"{"a" * 1025}"',
+    ),
     "tensor twice": (
         b'{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}',
         "its header names 'a' twice",

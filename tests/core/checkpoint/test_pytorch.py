@@ -102,6 +102,13 @@ def test_what_is_no_tensor_is_ignored(tmp_path: Path) -> None:
     assert open_checkpoint(tmp_path / "x.pt").catalog.names == ["w"]
 
 
+def test_an_endless_name_is_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2), "a" * 1025: torch.ones(1)}, tmp_path / "x.pt")
+    assert refusal(tmp_path / "x.pt").endswith(
+        "has a name of 1,025 characters; names of up to 1,024 are read. Give the tensor a shorter name."
+    )
+
+
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {}, torch.ones(1), {"model": {"model": {"w": torch.ones(1)}}}])
 def test_a_file_without_named_tensors(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "x.pt")

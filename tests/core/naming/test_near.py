@@ -44,6 +44,12 @@ def test_a_rule_may_exclude_names_by_looking_around() -> None:
     assert found.why == rf"{guarded.pattern} leaves names alone that look like model.layers.0.attn.k_scale"
 
 
+@pytest.mark.parametrize("pattern", [r"(?=a)+b", r"^(?!x)(\w|[a-z]|\.)+\d$"])
+def test_a_foreign_rule_that_is_odd_without_its_guard_gives_no_hint(pattern: str) -> None:
+    rule = Rule(RuleKind.REGEX, pattern, "", foreign=True)
+    assert near("x.model.layers.0.self_attn.k_proj.output_scale", rule) == []
+
+
 @pytest.mark.parametrize(
     "pattern",
     [r"^(?!mtp\.)(?!.*(?:embed|lm_head\.)).+\.k_scale$", r"\.k(?<!(?:[)]\)|at)\.k)_scale$", r"(?!(k|v)).attn"],
