@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 Version = tuple[int, int]
 
@@ -14,3 +15,8 @@ class Fault:
     exception: str
     message: str
     field: str
+
+
+def no_attribute(value: Any, name: str, field: str) -> Fault:
+    """What Python says where a value of another type is asked for its attribute."""
+    return Fault("AttributeError", f"'{type(value).__name__}' object has no attribute '{name}'", field)

@@ -80,11 +80,13 @@ def resolve_method(
 
 
 def _normalise_modelopt(config: dict[str, Any], version: Version) -> tuple[dict[str, Any], str | None]:
-    producer = config.get("producer")
+    producer = config.get("producer", {})
     nested = config.get("quantization")
+    if not isinstance(producer, Mapping):  # vLLM asks it for a name
+        return config, f"AttributeError: '{type(producer).__name__}' object has no attribute 'get'"
     if not isinstance(nested, Mapping):
         return config, None
-    by_modelopt = isinstance(producer, Mapping) and producer.get("name") == "modelopt"
+    by_modelopt = producer.get("name") == "modelopt"
     algorithm = nested.get("quant_algo")
     by_modelopt = by_modelopt or (version >= (0, 27) and "modelopt_quant_config" in nested)
     if not by_modelopt or algorithm is None:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from core.quantization.compressed_args import check_arguments, orders_by_group
 from core.quantization.declaration import Declaration
-from core.quantization.fault import Fault, Version
+from core.quantization.fault import Fault, Version, no_attribute
 from core.quantization.method import MODELOPT_METHODS
 from core.quantization.modelopt import check_modelopt
 
@@ -38,6 +39,19 @@ def check_method(declaration: Declaration, version: Version) -> Fault | None:
     return check(declaration.config, version) if check else None
 
 
+def _no_item(value: Any, key: str, field: str) -> Fault | None:
+    """What Python says where ``value[key]`` is asked for and there is none."""
+    match value:
+        case Mapping():
+            return None if key in value else Fault("KeyError", f"'{key}'", f"{field}.{key}")
+        case list():
+            return Fault("TypeError", "list indices must be integers or slices, not str", field)
+        case str():
+            return Fault("TypeError", "string indices must be integers, not 'str'", field)
+        case _:
+            return Fault("TypeError", f"'{type(value).__name__}' object is not subscriptable", field)
+
+
 def _missing(config: Mapping[str, Any], *alternatives: Sequence[str]) -> Fault | None:
     for keys in alternatives:
         if not any(key in config for key in keys):
@@ -50,12 +64,19 @@ def _missing(config: Mapping[str, Any], *alternatives: Sequence[str]) -> Fault |
 
 
 def _compressed_tensors(config: Mapping[str, Any], version: Version) -> Fault | None:
-    groups = config.get("config_groups")
-    for name, group in groups.items() if isinstance(groups, Mapping) else ():
-        if fault := _config_group(group if isinstance(group, Mapping) else {}, f"config_groups.{name}", config):
-            # Older releases run group activation ordering; when between 0.27 and 0.33 they stopped is not known.
-            if fault.field.endswith("actorder") and version < (0, 33):
-                continue
+    groups = config.get("config_groups", {})
+    if not isinstance(groups, Mapping):
+        return no_attribute(groups, "items", "config_groups")
+    kept = []
+    for name, group in groups.items():
+        field = f"config_groups.{name}"
+        skipped = _is_for_attention(group, field)
+        if isinstance(skipped, Fault):
+            return skipped
+        if not skipped:
+            kept.append((group, field))
+    for group, field in kept:
+        if fault := _config_group(group, field, config, version):
             return fault
     sparsity = config.get("sparsity_config")
     if isinstance(sparsity, Mapping) and sparsity.get("targets"):
@@ -68,32 +89,51 @@ def _compressed_tensors(config: Mapping[str, Any], version: Version) -> Fault | 
     return None
 
 
-def _config_group(group: Mapping[str, Any], path: str, config: Mapping[str, Any]) -> Fault | None:
-    targets = group.get("targets")
-    if not isinstance(targets, list):
-        return Fault("KeyError", "'targets'", f"{path}.targets") if targets is None else None
-    if len(targets) == 1 and str(targets[0]).endswith("Attention"):
-        return None  # vLLM skips groups that quantize one attention class: the KV scheme stands for them
+def _is_for_attention(group: Any, field: str) -> bool | Fault:
+    """Whether vLLM skips the group: it quantizes one attention class, and the KV scheme stands for it."""
+    if fault := _no_item(group, "targets", field):
+        return fault
+    targets = group["targets"]
+    if not isinstance(targets, list | str | Mapping):
+        message = f"object of type '{type(targets).__name__}' has no len()"
+        return Fault("TypeError", message, f"{field}.targets")
+    if len(targets) != 1:
+        return False
+    if isinstance(targets, Mapping):
+        return Fault("KeyError", "0", f"{field}.targets")
+    if not isinstance(targets[0], str):
+        return no_attribute(targets[0], "endswith", f"{field}.targets")
+    return targets[0].endswith("Attention")
+
+
+def _config_group(group: Mapping[str, Any], field: str, config: Mapping[str, Any], version: Version) -> Fault | None:
+    targets = group["targets"]
+    for target in targets:
+        if isinstance(target, list | Mapping):
+            return Fault("TypeError", f"unhashable type: '{type(target).__name__}'", f"{field}.targets")
     if not targets:
         return None
     weights = group.get("weights")
-    if not isinstance(weights, Mapping):
-        # pydantic's error passes through as it is
-        message = "Input should be a valid dictionary or instance of QuantizationArgs"
-        return Fault("ValidationError", message, f"{path}.weights")
-    order = weights.get("actorder")
-    if order is True or str(order).lower() in ("group", "dynamic"):
+    if fault := check_arguments(weights, f"{field}.weights"):
+        return fault
+    # Older releases run group activation ordering; when between 0.27 and 0.33 they stopped is not known.
+    if isinstance(weights, Mapping) and orders_by_group(weights) and version >= (0, 33):
         return Fault(
             "ValueError",
             "Compressed-tensors group/dynamic activation ordering (actorder='group') is no longer supported. Use a "
             "checkpoint with static/weight activation ordering or without activation ordering.",
-            f"{path}.weights.actorder",
+            f"{field}.weights.actorder",
         )
     formats = ("naive-quantized", "int-quantized", "float-quantized", "nvfp4-pack-quantized")
-    quantizes_inputs = (group.get("format") or config.get("format")) in formats
-    if quantizes_inputs and not group.get("input_activations") and weights.get("type", "int") != "float":
-        return Fault("AssertionError", "", f"{path}.input_activations")
-    return None
+    written = group.get("format")
+    quantizes_inputs = (written if written is not None else config.get("format")) in formats
+    inputs, outputs = group.get("input_activations"), group.get("output_activations")
+    if inputs:
+        if fault := check_arguments(inputs, f"{field}.input_activations"):
+            return fault
+    elif quantizes_inputs and isinstance(weights, Mapping) and str(weights.get("type", "int")).lower() != "float":
+        return Fault("AssertionError", "", f"{field}.input_activations")
+    return check_arguments(outputs, f"{field}.output_activations") if outputs else None
 
 
 # --------------------------------------------------------------------------------------------------------------- others
@@ -101,39 +141,74 @@ def _config_group(group: Mapping[str, Any], path: str, config: Mapping[str, Any]
 
 def _quark(config: Mapping[str, Any], _version: Version) -> Fault | None:
     export = config.get("export")
-    if not isinstance(export, Mapping):
+    if export is None:
         message = "The export key should be included in the configurations of Quark quantized model"
         return Fault("ValueError", message, "export")
+    if not isinstance(export, Mapping):
+        return no_attribute(export, "get", "export")
     group = export.get("kv_cache_group")
-    if not isinstance(group, (list, tuple, str, Mapping)):
+    if not isinstance(group, list | str | Mapping):
         message = f"object of type '{type(group).__name__}' has no len()"
         return Fault("TypeError", message, "export.kv_cache_group")
     if not group:
         return None
+    for pattern in group:
+        if isinstance(pattern, list | Mapping):
+            return Fault("TypeError", f"unhashable type: '{type(pattern).__name__}'", "export.kv_cache_group")
     layers = config.get("layer_quant_config")
-    layers = layers if isinstance(layers, Mapping) else {}
-    specs = [
-        entry.get("output_tensors") if isinstance(entry, Mapping) else None
-        for name, entry in layers.items()
-        if any(fnmatchcase(str(name), str(pattern)) for pattern in group)
-    ]
-    if not specs:
+    if not isinstance(layers, Mapping):
+        return no_attribute(layers, "keys", "layer_quant_config")
+    for pattern in group if layers else ():
+        if not isinstance(pattern, str):
+            message = f"object of type '{type(pattern).__name__}' has no len()"
+            return Fault("TypeError", message, "export.kv_cache_group")
+    entries = {name: entry for name, entry in layers.items() if any(fnmatchcase(name, pattern) for pattern in group)}
+    if not entries:
         return Fault(
             "ValueError",
             "The Quark quantized model has the kv_cache_group parameter setting, but no kv_cache quantization settings "
             "were found in the quantization configuration.",
             "layer_quant_config",
         )
-    if any(spec != specs[0] for spec in specs):
-        return Fault(
-            "ValueError",
-            "The quantization method used for kv_cache should be the same, but the quantization method for the "
-            "kv_cache layer in the config is different.",
-            "layer_quant_config",
-        )
+    return _quark_specs(entries)
+
+
+def _quark_specs(entries: Mapping[str, Any]) -> Fault | None:
+    """The entries' output settings, which vLLM compares one after the other with the first."""
+    specs: list[Any] = []
+    for name, entry in entries.items():
+        if fault := _no_item(entry, "output_tensors", f"layer_quant_config.{name}"):
+            return fault
+        specs.append(entry["output_tensors"])
+        try:
+            alike = same_settings(specs[-1], specs[0])
+        except IndexError:
+            return Fault("IndexError", "list index out of range", f"layer_quant_config.{name}.output_tensors")
+        if not alike:
+            return Fault(
+                "ValueError",
+                "The quantization method used for kv_cache should be the same, but the quantization method for the "
+                "kv_cache layer in the config is different.",
+                "layer_quant_config",
+            )
     if specs[0] is None:
         return Fault("ValueError", "The kv_cache quantization configuration is empty.", "layer_quant_config")
     return None
+
+
+def same_settings(one: Any, other: Any) -> bool:
+    """Quark's ``deep_compare``: types count too, and of two lists the first decides the length.
+
+    Raises:
+        IndexError: a list that is longer than its counterpart, as in vLLM.
+    """
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(same_settings(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return all(same_settings(each, other[place]) for place, each in enumerate(one))
+    return bool(one == other)
 
 
 def quark_kv_spec(config: Mapping[str, Any]) -> Any:

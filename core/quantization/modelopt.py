@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.quantization.declaration import Declaration
-from core.quantization.fault import Fault
+from core.quantization.fault import Fault, no_attribute
 
 _MODELOPT_ALGORITHMS = {
     "FP8": ("modelopt",),
@@ -146,6 +146,18 @@ def _modelopt_fields(declaration: Declaration, block: Mapping[str, Any], nested:
             "MIXED_PRECISION quant_algo requires a non-empty 'quantized_layers' mapping in the quantization config."
         )
         return Fault("ValueError", message, "quantized_layers")
+    return _mixed_layers(block["quantized_layers"]) if declaration.method == "modelopt_mixed" else None
+
+
+def _mixed_layers(layers: Any) -> Fault | None:
+    """Each layer's own algorithm, which vLLM reads in capitals."""
+    if not isinstance(layers, Mapping):
+        return no_attribute(layers, "values", "quantized_layers")
+    for name, layer in layers.items():
+        if not isinstance(layer, Mapping):
+            return no_attribute(layer, "get", f"quantized_layers.{name}")
+        if not isinstance(layer.get("quant_algo", ""), str):
+            return no_attribute(layer["quant_algo"], "upper", f"quantized_layers.{name}.quant_algo")
     return None
 
 

@@ -1,9 +1,10 @@
 """Why vLLM refuses to build a model, decided by what the checkpoint declares.
 
-vLLM reads the declaration in four stages, and the first fault ends the start: the model config (is the method known?),
-the cache config (is the KV dtype?), the quantization config (is the method's dict complete?), and the attention layers
-(does the KV method take this scheme?). pydantic turns ValueError and AssertionError of the first three into
-``ValidationError: 1 validation error for ...``; an attention layer raises as it is.
+vLLM reads the declaration in five stages, and the first fault ends the start: the model config (is the method known?),
+the cache config (is the KV dtype?), the quantization config (is the method's dict complete?), the linear layers (can
+the list of layers left alone be read?) and the attention layers (does the KV method take this scheme?). pydantic turns
+ValueError and AssertionError of the first three into ``ValidationError: 1 validation error for ...``; a layer raises as
+it is.
 Source: vLLM 0.33.0; the versions before it where a rule says so (all five releases were run).
 """
 
@@ -17,11 +18,12 @@ from core.quantization.cache_dtype import KV_CACHE_DTYPES, resolve_kv_cache_dtyp
 from core.quantization.config_files import CONFIG
 from core.quantization.declaration import Declaration, Source
 from core.quantization.fault import Fault, Version
+from core.quantization.layer_lists import check_layer_lists
 from core.quantization.method_checks import check_method, quark_kv_spec
 from core.quantization.modelopt import modelopt_block, modelopt_kv_algorithm
 from core.wording import joined, say
 
-Stage = Literal["model config", "cache config", "quantization config", "attention layer"]
+Stage = Literal["model config", "cache config", "quantization config", "linear layer", "attention layer"]
 
 ATTENTION_ONLY = frozenset({"Attention"})
 BOTH = frozenset({"Attention", "MLAAttention"})
@@ -307,6 +309,18 @@ def _nvfp4_with_mla(start: _Start) -> Refusal | None:
 # ------------------------------------------------------------------------------------------------------ attention layer
 
 
+def _unreadable_list(start: _Start) -> Refusal | None:
+    fault = check_layer_lists(start.declaration)
+    if fault is None:
+        return None
+    return Refusal(
+        error=f"{fault.exception}: {fault.message}",
+        stage="linear layer",
+        reason=say("vLLM cannot read the list of layers that are left unquantized, {field}", field=fault.field),
+        source=_source_of(start.declaration, fault),
+    )
+
+
 def _layer(error: str, reason: str, source: Source | None, layers: frozenset[str] = ATTENTION_ONLY) -> Refusal:
     return Refusal(error=error, stage="attention layer", reason=reason, source=source, layers=layers)
 
@@ -428,6 +442,7 @@ _CHECKS: tuple[Callable[[_Start], Refusal | None], ...] = (
     _other_float_cache,
     _method_fault,
     _method_dtype,
+    _unreadable_list,
     _nvfp4_with_mla,
     _compressed_scheme,
     _quark_scheme,

@@ -6666,6 +6666,10 @@
       <translation>MLA 层没有 NVFP4 缓存布局</translation>
     </message>
     <message>
+      <source>vLLM cannot read the list of layers that are left unquantized, {field}</source>
+      <translation>vLLM 无法读取不量化的层的列表 {field}</translation>
+    </message>
+    <message>
       <source>compressed-tensors needs kv_cache_scheme as an object</source>
       <translation>compressed-tensors 要求 kv_cache_scheme 为对象</translation>
     </message>

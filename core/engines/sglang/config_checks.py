@@ -280,6 +280,8 @@ def _quark(config: Mapping[str, Any]) -> Reading:
             f"QuarkConfig.from_config invoked with non-quark quant_method {config.get('quant_method')!r} "
             "but no requantization_method set.",
         )
+    if config.get("exclude", ()) is None:
+        raise SglangError("TypeError", "'NoneType' object is not iterable")
     export = config.get("export")
     if not isinstance(export, Mapping):
         raise SglangError(

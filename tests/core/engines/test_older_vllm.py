@@ -166,7 +166,7 @@ LLAMA = {
 }
 METHODS: dict[str, dict[str, Any]] = {
     "modelopt": {"quant_method": "modelopt", "quant_algo": "FP8"},
-    "quark": {"quant_method": "quark", "export": {"kv_cache_group": [], "pack_method": "reorder"}},
+    "quark": {"quant_method": "quark", "export": {"kv_cache_group": [], "pack_method": "reorder"}, "exclude": []},
     "fp8": {"quant_method": "fp8", "activation_scheme": "static"},
     "compressed-tensors": {
         "quant_method": "compressed-tensors",
