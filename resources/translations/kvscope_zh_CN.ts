@@ -3422,6 +3422,10 @@
       <translation>{arrived}，由 k 和 v 共用</translation>
     </message>
     <message>
+      <source>the other {count} {_end} nowhere</source>
+      <translation>其余 {count} 个没有去处</translation>
+    </message>
+    <message>
       <source>{scales} {_load}, but the {dtype} cache computes its own</source>
       <translation>{scales} 已加载，但 {dtype} 缓存自行计算缩放因子</translation>
     </message>
@@ -3448,6 +3452,10 @@
     <message>
       <source>{arrived}, but {doubt}.</source>
       <translation>{arrived}，但 {doubt}。</translation>
+    </message>
+    <message>
+      <source>{arrived}, but {left}.</source>
+      <translation>{arrived}，但{left}。</translation>
     </message>
     <message>
       <source>{lacking}: {layers} of {engine} {_run} at 1.0</source>
@@ -4114,6 +4122,14 @@
       <translation>只读取解码器各层的 k_proj.k_scale 和 v_proj.v_scale</translation>
     </message>
     <message>
+      <source>the cache is not quantized</source>
+      <translation>缓存未量化</translation>
+    </message>
+    <message>
+      <source>only kv_cache_scaling_factor is a parameter</source>
+      <translation>只有 kv_cache_scaling_factor 是参数</translation>
+    </message>
+    <message>
       <source>no dtype is declared</source>
       <translation>未声明数据类型</translation>
     </message>
@@ -4134,12 +4150,8 @@
       <translation>缓存未量化，不使用缩放因子</translation>
     </message>
     <message>
-      <source>only kv_cache_scaling_factor is a parameter</source>
-      <translation>只有 kv_cache_scaling_factor 是参数</translation>
-    </message>
-    <message>
-      <source>the cache is not quantized</source>
-      <translation>缓存未量化</translation>
+      <source>the larger of the factors for k and for v takes its place</source>
+      <translation>k 与 v 的系数中较大者取代了它</translation>
     </message>
     <message>
       <source>no quantization is declared</source>
@@ -4160,6 +4172,10 @@
     <message>
       <source>fused QKV projection</source>
       <translation>融合的 QKV 投影</translation>
+    </message>
+    <message>
+      <source>the larger of the factors for k and for v becomes the parameter</source>
+      <translation>k 与 v 的系数中较大者成为该参数</translation>
     </message>
     <message>
       <source>the parameter has the same name</source>
