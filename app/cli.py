@@ -452,7 +452,8 @@ def _verify(options: argparse.Namespace) -> int:
         print(json_text({**verification_as_data(verification), "findings": [finding_as_data(one) for one in findings]}))
     else:
         print("\n".join([verification_text(verification), *findings_text(findings)]))
-    return max(EXIT_FINE if verification.agreed else EXIT_PROBLEMS, _status(inspection))
+    # What is said of one rank knows nothing of a number of ranks that the engine refuses, or on which it stops.
+    return max(EXIT_FINE if verification.agreed and verification.sound else EXIT_PROBLEMS, _status(inspection))
 
 
 def _diff(options: argparse.Namespace) -> int:

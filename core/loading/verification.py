@@ -166,6 +166,11 @@ class Verification:
         return self.outcome != "unknown" and not self.disagreements
 
     @property
+    def sound(self) -> bool:
+        """Whether the engine loads the checkpoint so, on every rank and in every layer, predicted or not."""
+        return self.outcome == "loads" and all(layer.error is None for layer in self.layers)
+
+    @property
     def held(self) -> tuple[HeldValue, ...]:
         """Every value of every layer, in module order."""
         return tuple(value for layer in self.layers for value in layer.values)
