@@ -6394,6 +6394,14 @@
       <translation>{rule} 要求 {wanted}，而 {name} 中是 {found}</translation>
     </message>
     <message>
+      <source>the output cannot be written: {error}</source>
+      <translation>无法写入输出：{error}</translation>
+    </message>
+    <message>
+      <source>Write it to a file or pipe with room</source>
+      <translation>请写入有空间的文件或管道</translation>
+    </message>
+    <message>
       <source>chosen explicitly</source>
       <translation>明确选择</translation>
     </message>
