@@ -36,7 +36,10 @@ class OwnLoadedModule(nn.Module):
 
         Raises:
             KeyError: a name is no parameter, and this loop does not skip such names.
+            AttributeError: the loop asks for what its class has not.
         """
+        if self.loader.lacks:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {self.loader.lacks!r}")
         rename = self.loader.mapper.map_name
         weights = ((new, tensor) for name, tensor in weights if (new := rename(name)) is not None)
         if below := self.loader.hands_to:

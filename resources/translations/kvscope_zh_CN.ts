@@ -1894,6 +1894,10 @@
       <translation>请按 FP8 校准 KV 缓存：此引擎不接受整数 KV 方案。</translation>
     </message>
     <message>
+      <source>Serve this model with an engine that knows its architecture: no export helps here.</source>
+      <translation>请用认识其架构的引擎来服务此模型：导出在此无济于事。</translation>
+    </message>
+    <message>
       <source>Export with names that this engine takes.</source>
       <translation>请以此引擎接受的名称导出。</translation>
     </message>
@@ -1920,10 +1924,6 @@
     <message>
       <source>Open the Hugging Face checkpoint from which this one was made.</source>
       <translation>请打开生成此检查点的 Hugging Face 检查点。</translation>
-    </message>
-    <message>
-      <source>Serve this model with an engine that knows its architecture: no export helps here.</source>
-      <translation>请用认识其架构的引擎来服务此模型：导出在此无济于事。</translation>
     </message>
     <message>
       <source>Export again in a format that this engine reads (AutoRound: llm_compressor).</source>

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from core.architectures.modules import OwnLoader, StackedName
+from core.inspection import inspect
 from core.loading.kv_cache import BaseKVCacheMethod
 from core.loading.own_loaders import ExpertWeights, OwnLoadedModule
 from core.loading.parameters import WeightPlaceholder
+from core.loading.verify import verify
+from tests.core.engines.random_cases import tiny_configs
 from tests.core.loading.running import attention
+from tests.core.loading.writing import MODELOPT, kv, write_checkpoint
 
 
 def _model(loader: OwnLoader, *, draft: range = range(0)) -> OwnLoadedModule:
@@ -105,3 +110,23 @@ def test_experts_keep_whatever_lies_below_them() -> None:
     weights: Iterable[tuple[str, torch.Tensor]] = [("0.w1.weight", torch.ones(2)), ("1.w1.weight", torch.zeros(2))]
     assert list(experts.load_weights(weights)) == ["0.w1.weight", "1.w1.weight"]
     assert experts.parts["0.w1.weight"].tensor.tolist() == [1.0, 1.0]
+
+
+def test_a_class_that_lacks_what_its_loader_asks_for_stops_the_load(tmp_path: Path) -> None:
+    """Seen in vLLM 0.33.0: before any name is looked at, and for any tensor that reaches that loader."""
+    config = tiny_configs()["EagleMistralLarge3ForCausalLM"]
+    for name, tensors in (
+        ("scales", kv(0.25, 0.5)),
+        ("own", {"model.layers.0.self_attn.mla_attn.mla_attn.k_scale": 0.5}),
+    ):
+        inspection = inspect(write_checkpoint(tmp_path / name, tensors, quantization=MODELOPT, config=config))
+        error = "AttributeError: 'EagleMistralLarge3Model' object has no attribute 'is_fused_shared_expert_enabled'"
+        load = inspection.deliveries.load
+        assert (load.outcome, load.error, load.key) == ("raises", error, next(iter(sorted(tensors))))
+        found = verify(inspection)
+        assert found.agreed, found.text
+        assert (found.outcome, found.error) == ("raises", error)
+        assert "no export helps here" in inspection.findings[0].fix
+    older = inspect(tmp_path / "own", engine="vllm-0.27.1")  # its class may have what the newest one's lacks
+    assert older.deliveries.load.outcome == "loads"
+    assert not older.deliveries.confirmed
