@@ -55,7 +55,7 @@ class StackedName:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnLoader:
     """A hand-written loop over names; see ``own_loaders.json``. ``lacks`` is an attribute that the loop asks its class
-    for, and that this class has not.
+    for, and that this class has not; ``at_end`` is what it raises after the last tensor, for this model's config.
     """
 
     source: str
@@ -71,6 +71,7 @@ class OwnLoader:
     remap_if: tuple[str, ...] = ("scale", "zero_point")
     absent: Literal["raise", "skip"] = "raise"
     lacks: str = ""
+    at_end: str = ""
 
 
 Loader = AutoLoader | FusedLinearLoader | OwnLoader | LoopLoader
@@ -368,7 +369,15 @@ class _Builder:
             remap_if=tuple(entry.get("remap_if", ("scale", "zero_point"))),
             absent=entry.get("absent", "raise"),
             lacks="" if self._lent else entry.get("lacked_by", {}).get(cls, ""),
+            at_end="" if self._lent else self._at_end(entry.get("at_end")),
         )
+
+    def _at_end(self, written: Mapping[str, str] | None) -> str:
+        if written is None:
+            return ""
+        full = all(kind.partition("+")[0] == FULL for kind in self._kinds)
+        asked = text_config_of(self._config).get(written["unless_full_attention_and"])
+        return "" if full and asked else written["error"]
 
 
 def _regexes(by_hand: Mapping[str, Any]) -> Iterator[Rule]:

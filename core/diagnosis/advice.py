@@ -60,7 +60,9 @@ def after_refusal(facts: Facts, error: str) -> tuple[str, str, Sequence[KVScale]
 
 def after_failure(facts: Facts, scale: KVScale | None) -> tuple[str, str]:
     """What to do about the tensor at which the load ends, and the remedy; None is a tensor that is no KV scale."""
-    if _LACKED in (facts.case.deliveries.load.error or ""):
+    load = facts.case.deliveries.load
+    at_end = load.key is None and facts.engine.startswith("vLLM")
+    if at_end or _LACKED in (load.error or ""):
         return _NO_EXPORT, ""
     if scale is None:
         fix = say("Leave this tensor out on export: it is no KV scale, and this engine has no place for it.")

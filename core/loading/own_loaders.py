@@ -37,6 +37,7 @@ class OwnLoadedModule(nn.Module):
         Raises:
             KeyError: a name is no parameter, and this loop does not skip such names.
             AttributeError: the loop asks for what its class has not.
+            AssertionError: the loop ends with a check that this model fails.
         """
         if self.loader.lacks:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {self.loader.lacks!r}")
@@ -64,6 +65,8 @@ class OwnLoadedModule(nn.Module):
             else:
                 load(parameter, tensor, shard)
             loaded.add(target)
+        if self.loader.at_end:
+            raise AssertionError(self.loader.at_end.partition(": ")[2])
         return loaded
 
     def _find(self, name: str, parameters: Mapping[str, torch.Tensor]) -> tuple[str, str | None] | None:

@@ -220,7 +220,9 @@ class Verification:
             )
         if self.outcome == "raises":
             return say(
-                "Observed on {device}: the load raises {error} at {key}, as predicted.",
+                "Observed on {device}: the load raises {error} at {key}, as predicted."
+                if self.key is not None
+                else "Observed on {device}: after the last tensor the load raises {error}, as predicted.",
                 device=self.where,
                 error=brief(self.error),
                 key=self.key,

@@ -6266,6 +6266,10 @@
       <translation>在 {device} 上实测：加载在 {key} 处引发 {error}，与预测一致。</translation>
     </message>
     <message>
+      <source>Observed on {device}: after the last tensor the load raises {error}, as predicted.</source>
+      <translation>在 {device} 上实测：在最后一个张量之后，加载引发 {error}，与预测一致。</translation>
+    </message>
+    <message>
       <source>Observed on {device}: the tensors load, and then {part} of {count} attention layers raise {error}, as predicted.</source>
       <translation>在 {device} 上实测：张量已加载，随后 {count} 个注意力层中的 {part} 个引发 {error}，与预测一致。</translation>
     </message>

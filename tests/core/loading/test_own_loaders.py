@@ -130,3 +130,24 @@ def test_a_class_that_lacks_what_its_loader_asks_for_stops_the_load(tmp_path: Pa
     older = inspect(tmp_path / "own", engine="vllm-0.27.1")  # its class may have what the newest one's lacks
     assert older.deliveries.load.outcome == "loads"
     assert not older.deliveries.confirmed
+
+
+def test_a_loader_that_ends_with_a_check_of_its_own(tmp_path: Path) -> None:
+    """Seen in vLLM 0.33.0: after the last tensor, unless every layer has full attention and k for v."""
+    draft = tiny_configs()["Gemma4DSparkModel"]
+    uniform = draft | {"attention_k_eq_v": True, "layer_types": ["full_attention"] * 4, "per_layer_config": {}}
+    tensors = {f"layers.{layer}.self_attn.attn.{role}_scale": 0.5 for layer in (0, 1) for role in ("k", "v")}
+    error = "AssertionError: Gemma4 DSpark fused precompute assumes uniform attention_k_eq_v layers"
+    for name, config, expected in (
+        ("draft", draft, error),
+        ("sliding", draft | {"attention_k_eq_v": True}, error),
+        ("uniform", uniform, None),
+    ):
+        inspection = inspect(write_checkpoint(tmp_path / name, tensors, config=config))
+        found = verify(inspection)
+        assert found.agreed, found.text
+        assert (inspection.deliveries.load.error, found.error) == (expected, expected)
+        assert (inspection.deliveries.load.key, found.key) == (None, None)
+    assert verify(inspect(tmp_path / "draft")).text.startswith("Observed on cpu (")
+    assert f"after the last tensor the load raises {error}, as predicted." in verify(inspect(tmp_path / "draft")).text
+    assert "no export helps here" in inspect(tmp_path / "draft").findings[0].fix
