@@ -125,6 +125,8 @@ def _loaded(facts: Facts, findings: Sequence[Finding]) -> Verdict:
     if faults:
         return Verdict("degraded", joined(" ", (sentence(text) for text in faults)))
     left = _left_over(facts)
+    if left and not any(facts.outcome(scale) == "loaded" for scale in facts.kv_scales):
+        return Verdict("degraded", sentence(_none_used(facts)))
     if left:
         return Verdict("degraded", say("{arrived}, but {left}.", arrived=_all_reach(facts), left=left))
     return Verdict("ok", sentence(_all_reach(facts)))
@@ -191,6 +193,17 @@ def _left_over(facts: Facts) -> str:
     """Further scales for layers that have theirs: which of them are meant, nobody can tell."""
     lost = keys_of([scale for scale in facts.kv_scales if facts.outcome(scale) in ("dropped", "ignored")])
     return say("the other {count} {_end} nowhere", count=len(lost), _end=are(len(lost), "ends")) if lost else ""
+
+
+def _none_used(facts: Facts) -> str:
+    """No scale arrives, and the layers run at 1.0 because their cache needs none."""
+    scales = plural(len(facts.kv_scales), "kv scale" if _for_both(facts.kv_scales) else "k and v scale")
+    return say(
+        "{engine} keeps the KV cache in {dtype}, so none of the {scales} is used",
+        engine=facts.engine,
+        dtype=facts.cache_dtype,
+        scales=scales,
+    )
 
 
 def _unused(facts: Facts) -> str:

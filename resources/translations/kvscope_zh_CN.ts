@@ -3358,6 +3358,14 @@
       <translation>唯一的 kv 缩放因子</translation>
     </message>
     <message>
+      <source>{count:,} kv scales</source>
+      <translation>{count:,} 个 kv 缩放因子</translation>
+    </message>
+    <message>
+      <source>{engine} keeps the KV cache in {dtype}, so none of the {scales} is used</source>
+      <translation>{engine} 以 {dtype} 保存 KV 缓存，因此 {scales} 均未使用</translation>
+    </message>
+    <message>
       <source>{scales} {_load}, but {engine} keeps the KV cache in {dtype}, so none is used</source>
       <translation>{scales} 已加载，但 {engine} 将 KV 缓存保持为 {dtype}，因此一个也未使用</translation>
     </message>
@@ -3472,10 +3480,6 @@
     <message>
       <source>Not confirmed by execution.</source>
       <translation>未经执行确认。</translation>
-    </message>
-    <message>
-      <source>{count:,} kv scales</source>
-      <translation>{count:,} 个 kv 缩放因子</translation>
     </message>
     <message>
       <source>{engine} stops while loading: {error}.</source>

@@ -130,6 +130,14 @@ def test_scales_that_end_nowhere_although_every_layer_has_its_own(tmp_path: Path
     )
 
 
+def test_no_scale_arrives_because_the_cache_needs_none() -> None:
+    verdict = inspect(
+        SAMPLES / "modelopt" / "qwen3-36layers-fp8-kvfp8", engine="tensorrt-llm", kv_cache_dtype="bfloat16"
+    ).verdict
+    told = "TensorRT-LLM (PyTorch backend) keeps the KV cache in bfloat16, so none of the 72 k and v scales is used."
+    assert (verdict.outcome, verdict.text) == ("degraded", told)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_sound_verdict_has_no_error_beside_it(engine: str, tmp_path: Path) -> None:
     """But bad values of q, where the engine has no parameter for q: then "nothing changes"."""
