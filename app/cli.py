@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.many import add_many_arguments, check_many, wants_many
-from app.output import plain_line, standard_streams, stop_without_reader
 from app.planning import add_planning_arguments
 from app.writing import add_writing_arguments, prepare, settle_target, shown_progress, write
 from core import __version__
 from core.errors import KVScopeError, UsageError
+from core.output import as_lines, plain_line, standard_streams, stop_without_reader
 
 if TYPE_CHECKING:
     from core.diagnosis import Thresholds
@@ -362,7 +362,7 @@ def _write_text(path: Path, text: str) -> None:
 def _map(options: argparse.Namespace) -> int:
     from core.engines import get_engine
     from core.report.contract import json_text
-    from core.report.text import as_lines, mapping_text
+    from core.report.text import mapping_text
 
     names = options.names or _names_from_stdin(as_json=options.json)
     wish = _wish(options)
@@ -433,7 +433,7 @@ def _export(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from core.loading.findings import with_observation
     from core.loading.forward_result import ForwardOptions
-    from core.loading.report import findings_text, verification_as_data, verification_text
+    from core.loading.report import findings_lines, verification_as_data, verification_lines
     from core.loading.verify import verify
     from core.report.contract import finding_as_data, json_text
 
@@ -451,8 +451,9 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         print(json_text({**verification_as_data(verification), "findings": [finding_as_data(one) for one in findings]}))
     else:
-        print("\n".join([verification_text(verification), *findings_text(findings)]))
-    return max(EXIT_FINE if verification.agreed else EXIT_PROBLEMS, _status(inspection))
+        print(as_lines([*verification_lines(verification), *findings_lines(findings)]))
+    # What is said of one rank knows nothing of a number of ranks that the engine refuses, or on which it stops.
+    return max(EXIT_FINE if verification.agreed and verification.sound else EXIT_PROBLEMS, _status(inspection))
 
 
 def _diff(options: argparse.Namespace) -> int:

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.output import plain_line, stop_without_reader
 from core.errors import KVScopeError, UsageError
+from core.output import plain_line, stop_without_reader
 from core.progress import Progress
 
 if TYPE_CHECKING:

@@ -25,7 +25,9 @@ models of ``configs.json``:
 ``own_loaders.json`` (schema ``kvscope.own-loaders/2``), read from the source by hand
     ``before``: the changes to names as regular expressions, applied ahead of the mapper or instead of it.
     ``loaders``: for ``own`` loaders, the stacked names in order, where ``maybe_remap_kv_scale_name`` runs ("first",
-    "stacked", "others", "both" of these, "never"), and whether an absent name raises or is skipped.
+    "stacked", "others", "both" of these, "never"), and whether an absent name raises or is skipped; ``lacked_by``:
+    class -> the attribute that the loop asks for before the first tensor, and that this class never gets. ``at_end``:
+    the ``error`` after the last tensor, unless every layer has full attention and the config this field.
 
 ``loops-vllm-<version>.json`` (schema ``kvscope.loops/1``), for older versions instead of ``own_loaders.json``: the same
     two things, the loaders as steps that :mod:`core.architectures.loops` describes.

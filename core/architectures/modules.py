@@ -54,7 +54,9 @@ class StackedName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnLoader:
-    """A hand-written loop over names; see ``own_loaders.json``."""
+    """A hand-written loop over names; see ``own_loaders.json``. ``lacks`` is an attribute that the loop asks its class
+    for, and that this class has not; ``at_end`` is what it raises after the last tensor, for this model's config.
+    """
 
     source: str
     mapper: WeightsMapper = field(default_factory=WeightsMapper)
@@ -68,6 +70,8 @@ class OwnLoader:
     remap: Literal["first", "stacked", "others", "both", "never"] = "never"
     remap_if: tuple[str, ...] = ("scale", "zero_point")
     absent: Literal["raise", "skip"] = "raise"
+    lacks: str = ""
+    at_end: str = ""
 
 
 Loader = AutoLoader | FusedLinearLoader | OwnLoader | LoopLoader
@@ -142,32 +146,34 @@ def build_model(
     method: str | None,
     engine: str = "vllm-0.33.0",
     layers: int | None = None,
+    lent: bool = False,
 ) -> ModuleNode | None:
     """The module tree of ``architecture`` with the sizes ``config`` (a whole config.json) gives, or None when the
     architecture is not known. ``layers`` is used where the config does not say how many layers there are (an engine
-    would take the config class's default there); ``method`` selects a hand-written loader's variant.
+    would take the config class's default there); ``method`` selects a hand-written loader's variant. ``lent``: the tree
+    stands for another version's, whose classes may well have the attributes that some lack in this one.
     """
     known = survey(engine)["architectures"].get(architecture)
     if known is None:
         return None
     for variant in ("", method):
-        recent = _recent.get((engine, architecture, variant, layers))
+        recent = _recent.get((engine, architecture, variant, layers, lent))
         if recent is not None and recent[0] is config:
             return recent[1]
     kinds = layer_kinds(config) or (FULL,) * (layers or 0)
     try:
-        builder = _Builder(engine, config, kinds, method)
+        builder = _Builder(engine, config, kinds, method, lent=lent)
         built = builder.build(known["root"])
     except _UnknownLanguageModelError:
         return None
     if len(_recent) >= _MOST_RECENT:
         _recent.clear()
-    _recent[engine, architecture, method if builder.varies else "", layers] = config, built
+    _recent[engine, architecture, method if builder.varies else "", layers, lent] = config, built
     return built
 
 
 _MOST_RECENT = 64
-_recent: dict[tuple[str, str, str | None, int | None], tuple[Mapping[str, Any], ModuleNode]] = {}
+_recent: dict[tuple[str, str, str | None, int | None, bool], tuple[Mapping[str, Any], ModuleNode]] = {}
 """The models of a config, which is the same object for as long as one checkpoint is judged; under the method "" those
 that are the same under every method.
 """
@@ -187,7 +193,10 @@ def _stand_in(kind: str, each: Mapping[str, str]) -> str:
 
 
 class _Builder:
-    def __init__(self, engine: str, config: Mapping[str, Any], kinds: tuple[str, ...], method: str | None) -> None:
+    def __init__(
+        self, engine: str, config: Mapping[str, Any], kinds: tuple[str, ...], method: str | None, *, lent: bool
+    ) -> None:
+        self._lent = lent
         self._title = engine.replace("vllm-", "vLLM ")
         self._engine = engine
         self._modules = survey(engine)["modules"]
@@ -359,7 +368,16 @@ class _Builder:
             remap=entry.get("remap", "never"),
             remap_if=tuple(entry.get("remap_if", ("scale", "zero_point"))),
             absent=entry.get("absent", "raise"),
+            lacks="" if self._lent else entry.get("lacked_by", {}).get(cls, ""),
+            at_end="" if self._lent else self._at_end(entry.get("at_end")),
         )
+
+    def _at_end(self, written: Mapping[str, str] | None) -> str:
+        if written is None:
+            return ""
+        full = all(kind.partition("+")[0] == FULL for kind in self._kinds)
+        asked = text_config_of(self._config).get(written["unless_full_attention_and"])
+        return "" if full and asked else written["error"]
 
 
 def _regexes(by_hand: Mapping[str, Any]) -> Iterator[Rule]:

@@ -19,6 +19,7 @@ from core.quantization.modelopt import quantizes_cache_alone
 from core.wording import joined, listed, say
 
 _NO_INTEGERS = say("Calibrate the KV cache for FP8: this engine takes no integer KV scheme.")
+_NO_EXPORT = say("Serve this model with an engine that knows its architecture: no export helps here.")
 _REFUSAL_FIXES = (
     (
         "quant_algo",
@@ -29,9 +30,11 @@ _REFUSAL_FIXES = (
     ("symmetric", say("Calibrate again with a symmetric scheme.")),
     ("fp8_e5m2", say("Choose --kv-cache-dtype fp8 (e4m3).")),
     ("model_type", say("Open the Hugging Face checkpoint from which this one was made.")),
-    ("position_ids", say("Serve this model with an engine that knows its architecture: no export helps here.")),
+    ("position_ids", _NO_EXPORT),
     ("packing_format", say("Export again in a format that this engine reads (AutoRound: llm_compressor).")),
 )
+_LACKED = "has no attribute 'is_fused_shared_expert_enabled'"
+"""EagleMistralLarge3Model's loader asks its own class for it, before it looks at any name."""
 _RENAMED = say("Export with names that this engine takes.")
 
 
@@ -57,6 +60,10 @@ def after_refusal(facts: Facts, error: str) -> tuple[str, str, Sequence[KVScale]
 
 def after_failure(facts: Facts, scale: KVScale | None) -> tuple[str, str]:
     """What to do about the tensor at which the load ends, and the remedy; None is a tensor that is no KV scale."""
+    load = facts.case.deliveries.load
+    at_end = load.key is None and facts.engine.startswith("vLLM")
+    if at_end or _LACKED in (load.error or ""):
+        return _NO_EXPORT, ""
     if scale is None:
         fix = say("Leave this tensor out on export: it is no KV scale, and this engine has no place for it.")
         return fix, "drop"

@@ -214,7 +214,8 @@ def conflict(facts: Facts) -> Iterator[Finding]:
     """Two tensors on one parameter are harmless where they hold the same."""
     by_target: dict[str, list[KVScale]] = defaultdict(list)
     for delivery in facts.case.deliveries.deliveries:
-        if delivery.outcome == "loaded" and delivery.target is not None and delivery.scale is not None:
+        taken = delivery.outcome == "loaded" and not delivery.joined
+        if taken and delivery.target is not None and delivery.scale is not None:
             by_target[delivery.target].append(delivery.scale)
     clashes = {target: found for target, found in by_target.items() if len({scale.values for scale in found}) > 1}
     if clashes:

@@ -180,6 +180,22 @@ class Facts:
         delivery = self.delivery(scale)
         return delivery.outcome if delivery is not None else "not_reached"
 
+    @cached_property
+    def _writers(self) -> Mapping[str, Id]:
+        """By parameter: the one tensor whose numbers it ends with; none where it is made of several."""
+        return {
+            delivery.target: identity(delivery.scale)
+            for delivery in self.case.deliveries.deliveries
+            if delivery.target is not None and delivery.scale is not None and not delivery.joined
+        }
+
+    def stays(self, scale: KVScale) -> bool:
+        """Whether a parameter ends with this scale's own numbers: it was loaded, and nothing replaced or joined it."""
+        delivery = self.delivery(scale)
+        if delivery is None or delivery.outcome != "loaded" or delivery.target is None:
+            return False
+        return self._writers.get(delivery.target) == identity(scale)
+
     def owners(self, scale: KVScale) -> tuple[AttentionLayer, ...]:
         """The engine's attention layers that a scale belongs to, found or meant; () when there are none."""
         return self._owners[identity(scale)]

@@ -220,7 +220,7 @@ def rounding(facts: Facts) -> Iterator[Finding]:
 def _loss(facts: Facts, scale: KVScale) -> float:
     """The relative difference between a stored scale and what its layer holds; FNUZ doubles it, which is no loss."""
     owners = facts.owners(scale)
-    if facts.outcome(scale) != "loaded" or not owners or owners[0].source.get(scale.role) != "checkpoint":
+    if not facts.stays(scale) or not owners or owners[0].source.get(scale.role) != "checkpoint":
         return 0.0
     stored, held = max(scale.values), owners[0].final.get(scale.role, math.nan)
     return min(abs(held / factor - stored) / stored for factor in (1.0, 2.0)) if math.isfinite(held) else 0.0

@@ -124,6 +124,11 @@ def _loaded(facts: Facts, findings: Sequence[Finding]) -> Verdict:
         faults.append(doubtful)
     if faults:
         return Verdict("degraded", joined(" ", (sentence(text) for text in faults)))
+    left = _left_over(facts)
+    if left and not any(facts.outcome(scale) == "loaded" for scale in facts.kv_scales):
+        return Verdict("degraded", sentence(_none_used(facts)))
+    if left:
+        return Verdict("degraded", say("{arrived}, but {left}.", arrived=_all_reach(facts), left=left))
     return Verdict("ok", sentence(_all_reach(facts)))
 
 
@@ -162,12 +167,12 @@ def _without_scales(facts: Facts, findings: Sequence[Finding]) -> Verdict:
 
 def _all_reach(facts: Facts) -> str:
     arrived = [scale for scale in facts.kv_scales if facts.outcome(scale) == "loaded"]
-    count, layers = len(keys_of(arrived)), len(facts.receivers)
+    count, whole, layers = len(keys_of(arrived)), len(keys_of(facts.kv_scales)), len(facts.receivers)
     told = say(
         "{scales} {_reach} the only attention layer of {engine}"
         if layers == 1
         else "{scales} {_reach} the {layers} of {engine}",
-        scales=capital(_share(count, count, arrived)),
+        scales=capital(_share(count, whole, facts.kv_scales)),
         _reach=are(count, "reaches"),
         layers=plural(layers, "attention layer"),
         engine=facts.engine,
@@ -182,6 +187,23 @@ def _for_both(scales: Sequence[KVScale]) -> bool:
 def _share(part: int, whole: int, scales: Sequence[KVScale]) -> str:
     """A share of these scales in words."""
     return of(part, whole, "kv scale" if _for_both(scales) else "k and v scale")
+
+
+def _left_over(facts: Facts) -> str:
+    """Further scales for layers that have theirs: which of them are meant, nobody can tell."""
+    lost = keys_of([scale for scale in facts.kv_scales if facts.outcome(scale) in ("dropped", "ignored")])
+    return say("the other {count} {_end} nowhere", count=len(lost), _end=are(len(lost), "ends")) if lost else ""
+
+
+def _none_used(facts: Facts) -> str:
+    """No scale arrives, and the layers run at 1.0 because their cache needs none."""
+    scales = plural(len(facts.kv_scales), "kv scale" if _for_both(facts.kv_scales) else "k and v scale")
+    return say(
+        "{engine} keeps the KV cache in {dtype}, so none of the {scales} is used",
+        engine=facts.engine,
+        dtype=facts.cache_dtype,
+        scales=scales,
+    )
 
 
 def _unused(facts: Facts) -> str:

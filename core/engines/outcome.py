@@ -31,6 +31,8 @@ class Delivery:
     ``target`` is the parameter's full name in the engine when the tensor reached one, else None; ``name`` is the name
     the engine looked for last. ``loaded`` are the numbers written (before the parameter's own dtype rounds them).
     ``reason`` is a sentence for people; ``scale`` is None for a tensor that is no KV scale but takes part in the load.
+    ``joined``: the engine makes the parameter of this tensor and of others together, so that none of them replaces
+    another.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Delivery:
     reason: str
     loaded: tuple[float, ...] = ()
     error: str | None = None
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from core.export.plan import ExportPlan
 from core.export.safetensors_writer import BLOCK, ShardLayout
 from core.export.shards import ShardJob
 from core.export.system import System
+from core.output import as_lines
 from core.wording import say
 
 How = Literal["rewrite", "text", "link", "clone", "copy"]
@@ -211,8 +212,9 @@ def placement_text(placement: Placement) -> str:
         "rewrite": "with a new header", "text": "written anew", "link": "linked", "clone": "cloned", "copy": "copied",
     }  # fmt: skip
     told = ", ".join(f"{counts[how]} {word}" for how, word in words.items() if counts[how])
-    return (
-        f"  files: {told}; about {placement.room:,} bytes of disk are needed\n"
-        f"  writing: {placement.mode_why}\n"
-        f"  proof: {placement.verify_why}"
+    lines = (
+        f"  files: {told}; about {placement.room:,} bytes of disk are needed",
+        f"  writing: {placement.mode_why}",
+        f"  proof: {placement.verify_why}",
     )
+    return as_lines(lines)

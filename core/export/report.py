@@ -9,6 +9,7 @@ from core.diagnosis.options import fix_usage
 from core.export.names import AS_IS
 from core.export.plan import ExportPlan, TensorEdit
 from core.export.result import ExportResult
+from core.output import as_lines
 from core.wording import plural, spread
 
 SCHEMA = "kvscope.export/1"
@@ -88,7 +89,7 @@ def plan_text(plan: ExportPlan) -> str:
     lines.append(f"predicted: {plan.verdict_predicted.outcome.upper()}: {plan.verdict_predicted.text}")
     left = [finding for finding in plan.findings_predicted if finding.severity != "info" and fix_usage(finding)]
     lines += [f"  can be mended: {finding.title}: {fix_usage(finding)}" for finding in left]
-    return "\n".join(lines)
+    return as_lines(lines)
 
 
 def _edit(edit: TensorEdit) -> str:
@@ -136,4 +137,4 @@ def result_text(result: ExportResult) -> str:
     elif not result.resumed:
         lines.append("  nothing was compared with the source")
     lines += [f"  note: {note}" for note in result.notes]
-    return "\n".join(lines)
+    return as_lines(lines)

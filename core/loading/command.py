@@ -2,68 +2,76 @@
 
 Needs PyTorch and numpy alone, so that it runs on GPU machines that have no desktop. Prints a line for each checkpoint
 and a summary. Exit status: 0 everything agreed, 1 something disagreed or could not be verified, 2 a usage error, an
-unreadable checkpoint, or a device that is not there.
+unreadable checkpoint, or a device that is not there; 141 where whoever read the output left before the last one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any
 
 from core.errors import DeviceError, KVScopeError, UsageError
 from core.inspection import inspect
 from core.loading.devices import find_device
 from core.loading.forward_result import ForwardOptions
-from core.loading.report import verification_as_data, verification_summary, verification_text
+from core.loading.report import verification_as_data, verification_lines, verification_summary
 from core.loading.verification import Verification
 from core.loading.verify import verify
+from core.output import as_lines, plain_line, standard_streams, stop_without_reader
 
 SUMMARY_SCHEMA = "kvscope.verifications/1"
+EXIT_UNREAD = 141  # as a shell says of SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
-    options = _parser().parse_args(arguments)
+    with standard_streams():
+        try:
+            return _run(_parsed(arguments))
+        except KVScopeError as error:
+            _complain(str(error))
+            return 2
+        except KeyboardInterrupt:
+            _complain("stopped")
+            return 2
+        except BrokenPipeError:
+            return EXIT_UNREAD
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     try:
-        return _run(options)
-    except BrokenPipeError:
-        # Whoever read our output has gone (| head): nothing is left to say, and nothing to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _parser().parse_args(arguments)
+    finally:  # of --help nothing else tells that it could not be written
+        sys.stdout.flush()
 
 
 def _run(options: argparse.Namespace) -> int:
     begun = time.perf_counter()
     done: list[Verification] = []
     unreadable = 0
-    try:
-        device = find_device(options.device)
-        for path in options.paths:
-            try:
-                verification = _verify(path, options)
-            except (DeviceError, UsageError):
-                raise
-            except KVScopeError as error:
-                unreadable += 1
-                _say(sys.stderr, str(error))
-                continue
-            done.append(verification)
-            as_data = verification_as_data if options.full else verification_summary
-            _say(
-                sys.stdout,
-                json.dumps(as_data(verification)) if options.json else f"{path}: {verification_text(verification)}\n",
-            )
-    except KVScopeError as error:
-        _say(sys.stderr, str(error))
-        return 2
+    device = find_device(options.device)
+    for path in options.paths:
+        stop_without_reader()
+        try:
+            verification = _verify(path, options)
+        except (DeviceError, UsageError):
+            raise
+        except KVScopeError as error:
+            unreadable += 1
+            _complain(str(error))
+            continue
+        done.append(verification)
+        as_data = verification_as_data if options.full else verification_summary
+        first, *more = verification_lines(verification)
+        _say(json.dumps(as_data(verification)) if options.json else as_lines([f"{path}: {first}", *more, ""]))
     total = _summary(done, unreadable, f"{device.id} ({device.name})", time.perf_counter() - begun)
-    _say(sys.stdout, json.dumps(total) if options.json else total["text"])
+    _say(json.dumps(total) if options.json else total["text"])
     if unreadable:
         return 2
     return 0 if all(verification.agreed for verification in done) else 1
@@ -153,6 +161,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _say(stream: TextIO, line: str) -> None:
-    stream.write(f"{line}\n")
-    stream.flush()
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _complain(sentence: str) -> None:
+    """One line on stderr, where that can be written."""
+    with suppress(KVScopeError):
+        sys.stderr.write(f"{plain_line(sentence)}\n")
+        sys.stderr.flush()

@@ -24,12 +24,12 @@ def forward_as_data(forward: Forward) -> dict[str, Any]:
     }
 
 
-def forward_text(forward: Forward) -> str:
+def forward_lines(forward: Forward) -> list[str]:
     """The verdict, where the data come from, and a row for each layer."""
     lines = [f"Attention: {forward.text}."]
     measured = forward.measured
     if not measured:
-        return lines[0]
+        return lines
     made = dict.fromkeys(layer.data for layer in measured)
     run = f"{forward.tokens} tokens, {forward.format}, seed {forward.seed}"
     lines += [
@@ -38,8 +38,7 @@ def forward_text(forward: Forward) -> str:
         "",
         f"  {'layer':>6} {''.join(f'{_HEADS[variant]:>11}' for variant in VARIANTS)}   clipped k, v    made by",
     ]
-    lines += [f"  {_row(layer)}" for layer in forward.layers]
-    return "\n".join(lines)
+    return [*lines, *(f"  {_row(layer)}" for layer in forward.layers)]
 
 
 def _row(layer: LayerForward) -> str:

@@ -36,7 +36,11 @@ class OwnLoadedModule(nn.Module):
 
         Raises:
             KeyError: a name is no parameter, and this loop does not skip such names.
+            AttributeError: the loop asks for what its class has not.
+            AssertionError: the loop ends with a check that this model fails.
         """
+        if self.loader.lacks:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {self.loader.lacks!r}")
         rename = self.loader.mapper.map_name
         weights = ((new, tensor) for name, tensor in weights if (new := rename(name)) is not None)
         if below := self.loader.hands_to:
@@ -61,6 +65,8 @@ class OwnLoadedModule(nn.Module):
             else:
                 load(parameter, tensor, shard)
             loaded.add(target)
+        if self.loader.at_end:
+            raise AssertionError(self.loader.at_end.partition(": ")[2])
         return loaded
 
     def _find(self, name: str, parameters: Mapping[str, torch.Tensor]) -> tuple[str, str | None] | None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from core.diagnosis.finding import Finding
 from core.loading.claims import layer_list
-from core.loading.forward_report import forward_as_data, forward_text
+from core.loading.forward_report import forward_as_data, forward_lines
 from core.loading.verification import HeldLayer, HeldValue, State, Verification, brief
+from core.output import as_lines
 
 SCHEMA = "kvscope.verification/1"
 _SHOWN_LAYERS = 8
@@ -74,6 +75,11 @@ def verification_summary(verification: Verification) -> dict[str, Any]:
 
 
 def verification_text(verification: Verification) -> str:
+    """:func:`verification_lines` as one text."""
+    return as_lines(verification_lines(verification))
+
+
+def verification_lines(verification: Verification) -> list[str]:
     """The result, the steps with their times, what disagrees, and the first layers' values."""
     lines = [verification.text, ""]
     lines += [f"  {step.name:22} {step.seconds * 1000:9.1f} ms   {step.detail}" for step in verification.steps]
@@ -87,7 +93,7 @@ def verification_text(verification: Verification) -> str:
         lines += ["", "Disagreements:"]
         lines += [f"  {disagreement.text}" for disagreement in verification.disagreements]
     if verification.forward is not None:
-        lines += ["", forward_text(verification.forward)]
+        lines += ["", *forward_lines(verification.forward)]
     states = runs_on_lines(verification)
     if states:
         lines += ["", "As the engine would run them:", *(f"  {line}" for line in states)]
@@ -97,10 +103,10 @@ def verification_text(verification: Verification) -> str:
         more = verification.layers_total - _SHOWN_LAYERS
         if more > 0:
             lines.append(f"  and {more} more, which `--json` lists")
-    return "\n".join(lines).rstrip()
+    return lines if any(lines[1:]) else lines[:1]
 
 
-def findings_text(findings: Sequence[Finding]) -> list[str]:
+def findings_lines(findings: Sequence[Finding]) -> list[str]:
     """Lines for the findings that are no mere notes, the first of them in full."""
     found = [finding for finding in findings if finding.severity != "info"]
     if not found:

@@ -69,8 +69,9 @@ class LoaderRun:
         error, written = self._load(model)
         if error is not None:
             mine = {fed.key for fed in self.inspection.tensors}
-            misplaced = self.weights == "all" and self._key not in mine
-            return replace(self._so_far(), error=error, key=self._key, misplaced=misplaced)
+            key = self._key if error != self.setup.at_end else None
+            misplaced = self.weights == "all" and key is not None and key not in mine
+            return replace(self._so_far(), error=error, key=key, misplaced=misplaced)
         observed = replace(self._read_back(), written=frozenset(written))
         if self.weights == "all":
             observed = self._with_weights(observed, model)

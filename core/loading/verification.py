@@ -166,6 +166,11 @@ class Verification:
         return self.outcome != "unknown" and not self.disagreements
 
     @property
+    def sound(self) -> bool:
+        """Whether the engine loads the checkpoint so, on every rank and in every layer, predicted or not."""
+        return self.outcome == "loads" and all(layer.error is None for layer in self.layers)
+
+    @property
     def held(self) -> tuple[HeldValue, ...]:
         """Every value of every layer, in module order."""
         return tuple(value for layer in self.layers for value in layer.values)
@@ -215,7 +220,9 @@ class Verification:
             )
         if self.outcome == "raises":
             return say(
-                "Observed on {device}: the load raises {error} at {key}, as predicted.",
+                "Observed on {device}: the load raises {error} at {key}, as predicted."
+                if self.key is not None
+                else "Observed on {device}: after the last tensor the load raises {error}, as predicted.",
                 device=self.where,
                 error=brief(self.error),
                 key=self.key,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from core.engines import get_engine
-from core.engines.outcome import Deliveries
+from core.engines.outcome import Deliveries, LoadResult
 from core.engines.vllm.predict import Setup, predict
 from core.errors import UsageError
 from core.loading import compare
@@ -107,7 +107,9 @@ class _Verifying:
             return self._result(predicted, outcome="unknown", reason=say("the model's module tree is not known"))
         refused = rank_refusal(setup, self.ranks)
         if refused is not None:
-            return self._result(predicted, outcome="refused", error=refused[0], reason=refused[1])
+            error, reason = refused
+            on_ranks = replace(predicted, load=LoadResult("refused", error, None, reason))
+            return self._result(on_ranks, outcome="refused", error=error, reason=reason)
         if self.fnuz != setup.cache.fnuz:
             setup = replace(setup, cache=replace(setup.cache, fnuz=self.fnuz))
             predicted = predict(setup, self.inspection.tensors)

@@ -6,7 +6,7 @@ from typing import Any
 
 from core.comparison import CALIBRATION_NOISE, CHANGES, Comparison, Row
 from core.naming.scales import KVScale
-from core.report.text import as_lines
+from core.output import as_lines
 
 SCHEMA = "kvscope.diff/1"
 

@@ -10,7 +10,7 @@ from core.engines.outcome import AttentionLayer
 from core.headline import headline
 from core.installation import installed_note
 from core.matrix import Column, LayerRow, alike, layer_rows
-from core.report.text import as_lines
+from core.output import as_lines
 from core.side_by_side import keys_apart, why_they_differ
 from core.wording import are, plural
 

@@ -12,6 +12,7 @@ from core.engines import EngineProfile, get_engine
 from core.explanation import explain
 from core.inspection import Inspection
 from core.naming.mapper import Renaming
+from core.output import as_lines
 from core.settings import Choice
 from core.trace import cite_in, near_renaming
 
@@ -43,11 +44,6 @@ def text_report(inspection: Inspection) -> str:
         for number, line in enumerate(story.lines, 1):
             lines += _wrapped(f"{number}. {line}")
     return as_lines(lines)
-
-
-def as_lines(lines: Iterable[str]) -> str:
-    """Lines as one text, in which no name that holds a line feed begins a line of its own."""
-    return "\n".join(line.replace("\n", "\\x0a") for line in lines)
 
 
 def _wrapped(text: str) -> list[str]:

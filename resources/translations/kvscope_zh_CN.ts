@@ -1902,6 +1902,10 @@
       <translation>请按 FP8 校准 KV 缓存：此引擎不接受整数 KV 方案。</translation>
     </message>
     <message>
+      <source>Serve this model with an engine that knows its architecture: no export helps here.</source>
+      <translation>请用认识其架构的引擎来服务此模型：导出在此无济于事。</translation>
+    </message>
+    <message>
       <source>Export with names that this engine takes.</source>
       <translation>请以此引擎接受的名称导出。</translation>
     </message>
@@ -1928,10 +1932,6 @@
     <message>
       <source>Open the Hugging Face checkpoint from which this one was made.</source>
       <translation>请打开生成此检查点的 Hugging Face 检查点。</translation>
-    </message>
-    <message>
-      <source>Serve this model with an engine that knows its architecture: no export helps here.</source>
-      <translation>请用认识其架构的引擎来服务此模型：导出在此无济于事。</translation>
     </message>
     <message>
       <source>Export again in a format that this engine reads (AutoRound: llm_compressor).</source>
@@ -3366,6 +3366,14 @@
       <translation>唯一的 kv 缩放因子</translation>
     </message>
     <message>
+      <source>{count:,} kv scales</source>
+      <translation>{count:,} 个 kv 缩放因子</translation>
+    </message>
+    <message>
+      <source>{engine} keeps the KV cache in {dtype}, so none of the {scales} is used</source>
+      <translation>{engine} 以 {dtype} 保存 KV 缓存，因此 {scales} 均未使用</translation>
+    </message>
+    <message>
       <source>{scales} {_load}, but {engine} keeps the KV cache in {dtype}, so none is used</source>
       <translation>{scales} 已加载，但 {engine} 将 KV 缓存保持为 {dtype}，因此一个也未使用</translation>
     </message>
@@ -3430,6 +3438,10 @@
       <translation>{arrived}，由 k 和 v 共用</translation>
     </message>
     <message>
+      <source>the other {count} {_end} nowhere</source>
+      <translation>其余 {count} 个没有去处</translation>
+    </message>
+    <message>
       <source>{scales} {_load}, but the {dtype} cache computes its own</source>
       <translation>{scales} 已加载，但 {dtype} 缓存自行计算缩放因子</translation>
     </message>
@@ -3458,6 +3470,10 @@
       <translation>{arrived}，但 {doubt}。</translation>
     </message>
     <message>
+      <source>{arrived}, but {left}.</source>
+      <translation>{arrived}，但{left}。</translation>
+    </message>
+    <message>
       <source>{lacking}: {layers} of {engine} {_run} at 1.0</source>
       <translation>{lacking}：{engine} 的 {layers} 以 1.0 运行</translation>
     </message>
@@ -3472,10 +3488,6 @@
     <message>
       <source>Not confirmed by execution.</source>
       <translation>未经执行确认。</translation>
-    </message>
-    <message>
-      <source>{count:,} kv scales</source>
-      <translation>{count:,} 个 kv 缩放因子</translation>
     </message>
     <message>
       <source>{engine} stops while loading: {error}.</source>
@@ -4122,6 +4134,14 @@
       <translation>只读取解码器各层的 k_proj.k_scale 和 v_proj.v_scale</translation>
     </message>
     <message>
+      <source>the cache is not quantized</source>
+      <translation>缓存未量化</translation>
+    </message>
+    <message>
+      <source>only kv_cache_scaling_factor is a parameter</source>
+      <translation>只有 kv_cache_scaling_factor 是参数</translation>
+    </message>
+    <message>
       <source>no dtype is declared</source>
       <translation>未声明数据类型</translation>
     </message>
@@ -4142,12 +4162,8 @@
       <translation>缓存未量化，不使用缩放因子</translation>
     </message>
     <message>
-      <source>only kv_cache_scaling_factor is a parameter</source>
-      <translation>只有 kv_cache_scaling_factor 是参数</translation>
-    </message>
-    <message>
-      <source>the cache is not quantized</source>
-      <translation>缓存未量化</translation>
+      <source>the larger of the factors for k and for v takes its place</source>
+      <translation>k 与 v 的系数中较大者取代了它</translation>
     </message>
     <message>
       <source>no quantization is declared</source>
@@ -4168,6 +4184,10 @@
     <message>
       <source>fused QKV projection</source>
       <translation>融合的 QKV 投影</translation>
+    </message>
+    <message>
+      <source>the larger of the factors for k and for v becomes the parameter</source>
+      <translation>k 与 v 的系数中较大者成为该参数</translation>
     </message>
     <message>
       <source>the parameter has the same name</source>
@@ -6258,6 +6278,10 @@
       <translation>在 {device} 上实测：加载在 {key} 处引发 {error}，与预测一致。</translation>
     </message>
     <message>
+      <source>Observed on {device}: after the last tensor the load raises {error}, as predicted.</source>
+      <translation>在 {device} 上实测：在最后一个张量之后，加载引发 {error}，与预测一致。</translation>
+    </message>
+    <message>
       <source>Observed on {device}: the tensors load, and then {part} of {count} attention layers raise {error}, as predicted.</source>
       <translation>在 {device} 上实测：张量已加载，随后 {count} 个注意力层中的 {part} 个引发 {error}，与预测一致。</translation>
     </message>
@@ -6392,6 +6416,14 @@
     <message>
       <source>Write it without a repetition inside a repetition</source>
       <translation>请改写为不含嵌套重复的形式</translation>
+    </message>
+    <message>
+      <source>the output cannot be written: {error}</source>
+      <translation>无法写入输出：{error}</translation>
+    </message>
+    <message>
+      <source>Write it to a file or pipe with room</source>
+      <translation>请写入有空间的文件或管道</translation>
     </message>
     <message>
       <source>chosen explicitly</source>

@@ -48,7 +48,7 @@ def test_tensorrt_llm_is_compared_by_cache_dtypes(window: Window, opened: Open, 
     window.workspace.show_tab("backends")
     idle()
     table = window.workspace.backends.table
-    assert [column.methods for column in table.columns()] == [("fp8",), ("nvfp4",), ("int8",), ("bfloat16",)]
+    assert [column.methods for column in table.columns()] == [("fp8", "bfloat16"), ("nvfp4",), ("int8",)]
     assert "4 KV-cache dtypes of TensorRT-LLM" in caption(window)
     assert table.differs(1, 2)  # nvfp4 takes what fp8 ignores
     shown = table.data(table.index(1, 2), Qt.ItemDataRole.DisplayRole)

@@ -85,6 +85,19 @@ def test_a_name_does_not_begin_a_line(line: str, nasty: Path, samples: Path) -> 
     assert not any(told.startswith(b"OK: all") for told in (answer.stdout + answer.stderr).split(b"\n"))
 
 
+def test_a_name_that_ends_the_load_does_not_begin_a_line(samples: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    write(folder / "model.safetensors", {f"model.layers.0.self_attn.k_proj.{NASTY}.output_scale": ("F32", ())})
+    config = json.loads((samples / QWEN / "config.json").read_text())
+    quantization = {"quant_method": "fp8", "activation_scheme": "static"}
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": quantization}))
+    for line, status in (('kvscope verify "$1"', 1), ('kvscope export "$1" "$2" --dry-run', 0)):
+        answer = shell(line, folder, tmp_path / "out")
+        assert answer.returncode == status, answer.stderr
+        assert b"OK: all fine" in answer.stdout
+        assert not any(told.lstrip().startswith(b"OK: all") for told in answer.stdout.split(b"\n"))
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 @pytest.mark.parametrize("how", ["", "--json"])
 def test_other_encodings(encoding: str, how: str, tmp_path: Path) -> None:

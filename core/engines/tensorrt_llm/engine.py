@@ -12,8 +12,11 @@ from core.engines.profile import Fed, Wish
 from core.engines.tensorrt_llm.rules import (
     ARCHITECTURES,
     CONVERTED,
+    JOINED,
     UNDER_PROJECTIONS,
     Algorithm,
+    Factors,
+    factors_of,
     scales_of_layer,
 )
 from core.errors import UsageError
@@ -26,11 +29,13 @@ from core.wording import joined, say
 KV_CACHE_DTYPES = ("auto", "fp8", "nvfp4", "int8", "float16", "bfloat16")
 _ALGORITHMS: Mapping[str, Algorithm] = {"fp8": "FP8", "fp8_e4m3": "FP8", "nvfp4": "NVFP4", "int8": "INT8"}
 _SOURCE = "TensorRT-LLM, _torch/modules/linear.py (fused QKV projection)"
+_JOINED_BY = "TensorRT-LLM, models/modeling_utils.py (preprocess_weights)"
 _UNQUANTIZED = (None, "", "NONE", "None")
 _TAKES: Mapping[Algorithm, Mapping[str, tuple[int, ...]]] = {
     "NVFP4": {"qkv_proj.kv_scales": (3,)},
     "INT8": {"qkv_proj.kv_cache_scaling_factor": (1,)},
 }
+_FACTORS: Mapping[str, tuple[int, ...]] = {JOINED: (1,), "kv_cache_rcp_scaling_factor": (1,)}
 _ATTENTION = ("full_attention", "sliding_attention", "chunked_attention", "indexed_attention")
 
 
@@ -211,6 +216,7 @@ def _delivery(fed: Fed, used: set[str], algorithm: Algorithm) -> Delivery:
             steps=_steps(fed.key),
             reason=say("the fused QKV projection takes it"),
             loaded=fed.values,
+            joined=True,
         )
     if algorithm == "FP8":
         reason = say("an FP8 cache runs at 1.0: TensorRT-LLM never uses a checkpoint's scales for it")
@@ -254,41 +260,72 @@ def _layer(
 
 
 def _converted(tensors: Sequence[Fed], algorithm: Algorithm, how_checked: str) -> Deliveries:
-    """Checkpoints of TensorRT-LLM's own converter: one factor for k and v, under the parameter's own name."""
-    deliveries, factors = [], dict[str, tuple[int, float | None]]()
-    for fed in tensors:
-        found = CONVERTED.match(fed.key)
-        if found is None or algorithm == "none":
-            reason = say(
-                "only kv_cache_scaling_factor is a parameter" if found is None else "the cache is not quantized"
-            )
-            deliveries.append(_lost(fed, "ignored", reason))
-            continue
-        if not found["reciprocal"] and len(fed.values) == 1:
-            factors[found["module"]] = (int(found["layer"]), fed.values[0])
-        deliveries.append(
-            Delivery(
-                key=fed.key,
-                scale=fed.scale,
-                name=fed.key,
-                target=fed.key,
-                outcome="loaded",
-                steps=(),
-                reason=say("the parameter has the same name"),
-                loaded=fed.values,
-            )
-        )
+    """Checkpoints of TensorRT-LLM's own converter: one factor for k and v, under the parameter's own name or joined."""
+    matches = [None if algorithm == "none" else CONVERTED.match(fed.key) for fed in tensors]
+    found = [(fed.key, match, fed.values) for fed, match in zip(tensors, matches, strict=True) if match is not None]
+    try:
+        factors = factors_of(found)
+    except EngineError as error:
+        return _stopped(tensors, found, str(error), how_checked)
+    deliveries = tuple(
+        _converted_delivery(fed, match, factors, algorithm) for fed, match in zip(tensors, matches, strict=True)
+    )
     attention = tuple(
         _layer(
             module,
             layer,
-            {"k": factor or 1.0, "v": factor or 1.0, "q": 1.0, "prob": 1.0},
+            dict.fromkeys(("k", "v"), 1.0 if factor is None else factor) | {"q": 1.0, "prob": 1.0},
             {"k": "checkpoint", "v": "checkpoint", "q": "default", "prob": "default"},
-            takes={"kv_cache_scaling_factor": (1,), "kv_cache_rcp_scaling_factor": (1,)},
+            takes=_FACTORS,
         )
-        for module, (layer, factor) in factors.items()
+        for module, (layer, factor) in factors.by_module.items()
     )
-    return Deliveries(load=LoadResult("loads"), deliveries=tuple(deliveries), attention=attention, notes=(how_checked,))
+    return Deliveries(load=LoadResult("loads"), deliveries=deliveries, attention=attention, notes=(how_checked,))
+
+
+def _converted_delivery(fed: Fed, match: re.Match[str] | None, factors: Factors, algorithm: Algorithm) -> Delivery:
+    if match is None:
+        unused = algorithm == "none"
+        reason = say("the cache is not quantized" if unused else "only kv_cache_scaling_factor is a parameter")
+        return _lost(fed, "ignored", reason)
+    if fed.key in factors.replaced:
+        return _lost(fed, "ignored", say("the larger of the factors for k and for v takes its place"))
+    joined = fed.key in factors.joined
+    if not joined and match["role"] != "kv":
+        return _lost(fed, "ignored", say("only kv_cache_scaling_factor is a parameter"))
+    target = f"{match['module']}.{JOINED}" if joined else fed.key
+    joining = Rule(RuleKind.SUFFIX, f"{match['role']}_cache_scaling_factor", JOINED, source=_JOINED_BY)
+    return Delivery(
+        key=fed.key,
+        scale=fed.scale,
+        name=target,
+        target=target,
+        outcome="loaded",
+        steps=(Step(joining, fed.key, target, "preprocess_weights"),) if target != fed.key else (),
+        reason=say("the larger of the factors for k and for v becomes the parameter")
+        if joined
+        else say("the parameter has the same name"),
+        loaded=fed.values,
+        joined=joined,
+    )
+
+
+def _stopped(
+    tensors: Sequence[Fed], found: Sequence[tuple[str, re.Match[str], tuple[float, ...]]], error: str, how_checked: str
+) -> Deliveries:
+    """The weights are not made ready: a factor for k stands there without the one for v."""
+    reason = error.partition(": ")[2]
+    missing = reason.partition(" ")[0]
+    first = next(
+        key
+        for key, match, _ in found
+        if match["role"] == "k" and f"{match['module']}.v_cache_scaling_factor" == missing
+    )
+    deliveries = tuple(_lost(fed, "raises" if fed.key == first else "not_reached", reason, error) for fed in tensors)
+    modules = {match["module"]: int(match["layer"]) for _, match, _ in found}
+    attention = tuple(_layer(module, layer, {}, {}, takes=_FACTORS) for module, layer in modules.items())
+    load = LoadResult("raises", error, first, reason)
+    return Deliveries(load=load, deliveries=deliveries, attention=attention, notes=(how_checked,))
 
 
 def _method(declaration: Declaration, wish: Wish) -> Choice:

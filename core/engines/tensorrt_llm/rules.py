@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,9 +26,11 @@ UNDER_PROJECTIONS = re.compile(
 """The only spelling the PyTorch backend reads: it looks at what stands beside each projection's weight."""
 
 CONVERTED = re.compile(
-    r"^(?P<module>.*\.(?P<layer>[0-9]{1,9})\.attention)\.kv_cache_(?P<reciprocal>rcp_)?scaling_factor$"
+    r"^(?P<module>.*\.(?P<layer>[0-9]{1,9})\.attention)\.(?P<role>kv|k|v)_cache_(?P<reciprocal>rcp_)?scaling_factor$"
 )
-"""The parameters of converted checkpoints (``rankN.safetensors``)."""
+"""The factors of converted checkpoints (``rankN.safetensors``). The parameters are ``kv_cache_scaling_factor`` and its
+reciprocal; a factor for k and one for v become one of both before the model is built.
+"""
 
 ARCHITECTURES = (
     "Exaone4ForCausalLM", "Gemma3ForCausalLM", "Glm4MoeForCausalLM", "GptOssForCausalLM", "LlamaForCausalLM",
@@ -36,6 +38,9 @@ ARCHITECTURES = (
     "Qwen3MoeForCausalLM", "SeedOssForCausalLM", "Starcoder2ForCausalLM",
 )  # fmt: skip
 """Models of the PyTorch backend whose attention is ``model.layers.N.self_attn`` with one fused QKV projection."""
+
+JOINED = "kv_cache_scaling_factor"
+"""The parameter that both factors of a layer become."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +80,48 @@ def scales_of_layer(
     if not (math.isfinite(both) and SMALLEST_NORMAL <= both <= LARGEST):
         raise EngineError("ValueError", f"INT8 KV cache: the scale must be finite and positive, got {both}")
     return Cached(k=both, v=both, used=used)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factors:
+    """What the layers of a converted checkpoint get, by attention module; which factors were made one for it, and
+    which were stored beside those and replaced.
+    """
+
+    by_module: Mapping[str, tuple[int, float | None]]
+    joined: frozenset[str]
+    replaced: frozenset[str]
+
+
+def factors_of(found: Sequence[tuple[str, re.Match[str], tuple[float, ...]]]) -> Factors:
+    """The factors of converted checkpoints, (key, match of CONVERTED, values) in reading order.
+
+    ``preprocess_weights``: k with its v becomes the larger of the two, whatever is stored for both. A v alone is left
+    over. None stands for a factor that is not one number. Raises EngineError with the missing name for a k alone.
+    """
+    stored = {key: values for key, match, values in found if not match["reciprocal"]}
+    by_module: dict[str, tuple[int, float | None]] = {}
+    joined, replaced = set[str](), set[str]()
+    for key, match, values in found:
+        module, layer = match["module"], int(match["layer"])
+        if match["reciprocal"] or match["role"] == "v":
+            continue
+        if match["role"] == "k":
+            other = f"{module}.v_cache_scaling_factor"
+            if other not in stored:
+                raise EngineError("AssertionError", f"{other} not found")
+            joined |= {key, other}
+            by_module[module] = layer, _larger(values, stored[other])
+        elif f"{module}.k_cache_scaling_factor" not in stored:
+            by_module[module] = layer, values[0] if len(values) == 1 else None
+        elif f"{module}.v_cache_scaling_factor" in stored:
+            both = _larger(*(stored[f"{module}.{role}_cache_scaling_factor"] for role in ("k", "v")))
+            (joined if values == (both,) else replaced).add(key)
+    return Factors(by_module=by_module, joined=frozenset(joined), replaced=frozenset(replaced))
+
+
+def _larger(k: tuple[float, ...], v: tuple[float, ...]) -> float | None:
+    """As torch.max has it: NaN where either is."""
+    if len(k) != 1 or len(v) != 1:
+        return None
+    return math.nan if math.isnan(k[0]) or math.isnan(v[0]) else max(k[0], v[0])

@@ -260,8 +260,9 @@ class Vllm:
         self, architecture: str, config: Mapping[str, Any], *, method: str | None, layers: int | None
     ) -> ModuleNode | None:
         """The module tree of ``architecture`` in this version; None where it is not known."""
-        source = NEWEST if borrowed(architecture, self.release) else self.release
-        return build_model(architecture, config, method=method, engine=source.id, layers=layers)
+        lent = bool(borrowed(architecture, self.release))
+        source = NEWEST if lent else self.release
+        return build_model(architecture, config, method=method, engine=source.id, layers=layers, lent=lent)
 
     def _unknown(self, settings: Settings, tensors: Sequence[Fed]) -> Deliveries:
         name = settings.architecture.value

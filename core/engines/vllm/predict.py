@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.architectures.layers import HEADS, KV_HEADS, KV_SHARED, believed, layer_kinds, positive, text_config_of
-from core.architectures.modules import ModuleNode
+from core.architectures.modules import ModuleNode, OwnLoader
 from core.backends.base import Backend
 from core.backends.kv_method import (
     ROLES,
@@ -75,6 +75,11 @@ class Setup:
             )
         object.__setattr__(self, "layers", tuple(built))
 
+    @property
+    def at_end(self) -> str:
+        """What the model's own loader raises after the last tensor, if anything."""
+        return self.root.loader.at_end if isinstance(self.root.loader, OwnLoader) else ""
+
     def _unasked(self, node: ModuleNode) -> CacheSetup:
         """The cache of a layer that is built without the engine's cache config: "auto", in which compressed-tensors'
         own scheme still decides for a layer that gets the quant config (vLLM 0.33.0, ``Attention.__init__``).
@@ -140,6 +145,9 @@ def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:
             failed = say("the load has already failed at {key}", key=failure.key)
     if failure is not None:
         load = LoadResult("raises", failure.error, failure.key, failure.reason)
+        attention = tuple(_unfinished(layer) for layer in setup.layers)
+    elif setup.at_end:
+        load = LoadResult("raises", setup.at_end, None, setup.at_end.partition(": ")[2])
         attention = tuple(_unfinished(layer) for layer in setup.layers)
     else:
         load = LoadResult("loads")

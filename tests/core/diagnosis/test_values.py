@@ -4,7 +4,7 @@ from pathlib import Path
 
 from core.inspection import inspect
 from tests.core.diagnosis.build import COMPRESSED, MODELOPT, Tensor, codes, finding, llama, look, scales
-from tests.core.diagnosis.examples import EXAMPLES, K0, K1, V0, V1
+from tests.core.diagnosis.examples import EXAMPLES, GOOD, K0, K1, V0, V1
 from tests.places import CHECKPOINTS, SAMPLES
 
 
@@ -93,6 +93,12 @@ def test_a_layer_whose_pair_does_not_fit(tmp_path: Path) -> None:
     found = finding(EXAMPLES["pair-ratio"](tmp_path), "pair-ratio")
     assert found.layers == (3,)
     assert found.evidence == "k / v is 0.01 in layer 3, and 3 in the median of 4 layers."
+
+
+def test_what_another_tensor_replaced_was_not_rounded(tmp_path: Path) -> None:
+    assert "rounding" not in codes(
+        look(tmp_path, llama(COMPRESSED), GOOD | {K0.replace("k_scale", "k_proj.k_scale"): 0.5})
+    )
 
 
 def test_rounding_is_information(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from core.engines import ENGINES
 from core.inspection import inspect
-from tests.core.diagnosis.build import COMPRESSED, FP8, MODELOPT, Folder, Tensor, Tensors, llama, look, scales
+from tests.core.diagnosis.build import COMPRESSED, FP8, MODELOPT, Folder, Tensor, Tensors, codes, llama, look, scales
 from tests.core.diagnosis.examples import EXAMPLES, GOOD, K0, V0
 from tests.places import CHECKPOINTS, SAMPLES
 
@@ -116,6 +117,34 @@ CASES: Mapping[str, tuple[str, str]] = {
 def test_verdicts(code: str, tmp_path: Path) -> None:
     verdict = EXAMPLES[code](tmp_path).verdict
     assert (verdict.outcome, verdict.text) == CASES[code]
+
+
+def test_scales_that_end_nowhere_although_every_layer_has_its_own(tmp_path: Path) -> None:
+    doubled = GOOD | {key.replace("self_attn.", "self_attn.attn."): value for key, value in GOOD.items()}
+    folder = look(tmp_path, llama(FP8), doubled).checkpoint.path
+    inspection = inspect(folder, engine="sglang-0.5.23", kv_cache_dtype="fp8_e4m3")
+    assert codes(inspection, "error") == ["dropped-scale"]
+    assert inspection.verdict.outcome == "degraded"
+    assert inspection.verdict.text == (
+        "4 of 8 k and v scales reach the 2 attention layers of SGLang 0.5.23, but the other 4 end nowhere."
+    )
+
+
+def test_no_scale_arrives_because_the_cache_needs_none() -> None:
+    verdict = inspect(
+        SAMPLES / "modelopt" / "qwen3-36layers-fp8-kvfp8", engine="tensorrt-llm", kv_cache_dtype="bfloat16"
+    ).verdict
+    told = "TensorRT-LLM (PyTorch backend) keeps the KV cache in bfloat16, so none of the 72 k and v scales is used."
+    assert (verdict.outcome, verdict.text) == ("degraded", told)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_sound_verdict_has_no_error_beside_it(engine: str, tmp_path: Path) -> None:
+    """But bad values of q, where the engine has no parameter for q: then "nothing changes"."""
+    for code, example in EXAMPLES.items():
+        inspection = inspect(example(tmp_path / code).checkpoint.path, engine=engine)
+        if inspection.verdict.outcome == "ok":
+            assert set(codes(inspection, "error")) <= {"uninitialised"}, code
 
 
 def test_nothing_stored_and_nothing_declared(tmp_path: Path) -> None:

@@ -166,10 +166,63 @@ def test_converted_checkpoints_hold_the_parameters_themselves(shared: Path) -> N
     found = inspect(shared / "checkpoints" / "modelopt" / "trtllm-llama-fp8-kvfp8", engine=ENGINE)
     loaded = [delivery for delivery in found.deliveries.deliveries if delivery.outcome == "loaded"]
     assert len(found.deliveries.attention) == 2
-    assert all(delivery.target == delivery.key for delivery in loaded)
     stored = {delivery.key: delivery.loaded[0] for delivery in loaded}
     for layer in found.deliveries.attention:
         assert layer.final["k"] == layer.final["v"] == stored[f"{layer.path}.kv_cache_scaling_factor"]
+
+
+def factor(layer: int, role: str) -> str:
+    return f"transformer.layers.{layer}.attention.{role}_cache_scaling_factor"
+
+
+CONVERTED = {"dialect": "tensorrt-llm"}
+
+
+def test_factors_for_k_and_for_v_become_one(shared: Path) -> None:
+    found = inspect(shared / "checkpoints" / "modelopt" / "trtllm-llama-fp8-kvnvfp4", engine=ENGINE)
+    assert {delivery.outcome for delivery in found.deliveries.deliveries} == {"loaded"}
+    assert found.verdict.outcome == "ok"
+    assert found.verdict.text == "All 6 k and v scales reach the 2 attention layers of TensorRT-LLM (PyTorch backend)."
+    assert [finding.code for finding in found.findings] == ["declaration-note"]  # nothing lost, in conflict or rounded
+    for layer in found.deliveries.attention:
+        both = [d for d in found.deliveries.deliveries if d.target == f"{layer.path}.kv_cache_scaling_factor"]
+        assert len(both) == 3
+        assert layer.final["k"] == layer.final["v"] == max(delivery.loaded[0] for delivery in both)
+
+
+def test_a_factor_for_both_is_replaced_where_k_and_v_have_their_own() -> None:
+    result, _ = deliver("FP8", {factor(0, "k"): 0.5, factor(0, "v"): 0.25, factor(0, "kv"): 4.0}, CONVERTED)
+    assert [delivery.outcome for delivery in result.deliveries] == ["loaded", "loaded", "ignored"]
+    assert result.deliveries[2].reason == "the larger of the factors for k and for v takes its place"
+    assert (result.attention[0].final["k"], result.attention[0].final["v"]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("k", "v", "both"), [(math.nan, 0.5, math.nan), (0.0, 0.0, 0.0), ((1.0, 2.0), 0.5, 1.0)])
+def test_factors_that_are_no_scales(k: Any, v: Any, both: float) -> None:
+    result, _ = deliver("NVFP4", {factor(0, "k"): k, factor(0, "v"): v}, CONVERTED)
+    assert result.attention[0].final["k"] == pytest.approx(both, nan_ok=True)
+
+
+def test_a_factor_for_k_alone_ends_the_load() -> None:
+    tensors = {factor(0, "k"): 0.5, factor(0, "v"): 0.5, factor(1, "k"): 0.5, factor(1, "kv"): 0.5}
+    result, _ = deliver("FP8", tensors, CONVERTED)
+    assert result.load.error == f"AssertionError: {factor(1, 'v')} not found"
+    assert result.load.key == factor(1, "k")
+    assert [delivery.outcome for delivery in result.deliveries] == [
+        "not_reached",
+        "not_reached",
+        "raises",
+        "not_reached",
+    ]
+    alone, _ = deliver("FP8", {factor(0, "v"): 0.5, factor(0, "kv"): 0.25}, CONVERTED)
+    assert [delivery.outcome for delivery in alone.deliveries] == ["ignored", "loaded"]
+    assert alone.attention[0].final["v"] == 0.25
+
+
+def test_k_and_v_of_one_fused_projection_are_no_conflict(shared: Path) -> None:
+    found = inspect(shared / "checkpoints" / "modelopt" / "llama-fp8-kvnvfp4", engine=ENGINE)
+    assert found.findings == ()
+    assert found.verdict.outcome == "ok"
 
 
 def test_names_and_choices() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from core.loading.command import main
 from tests.core.loading.writing import LLAMA, MODELOPT, NOVEL, kv, write_checkpoint
@@ -83,10 +85,41 @@ def test_it_runs_where_only_torch_and_numpy_are(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1])["agreed"] == 1
 
 
+def shell(line: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """A line of bash, in which ``load`` is this command."""
+    script = f'load() {{ {shlex.quote(sys.executable)} -m core.loading "$@"; }}; set -o pipefail; {line}'
+    return subprocess.run(
+        ["bash", "-c", script, "bash", *map(str, arguments)],
+        cwd=REPOSITORY, capture_output=True, timeout=120, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
     good = write_checkpoint(tmp_path / "good", kv(0.25, 0.5), quantization=MODELOPT)
-    script = f"{shlex.quote(sys.executable)} -m core.loading {' '.join([shlex.quote(str(good))] * 40)} | true"
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert (done.stdout, done.stderr) == ("", "")
+    done = shell('load "$@" | true', *[good] * 40)
+    assert (done.returncode, done.stdout, done.stderr) == (141, b"", b"")
+
+
+def test_no_name_steers_the_terminal_or_begins_a_line(tmp_path: Path) -> None:
+    nasty = "\x1b[31m\x9b\u202e\x7f\nOK: all fine"
+    key = f"model.layers.0.self_attn.{nasty}.k_scale"
+    folder = write_checkpoint(tmp_path / nasty, {key: torch.tensor(0.5)}, quantization=MODELOPT)
+    done = shell('load "$1" "$1/none"', folder, PYTHONIOENCODING="ascii")
+    assert done.returncode == 2
+    for told in (done.stdout.decode("ascii"), done.stderr.decode("ascii")):
+        assert "\\x1b[31m" in told
+        assert all(line.isprintable() and not line.startswith("OK:") for line in told.split("\n"))
+
+
+def test_streams_that_are_closed_or_full(tmp_path: Path) -> None:
+    good = write_checkpoint(tmp_path / "good", kv(0.25, 0.5), quantization=MODELOPT)
+    for line, reason in (
+        ('load "$1" > /dev/full', "No space left on device"),
+        ("load --help > /dev/full", "No space left on device"),
+        ('load "$1" >&-', "Bad file descriptor"),
+    ):
+        done = shell(line, good)
+        told = f"the output cannot be written: {reason}. Write it to a file or pipe with room\n"
+        assert (done.returncode, done.stderr.decode()) == (2, told)
+    assert shell('load "$1" 2>&-', good).returncode == 0
+    assert shell('load "$1/none" 2>&-', good).returncode == 2

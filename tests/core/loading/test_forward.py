@@ -16,7 +16,7 @@ from core.errors import CancelledError, DeviceError, UsageError
 from core.inspection import Inspection, inspect
 from core.loading.claims import Claim, layer_list
 from core.loading.drawing import LOGITS, QUERIES, TOKENS, HeadSizes, Pattern
-from core.loading.forward_report import forward_as_data, forward_text
+from core.loading.forward_report import forward_as_data, forward_lines
 from core.loading.forward_result import Forward, ForwardOptions, LayerForward, Loss, error_text
 from core.loading.report import verification_as_data, verification_text
 from core.loading.verify import verify
@@ -98,7 +98,7 @@ def test_layers_whose_scales_do_not_arrive_are_named_with_what_it_costs(tmp_path
         error_text(sum(layer.errors[variant] for layer in found.layers) / 2) for variant in ("received", "fitted")
     )
     assert found.text == f"layers 0 to 1 at 1.0: {received} instead of {fitted}"
-    table = forward_text(found)
+    table = "\n".join(forward_lines(found))
     assert "keys and values synthetic, filling the range that the scale claims" in table
     assert len(table.splitlines()) == 7
 
@@ -109,7 +109,7 @@ def test_all_at_1_and_nothing_claimed(tmp_path: Path) -> None:
     assert ones.layers[0].errors["received"] == ones.layers[0].errors["one"]
     nothing = _forward(inspect(write_checkpoint(tmp_path / "none", {"a": 1.0}, quantization=MODELOPT)))
     assert [layer.data for layer in nothing.layers] == ["unit", "unit"]
-    assert "with a standard deviation of 1: no scale claims a range" in forward_text(nothing)
+    assert "with a standard deviation of 1: no scale claims a range" in "\n".join(forward_lines(nothing))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0, 4.5e34, 1e-21])
@@ -182,7 +182,7 @@ def test_a_cache_that_is_not_computed_here_says_so(tmp_path: Path) -> None:
     assert found.forward.text == (
         "Attention not run: a KV cache of nvfp4 is not computed here, only float8 and plain ones are"
     )
-    assert forward_text(found.forward) == f"Attention: {found.forward.text}."
+    assert "\n".join(forward_lines(found.forward)) == f"Attention: {found.forward.text}."
 
 
 # ------------------------------------------------------------------------------------------------------- other layers
@@ -208,7 +208,7 @@ def test_a_layer_that_raises_has_no_output(tmp_path: Path) -> None:
     found = _forward(inspect(write_checkpoint(tmp_path / "a", tensors, quantization=MODELOPT)))
     assert [bool(layer.errors) for layer in found.layers] == [True, False]
     assert found.layers[1].note == "the layer raises AssertionError after loading"
-    assert "     1   the layer raises AssertionError after loading" in forward_text(found)
+    assert "     1   the layer raises AssertionError after loading" in "\n".join(forward_lines(found))
     assert found.text.startswith("the one layer with the scales received: ")
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from core.architectures.modules import OwnLoader, StackedName
+from core.inspection import inspect
 from core.loading.kv_cache import BaseKVCacheMethod
 from core.loading.own_loaders import ExpertWeights, OwnLoadedModule
 from core.loading.parameters import WeightPlaceholder
+from core.loading.verify import verify
+from tests.core.engines.random_cases import tiny_configs
 from tests.core.loading.running import attention
+from tests.core.loading.writing import MODELOPT, kv, write_checkpoint
 
 
 def _model(loader: OwnLoader, *, draft: range = range(0)) -> OwnLoadedModule:
@@ -105,3 +110,44 @@ def test_experts_keep_whatever_lies_below_them() -> None:
     weights: Iterable[tuple[str, torch.Tensor]] = [("0.w1.weight", torch.ones(2)), ("1.w1.weight", torch.zeros(2))]
     assert list(experts.load_weights(weights)) == ["0.w1.weight", "1.w1.weight"]
     assert experts.parts["0.w1.weight"].tensor.tolist() == [1.0, 1.0]
+
+
+def test_a_class_that_lacks_what_its_loader_asks_for_stops_the_load(tmp_path: Path) -> None:
+    """Seen in vLLM 0.33.0: before any name is looked at, and for any tensor that reaches that loader."""
+    config = tiny_configs()["EagleMistralLarge3ForCausalLM"]
+    for name, tensors in (
+        ("scales", kv(0.25, 0.5)),
+        ("own", {"model.layers.0.self_attn.mla_attn.mla_attn.k_scale": 0.5}),
+    ):
+        inspection = inspect(write_checkpoint(tmp_path / name, tensors, quantization=MODELOPT, config=config))
+        error = "AttributeError: 'EagleMistralLarge3Model' object has no attribute 'is_fused_shared_expert_enabled'"
+        load = inspection.deliveries.load
+        assert (load.outcome, load.error, load.key) == ("raises", error, next(iter(sorted(tensors))))
+        found = verify(inspection)
+        assert found.agreed, found.text
+        assert (found.outcome, found.error) == ("raises", error)
+        assert "no export helps here" in inspection.findings[0].fix
+    older = inspect(tmp_path / "own", engine="vllm-0.27.1")  # its class may have what the newest one's lacks
+    assert older.deliveries.load.outcome == "loads"
+    assert not older.deliveries.confirmed
+
+
+def test_a_loader_that_ends_with_a_check_of_its_own(tmp_path: Path) -> None:
+    """Seen in vLLM 0.33.0: after the last tensor, unless every layer has full attention and k for v."""
+    draft = tiny_configs()["Gemma4DSparkModel"]
+    uniform = draft | {"attention_k_eq_v": True, "layer_types": ["full_attention"] * 4, "per_layer_config": {}}
+    tensors = {f"layers.{layer}.self_attn.attn.{role}_scale": 0.5 for layer in (0, 1) for role in ("k", "v")}
+    error = "AssertionError: Gemma4 DSpark fused precompute assumes uniform attention_k_eq_v layers"
+    for name, config, expected in (
+        ("draft", draft, error),
+        ("sliding", draft | {"attention_k_eq_v": True}, error),
+        ("uniform", uniform, None),
+    ):
+        inspection = inspect(write_checkpoint(tmp_path / name, tensors, config=config))
+        found = verify(inspection)
+        assert found.agreed, found.text
+        assert (inspection.deliveries.load.error, found.error) == (expected, expected)
+        assert (inspection.deliveries.load.key, found.key) == (None, None)
+    assert verify(inspect(tmp_path / "draft")).text.startswith("Observed on cpu (")
+    assert f"after the last tensor the load raises {error}, as predicted." in verify(inspect(tmp_path / "draft")).text
+    assert "no export helps here" in inspect(tmp_path / "draft").findings[0].fix

@@ -97,6 +97,7 @@ def test_a_rank_whose_share_does_not_fit_raises_as_predicted(tmp_path: Path) -> 
         )
         found = verify(inspect(path), tensor_parallel=2)
         assert found.agreed, found.text
+        assert found.sound == (stored != 2)
         outcomes[stored] = (found.outcome, [layer.runs_on("k") for layer in found.layers])
     assert outcomes[5] == ("loads", [(1.0, 2.0), (3.0, 4.0)])
     assert outcomes[3] == ("loads", [(1.0, 2.0), (3.0, 3.0)])
@@ -120,6 +121,9 @@ def test_ranks_that_the_engine_refuses(grouped: Path, ranks: int, error: str | N
     if error is not None:
         found = verify(inspection, tensor_parallel=ranks)
         assert (found.outcome, found.error, found.layers) == ("refused", error, ())
+        assert (found.predicted_outcome, found.predicted_error) == ("refused", error)
+        assert found.agreed
+        assert not found.sound
 
 
 def test_key_value_heads_that_cannot_be_shared(tmp_path: Path) -> None:

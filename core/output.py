@@ -1,4 +1,4 @@
-"""Standard output and standard error, as the command line writes them.
+"""Standard output and standard error, as the commands write them.
 
 What a checkpoint says of itself must not steer a terminal, and a stream that is closed, full or in another encoding
 must not end in a traceback.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from json.encoder import encode_basestring_ascii
 from typing import Any, TextIO
 
 from core.errors import KVScopeError
+from core.wording import say
 
 _OWN = "\r\x1b[K"  # how the line that says how far a job is begins anew
 _ERRORS = "kvscope"
@@ -31,6 +32,11 @@ def plain(text: str) -> str:
 def plain_line(text: str) -> str:
     """The same on one line, whatever a name holds."""
     return plain(text).replace("\n", "\\x0a")
+
+
+def as_lines(lines: Iterable[str]) -> str:
+    """Lines as one text, in which no name that holds a line feed begins a line of its own."""
+    return "\n".join(line.replace("\n", "\\x0a") for line in lines)
 
 
 def _escaped(char: str) -> str:
@@ -81,9 +87,8 @@ class Output:
             self._discard()
         except OSError as error:
             self._discard()
-            raise KVScopeError(
-                f"the output cannot be written: {error.strerror}", remedy="Write it to a file or pipe with room"
-            ) from error
+            problem = say("the output cannot be written: {error}", error=error.strerror)
+            raise KVScopeError(problem, remedy=say("Write it to a file or pipe with room")) from error
 
     def _discard(self) -> None:
         """Whatever is still to be written goes nowhere, so that the interpreter does not complain when it ends."""
