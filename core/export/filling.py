@@ -98,6 +98,13 @@ def take_from(inspection: Inspection, rows: Sequence[Row], source: ScaleSource, 
             path=source.path,
             remedy=say("Choose a file made for this model"),
         )
+    if not any(code in row.fixes for row in changed):
+        engine = get_engine(str(inspection.settings.engine.value)).title
+        raise UsageError(
+            say("{engine} gives these attention layers no parameters for scales", engine=engine),
+            path=source.path,
+            remedy=say("Add --fix declare where nothing declares the KV cache, or choose another engine"),
+        )
     return changed, not facts.kv_scales
 
 

@@ -4646,6 +4646,10 @@
       <translation>没有{layers}的缩放因子</translation>
     </message>
     <message>
+      <source>{engine} gives these attention layers no parameters for scales</source>
+      <translation>{engine} 不为这些注意力层提供缩放因子的参数</translation>
+    </message>
+    <message>
       <source>has scales for {layers}, and this model has no attention layer there</source>
       <translation>有{layers}的缩放因子，而此模型在那里没有注意力层</translation>
     </message>
@@ -4660,6 +4664,10 @@
     <message>
       <source>Choose a file made for this model</source>
       <translation>请选择为此模型生成的文件</translation>
+    </message>
+    <message>
+      <source>Add --fix declare where nothing declares the KV cache, or choose another engine</source>
+      <translation>若没有声明 KV 缓存，请加上 --fix declare，或选择其他引擎</translation>
     </message>
     <message>
       <source>Give the checkpoint one layer with scales, or its weights, to tell</source>
@@ -4896,6 +4904,10 @@
     <message>
       <source>the {other} scale of layer {layer} cannot stand for {role}: it is {held}</source>
       <translation>第 {layer} 层的 {other} 缩放因子不能代替 {role}：其值为 {held}</translation>
+    </message>
+    <message>
+      <source>the {other} scale of layer {layer} cannot stand for {role}: it is {held}, as doubtful itself</source>
+      <translation>第 {layer} 层的 {other} 缩放因子不能代替 {role}：其值为 {held}，同样可疑</translation>
     </message>
     <message>
       <source>Give this layer a value of its own</source>
