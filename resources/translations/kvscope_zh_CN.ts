@@ -1898,6 +1898,14 @@
       <translation>请以此引擎接受的名称导出。</translation>
     </message>
     <message>
+      <source>Divide them by 448 (FP8) and give them the names of scales on export.</source>
+      <translation>导出时将它们除以 448（FP8），并改用缩放因子的名称。</translation>
+    </message>
+    <message>
+      <source>Multiply by 6 on export: these are global scales of an NVFP4 cache, amax / 2688.</source>
+      <translation>导出时乘以 6：这些是 NVFP4 缓存的全局缩放因子，即 amax / 2688。</translation>
+    </message>
+    <message>
       <source>{way}; the parameter is {parameter}</source>
       <translation>{way}；参数是 {parameter}</translation>
     </message>
@@ -1962,20 +1970,16 @@
       <translation>在 {engine} 中没有名称能到达 {cls} 层：其规则连参数自身的名称也会改掉。请保持缓存不量化（--kv-cache-dtype bfloat16），或选择有对应名称的引擎。</translation>
     </message>
     <message>
+      <source>Calibrate the KV cache itself: these belong to the up-projection of multi-head latent attention, not to what its cache stores, and an export gives them no other name.</source>
+      <translation>请校准 KV 缓存本身：这些缩放因子属于多头潜在注意力的上投影，而不属于其缓存所存储的内容，导出不会为其更名。</translation>
+    </message>
+    <message>
       <source>{kind} rule {pattern}</source>
       <translation>{kind} 规则 {pattern}</translation>
     </message>
     <message>
       <source>Export again with a scheme that this engine takes, or choose another engine.</source>
       <translation>请以此引擎接受的方案重新导出，或选择其他引擎。</translation>
-    </message>
-    <message>
-      <source>Divide them by 448 (FP8) and give them the names of scales on export.</source>
-      <translation>导出时将它们除以 448（FP8），并改用缩放因子的名称。</translation>
-    </message>
-    <message>
-      <source>Multiply by 6 on export: these are global scales of an NVFP4 cache, amax / 2688.</source>
-      <translation>导出时乘以 6：这些是 NVFP4 缓存的全局缩放因子，即 amax / 2688。</translation>
     </message>
     <message>
       <source>Leave these tensors out on export: this engine has no layer for them.</source>
