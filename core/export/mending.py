@@ -182,7 +182,7 @@ class Values:
             raise self._refusal(
                 say(
                     "{file} has no {role} scale for layer {layer}",
-                    file=self.choice.path,
+                    file=source.place if source is not None else self.choice.path,
                     role=scale.role,
                     layer=scale.layer,
                 ),

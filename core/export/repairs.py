@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.checkpoint.remote.address import is_address, parse_address
 from core.diagnosis.finding import Finding
 from core.diagnosis.options import Option
 from core.diagnosis.thresholds import LARGEST_NUMBER
@@ -86,7 +87,7 @@ def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str |
             pending = _declared_first(work, pending)
         work.rows, work.filled = take_from(work.inspection, work.rows, source, SCALES_FROM)
         keys = _touched(work.rows, SCALES_FROM)
-        work.applied.append(AppliedFix(code=SCALES_FROM, value=scales_from, reason=_told(source), keys=keys))
+        work.applied.append(AppliedFix(code=SCALES_FROM, value=_shown(scales_from), reason=_told(source), keys=keys))
         _look_again(work)
     while pending:
         fix = next((fix for fix in pending if options_for(fix, work.inspection.findings)), None)
@@ -169,7 +170,8 @@ def _apply(work: Repaired, fix: Fix) -> None:
     if work.rows == before:
         raise UsageError(say("{fix} finds nothing to change", fix=fix), remedy=say("Leave it out"))
     reason = say("{title}: {choice}.", title=title, choice=_words(choice))
-    work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason, keys=_touched(work.rows, fix.code)))
+    keys = _touched(work.rows, fix.code)
+    work.applied.append(AppliedFix(code=fix.code, value=_shown(fix.value), reason=reason, keys=keys))
 
 
 def _reindex(work: Repaired, fix: Fix, title: str) -> None:
@@ -316,10 +318,17 @@ def _split(row: Row, code: str, title: str) -> tuple[Row, ...]:
 
 
 def _source(path: str) -> ScaleSource:
+    if is_address(path):
+        return open_scale_source(path)
     try:
         return open_scale_source(Path(path).expanduser())
     except RuntimeError as error:  # ~SOMEBODY
         raise UsageError(say("does not exist"), path=path, remedy=say("Check the path.")) from error
+
+
+def _shown(value: str) -> str:
+    """A value as a plan and a record may show it: an address without passwords and signatures."""
+    return parse_address(value).shown if is_address(value) else value
 
 
 def _told(source: ScaleSource) -> str:
@@ -340,4 +349,4 @@ def _words(choice: Choice) -> str:
         return f"{choice.number:g}"
     if option.value == "xNUMBER":
         return say("times {factor:g}", factor=choice.number)
-    return say("from {file}", file=Path(choice.path).name)
+    return say("from {file}", file=Path(_shown(choice.path)).name)
