@@ -132,7 +132,9 @@ def _new_tensors(plan: ExportPlan, name: str, job: ShardJob) -> Iterator[NewTens
                 if new.name == old:
                     continue
                 data = new.data
-                if data is None:
+                if data is None and plan.source.remote is not None:
+                    data = plan.source.read_bytes(old)
+                elif data is None:
                     file.seek(header.data_begin + stored[old].begin)
                     data = file.read(min(stored[old].end - stored[old].begin, _LARGEST + 1))
                 yield NewTensor(new.name, new.dtype, new.shape, data)

@@ -5074,6 +5074,14 @@
       <translation>文件系统支持共享数据块，因此源与目标共享数据块：未改变的字节不占空间，且任何一方都不会影响另一方。</translation>
     </message>
     <message>
+      <source>Only what an overlay adds or changes: put it beside the shards where they are, or upload it there.</source>
+      <translation>只写出叠加层新增或更改的文件：请将其放到分片所在处，或上传到那里。</translation>
+    </message>
+    <message>
+      <source>No shard is fetched, so none is compared.</source>
+      <translation>未下载任何分片，因此不作比较。</translation>
+    </message>
+    <message>
       <source>Every byte is copied: the file system cannot share blocks between source and target.</source>
       <translation>复制每个字节：文件系统无法在源与目标之间共享数据块。</translation>
     </message>
@@ -5214,8 +5222,8 @@
       <translation>包含源</translation>
     </message>
     <message>
-      <source>Download it first and export that folder; --dry-run says what would change without a download.</source>
-      <translation>请先下载，再导出该文件夹；--dry-run 可在不下载的情况下说明会有哪些改变。</translation>
+      <source>Download it first and export that folder; --dry-run says what would change without a download, and --overlay writes only what goes beside its shards.</source>
+      <translation>请先下载，再导出该文件夹；--dry-run 无需下载即可说明将改变什么，--overlay 只写出放在分片旁边的文件。</translation>
     </message>
     <message>
       <source>is a link to nothing</source>
