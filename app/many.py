@@ -118,6 +118,9 @@ def _form(table: str | None) -> str | None:
     form = Path(table).suffix.lower()
     if form not in (".md", ".html"):
         raise UsageError("is no name of a table", path=table, remedy="Give it the ending .md or .html")
+    folder = Path(table).parent
+    if not folder.is_dir():  # told before hours of work, not after
+        raise UsageError("is no folder, and the table would be written there", path=folder, remedy="Create it first")
     return form
 
 

@@ -42,8 +42,9 @@ class Entry:
     """One checkpoint's answer.
 
     ``reports`` is one report (schema ``kvscope.report/1``) for each engine, in the order asked; none where the
-    checkpoint could not be read, and then ``error`` is the sentence that says why. ``line`` is the verdict in one line.
-    ``state`` is what was learned of a remote one by which a change of its files shows; None where nothing does.
+    checkpoint could not be read, and then ``error`` is the sentence that says why. ``line`` is the first engine's
+    verdict in one line, and the others' outcomes. ``state`` is what was learned of a remote one by which a change of
+    its files shows; None where nothing does.
     """
 
     path: str
@@ -126,7 +127,7 @@ def check_one(path: str, asked: Asked) -> Entry:
     except Exception as error:  # noqa: BLE001 - the others must go on
         return _unread(path, f"{path}: an unexpected {type(error).__name__}: {error}")
     state = checkpoint.remote.state if checkpoint.remote is not None else None
-    return Entry(path=path, line=one_line(first), reports=reports, state=state)
+    return Entry(path=path, line=one_line(*answers), reports=reports, state=state)
 
 
 def _unread(path: str, sentence: str) -> Entry:
