@@ -413,7 +413,8 @@ def _export(options: argparse.Namespace) -> int:
     fixes = parse_fixes(options.fix)
     inspection = with_quantized_cache(_inspect(options.path, options, options.target))
     plan = plan_export(inspection, names=options.names, fixes=fixes, scales_from=options.scales_from)
-    if options.dry_run and inspection.checkpoint.remote is not None:  # it can be planned, but not written
+    far = inspection.checkpoint.remote is not None
+    if options.dry_run and far and not options.overlay:  # it can be planned, but not written
         print(json_text(plan_as_data(plan)) if options.json else plan_text(plan))
         return EXIT_FINE
     prepared = prepare(plan, options)

@@ -27,7 +27,7 @@ def add_many_arguments(check: argparse.ArgumentParser) -> None:
     many.add_argument(
         "--jobs", type=positive, metavar="N", help="processes side by side (default: the machine's cores)"
     )
-    many.add_argument("--resume", metavar="FILE", help="keep results in this file, and skip what it holds already")
+    many.add_argument("--resume", metavar="FILE", help="keep results in this file, and skip what has not changed since")
     many.add_argument("--table", metavar="FILE", help="write a table of all, .md or .html")
 
 
@@ -69,7 +69,7 @@ def check_many(options: argparse.Namespace, engines: list[str]) -> int:
 
             record = stack.enter_context(Record(Path(options.resume), asked))
         progress = Progress() if sys.stdout.isatty() else stack.enter_context(shown_progress())
-        known = {path: entry for path in paths if record is not None and (entry := record.entry(path)) is not None}
+        known = record.entries(paths, progress) if record is not None else {}
         fresh = check_all([path for path in paths if path not in known], asked, jobs=options.jobs, progress=progress)
         for path in paths:
             stop_without_reader()
@@ -118,6 +118,9 @@ def _form(table: str | None) -> str | None:
     form = Path(table).suffix.lower()
     if form not in (".md", ".html"):
         raise UsageError("is no name of a table", path=table, remedy="Give it the ending .md or .html")
+    folder = Path(table).parent
+    if not folder.is_dir():  # told before hours of work, not after
+        raise UsageError("is no folder, and the table would be written there", path=folder, remedy="Create it first")
     return form
 
 

@@ -31,6 +31,10 @@ class Progress:
         self.done += by
         self.check()
 
+    def beside(self) -> Progress:
+        """Another one, for work that goes on at the same time and stops along with this."""
+        return Progress(_stop=self._stop)
+
     def cancel(self) -> None:
         """Ask the job to stop at its next check."""
         self._stop.set()

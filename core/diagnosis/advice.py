@@ -36,6 +36,8 @@ _REFUSAL_FIXES = (
 _LACKED = "has no attribute 'is_fused_shared_expert_enabled'"
 """EagleMistralLarge3Model's loader asks its own class for it, before it looks at any name."""
 _RENAMED = say("Export with names that this engine takes.")
+_DIVIDED = say("Divide them by 448 (FP8) and give them the names of scales on export.")
+_TIMES_SIX = say("Multiply by 6 on export: these are global scales of an NVFP4 cache, amax / 2688.")
 
 
 def after_refusal(facts: Facts, error: str) -> tuple[str, str, Sequence[KVScale]]:
@@ -68,9 +70,9 @@ def after_failure(facts: Facts, scale: KVScale | None) -> tuple[str, str]:
         fix = say("Leave this tensor out on export: it is no KV scale, and this engine has no place for it.")
         return fix, "drop"
     if scale.quantity == "amax":
-        return say("Divide them by 448 (FP8) and give them the names of scales on export."), "amax-to-scale"
+        return _DIVIDED, "amax-to-scale"
     if is_nvfp4_global(scale):
-        return say("Multiply by 6 on export: these are global scales of an NVFP4 cache, amax / 2688."), "rescale"
+        return _TIMES_SIX, "rescale"
     if facts.place(scale) != "layer":
         return say("Leave these tensors out on export: this engine has no layer for them."), "drop"
     if not facts.case.declaration.quantized:
@@ -114,7 +116,22 @@ def loss(facts: Facts, scale: KVScale) -> tuple[str, str, str]:
             engine=facts.engine,
         )
         return told, fix, ""
-    return told, _RENAMED, "rename"
+    return told, *_renamed(scale)
+
+
+def _renamed(scale: KVScale) -> tuple[str, str]:
+    """What to do for a scale that another name would bring home, and the remedy: some are no scales under any name."""
+    if scale.quantity == "amax":
+        return _DIVIDED, "amax-to-scale"
+    if is_nvfp4_global(scale):
+        return _TIMES_SIX, "rescale"
+    if ".kv_b_proj." in scale.key:
+        fix = say(
+            "Calibrate the KV cache itself: these belong to the up-projection of multi-head latent attention, not to "
+            "what its cache stores, and an export gives them no other name."
+        )
+        return fix, ""
+    return _RENAMED, "rename"
 
 
 def way(key: str, delivery: Delivery | None) -> str:

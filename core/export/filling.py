@@ -95,8 +95,15 @@ def take_from(inspection: Inspection, rows: Sequence[Row], source: ScaleSource, 
     if lacking:
         raise UsageError(
             say("has no scale for {layers}", layers=numbered(lacking)),
-            path=source.path,
+            path=source.place,
             remedy=say("Choose a file made for this model"),
+        )
+    if not any(code in row.fixes for row in changed):
+        engine = get_engine(str(inspection.settings.engine.value)).title
+        raise UsageError(
+            say("{engine} gives these attention layers no parameters for scales", engine=engine),
+            path=source.place,
+            remedy=say("Add --fix declare where nothing declares the KV cache, or choose another engine"),
         )
     return changed, not facts.kv_scales
 
@@ -107,7 +114,7 @@ def _refuse_another_model(source: ScaleSource, layers: Sequence[AttentionLayer])
     if beyond:
         raise UsageError(
             say("has scales for {layers}, and this model has no attention layer there", layers=numbered(beyond)),
-            path=source.path,
+            path=source.place,
             remedy=say("Choose a file made for this model"),
         )
 

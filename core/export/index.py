@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import ExportError
+from core.export.splicing import spliced
 from core.wording import say
 
 _STYLES: tuple[tuple[int | str | None, tuple[str, str] | None], ...] = (
@@ -58,12 +59,21 @@ def rebuild_index(text: str, changes: IndexChanges, *, name: str) -> str:
 
 
 def in_style_of(text: str, value: Any) -> str:
-    """``value`` as JSON with the indentation, escapes and line ends of ``text``, as far as those are regular."""
-    if "\r\n" in text:
-        return in_style_of(text.replace("\r\n", "\n"), value).replace("\n", "\r\n")
+    """``value`` as JSON with the indentation, escapes and line ends of ``text``. Where those are not regular, what does
+    not change keeps its own.
+    """
+    plain = text.replace("\r\n", "\n")
+    if plain != text and plain.replace("\n", "\r\n") == text:
+        return _regular(plain, value, "\r\n") or spliced(text, value)
+    return _regular(text, value, "\n") or spliced(text, value)
+
+
+def _regular(text: str, value: Any, line_end: str) -> str | None:
+    """None where ``text`` is not what a JSON writer makes of its own content."""
     original, end = json.loads(text, strict=False), text[len(text.rstrip()) :]
     for indent, separators in _STYLES:
         for escaped in (False, True):
             if json.dumps(original, indent=indent, separators=separators, ensure_ascii=escaped) == text.rstrip():
-                return json.dumps(value, indent=indent, separators=separators, ensure_ascii=escaped) + end
-    return json.dumps(value, indent=2, ensure_ascii=False) + end
+                written = json.dumps(value, indent=indent, separators=separators, ensure_ascii=escaped) + end
+                return written.replace("\n", line_end)
+    return None

@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from core.checkpoint import open_checkpoint
+from core.checkpoint import Checkpoint, open_checkpoint
+from core.engines import Fed
 from core.errors import ExportError
 from core.export.plan import ExportPlan
-from core.inspection import Inspection, inspect_opened
+from core.inspection import Inspection, imagine, inspect_opened
 from core.progress import Progress
+from core.quantization import read_declaration
 from core.wording import say
 
 _REPORT = say("This is a mistake of KVScope's; please report it with the plan of the export.")
+
+
+def judge_beside(plan: ExportPlan, texts: Mapping[str, bytes]) -> Inspection:
+    """What an overlay comes to beside shards that are not on this machine: their tensors and its own, under the configs
+    that it brings.
+    """
+    source = plan.source
+    old = {tensor.key for tensor in plan.before.tensors}
+    new = [
+        Fed(found.key, found.scale.shape, found.scale.values, found.scale)
+        for found in plan.predicted.deliveries
+        if found.scale is not None and found.key not in old
+    ]
+    declaration = read_declaration(_Configs(source, texts), tensor_names=source.catalog.names)
+    return imagine(plan.before, [*plan.before.tensors, *new], declaration=declaration)
+
+
+class _Configs:
+    """The configs of a checkpoint, some of them changed. A source for :func:`core.quantization.read_declaration`."""
+
+    def __init__(self, checkpoint: Checkpoint, texts: Mapping[str, bytes]) -> None:
+        self._checkpoint = checkpoint
+        self._texts = texts
+
+    def config(self, name: str, /) -> Mapping[str, Any] | None:
+        if name not in self._texts:
+            return self._checkpoint.config(name)
+        changed: dict[str, Any] = json.loads(self._texts[name], strict=False)
+        return changed
+
+    def config_names(self) -> tuple[str, ...]:
+        return tuple(sorted({*self._checkpoint.config_names(), *(n for n in self._texts if n.endswith(".json"))}))
 
 
 def judge_result(plan: ExportPlan, folder: Path, progress: Progress) -> Inspection:

@@ -23,6 +23,10 @@ from core.wording import number, say, spread
 
 Chosen = Callable[[Row], bool]
 _OTHER = {"k": "v", "v": "k"}
+_WORTHLESS = DOUBTS - {
+    "shape", "head-count", "conflict", "offsets-lost", "outlier", "above-half", "swapped", "pair-ratio",
+}  # fmt: skip
+"""What is doubted about a value for its own sake: it stands for no other."""
 _RECIPROCAL = re.compile(r"_cache_rcp_scaling_factor$")
 
 
@@ -178,7 +182,7 @@ class Values:
             raise self._refusal(
                 say(
                     "{file} has no {role} scale for layer {layer}",
-                    file=self.choice.path,
+                    file=source.place if source is not None else self.choice.path,
                     role=scale.role,
                     layer=scale.layer,
                 ),
@@ -230,6 +234,17 @@ class Values:
                     layer=scale.layer,
                     role=scale.role,
                     held=held,
+                ),
+                say("Choose another value"),
+            )
+        if any(found.key in finding.keys for finding in self.inspection.findings if finding.code in _WORTHLESS):
+            raise self._refusal(
+                say(
+                    "the {other} scale of layer {layer} cannot stand for {role}: it is {held}, as doubtful itself",
+                    other=role,
+                    layer=scale.layer,
+                    role=scale.role,
+                    held=spread(found.values),
                 ),
                 say("Choose another value"),
             )

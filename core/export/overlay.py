@@ -1,6 +1,6 @@
 """An overlay: one small shard more and an index that names it; every shard of the source stays as it is.
 
-vLLM reads every tensor of every file that the index names, whatever tensor the index lists there (0.33.0,
+vLLM reads every tensor of every file that the index names, whatever tensor the index lists there (0.22.1 to 0.33.0,
 ``filter_duplicate_safetensors_files`` and ``safetensors_weights_iterator``): a new name in a new file arrives, and the
 old names arrive as well. So an overlay is right exactly where the engine makes nothing of the old names, and its own
 prediction over both says whether it does.
@@ -22,8 +22,11 @@ from core.export.shards import ShardJob
 from core.inspection import predict_tensors
 from core.wording import say
 
-HONOURED_BY = ("vllm-0.33.0",)
-"""Engines that took scales from an overlay before our eyes: the real one loaded it, and every layer held its values."""
+HONOURED_BY = ("vllm-0.33.0", "vllm-0.27.1", "vllm-0.25.0", "vllm-0.23.0", "vllm-0.22.1")
+"""Engines that took an overlay before our eyes: the real 0.33.0 loaded one, and every layer held its values; of the
+others their own two functions were run over one, and gave every tensor of every file. What becomes of a name then is
+what the prediction was compared with each of them for.
+"""
 OVERLAY = "model-kvscales.safetensors"
 INDEX = "model.safetensors.index.json"
 _LARGEST = 64 << 20
@@ -129,7 +132,9 @@ def _new_tensors(plan: ExportPlan, name: str, job: ShardJob) -> Iterator[NewTens
                 if new.name == old:
                     continue
                 data = new.data
-                if data is None:
+                if data is None and plan.source.remote is not None:
+                    data = plan.source.read_bytes(old)
+                elif data is None:
                     file.seek(header.data_begin + stored[old].begin)
                     data = file.read(min(stored[old].end - stored[old].begin, _LARGEST + 1))
                 yield NewTensor(new.name, new.dtype, new.shape, data)

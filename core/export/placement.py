@@ -66,6 +66,10 @@ class Placement:
         return sum(file.size for file in self.files)
 
 
+_BESIDE = say("Only what an overlay adds or changes: put it beside the shards where they are, or upload it there.")
+_NOTHING = say("No shard is fetched, so none is compared.")
+
+
 def place(
     plan: ExportPlan,
     out: Path,
@@ -81,6 +85,9 @@ def place(
         ExportError: links or clones were asked for, and cannot be had between these folders.
         OSError: a file of the source cannot be looked at.
     """
+    if plan.source.remote is not None:
+        files = tuple(sorted((_text(name, len(text)) for name, text in texts.items()), key=_last))
+        return Placement(files=files, mode="copy", mode_why=_BESIDE, verify="none", verify_why=_NOTHING)
     parent = out.resolve().parent
     clones = can_clone(plan, parent, system)
     mode, mode_why = _mode(plan, parent, options, system, clones=clones)

@@ -48,7 +48,7 @@ def prepare_export(
             does not fit its tensor, or the way of writing that was asked for cannot be had here.
     """
     options, system = options or WriteOptions(), system or System()
-    refuse(plan, out, resume=options.resume)
+    refuse(plan, out, resume=options.resume, overlay=options.overlay)
     overlay = None
     with told_when_unreadable(plan.root):
         jobs = shard_jobs(plan)
@@ -60,7 +60,7 @@ def prepare_export(
         placement = place(plan, out, options, jobs=jobs, texts=texts, system=system)
     digest = digest_of(plan, placement, texts)
     if options.resume and not finished(out.resolve(), digest):
-        refuse(plan, out)
+        refuse(plan, out, overlay=options.overlay)
     refuse_full_disk(out, placement.room, digest=digest, resume=options.resume, system=system)
     refuse_changed_source(plan)
     return Prepared(

@@ -28,19 +28,22 @@ def refuse_remote(plan: ExportPlan) -> None:
             say("is not on this machine, and a copy of it would download all of its {size:,.1f} GB", size=size),
             path=checkpoint.place,
             remedy=say(
-                "Download it first and export that folder; --dry-run says what would change without a download."
+                "Download it first and export that folder; --dry-run says what would change without a download, and "
+                "--overlay writes only what goes beside its shards."
             ),
         )
 
 
-def refuse(plan: ExportPlan, out: Path, *, resume: bool = False) -> None:
-    """Check the target folder. ``resume`` lets pass a target that an export finished.
+def refuse(plan: ExportPlan, out: Path, *, resume: bool = False, overlay: bool = False) -> None:
+    """Check the target folder. ``resume`` lets pass a target that an export finished, ``overlay`` a source that is not
+    on this machine.
 
     Raises:
         ExportError: the source is not on this machine; the target lies within the source or around it, is not empty,
             or has no parent folder.
     """
-    refuse_remote(plan)
+    if not overlay:
+        refuse_remote(plan)
     if (plan.root / JOURNAL).exists():
         raise ExportError(
             say("an export in place did not end here"),
@@ -130,12 +133,13 @@ def finished(target: Path, digest: str) -> bool:
 
 
 def refuse_changed_source(plan: ExportPlan) -> None:
-    """Check that every file of the source is as it was when the plan was made.
+    """Check that every file of the source is as it was when the plan was made. Of one that is not on this machine
+    nothing is copied.
 
     Raises:
         ExportError: one is not.
     """
-    changed = changed_file(plan.root, plan.files)
+    changed = changed_file(plan.root, plan.files) if plan.source.remote is None else None
     if changed is not None:
         raise ExportError(
             say("the file changed since the checkpoint was opened"),

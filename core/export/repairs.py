@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.checkpoint.remote.address import is_address, parse_address
 from core.diagnosis.finding import Finding
 from core.diagnosis.options import Option
 from core.diagnosis.thresholds import LARGEST_NUMBER
@@ -79,13 +80,15 @@ def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str |
         UnreadableCheckpointError: the file that a value names cannot be read.
     """
     work = Repaired(inspection=inspection, rows=rows_of(inspection), configs=ConfigDraft(inspection.checkpoint))
+    pending = sorted(fixes, key=lambda fix: _stage(fix, inspection.findings))
     if scales_from is not None:
         source = _source(scales_from)
+        if not any(row.scale is not None for row in work.tensors):
+            pending = _declared_first(work, pending)
         work.rows, work.filled = take_from(work.inspection, work.rows, source, SCALES_FROM)
         keys = _touched(work.rows, SCALES_FROM)
-        work.applied.append(AppliedFix(code=SCALES_FROM, value=scales_from, reason=_told(source), keys=keys))
+        work.applied.append(AppliedFix(code=SCALES_FROM, value=_shown(scales_from), reason=_told(source), keys=keys))
         _look_again(work)
-    pending = sorted(fixes, key=lambda fix: _stage(fix, inspection.findings))
     while pending:
         fix = next((fix for fix in pending if options_for(fix, work.inspection.findings)), None)
         if fix is not None:
@@ -99,6 +102,27 @@ def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str |
             work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason))
         pending.remove(fix)
     return work
+
+
+def _declared_first(work: Repaired, pending: Sequence[Fix]) -> list[Fix]:
+    """Where nothing is stored, layers have a place for the scales to come only once the cache is declared, as one with
+    stored scales. Returns the repairs that are left to do.
+    """
+    first = [fix for fix in pending if not _stage(fix, work.inspection.findings)]
+    first = [fix for fix in first if options_for(fix, work.inspection.findings)]
+    for fix in first:
+        _apply(work, fix)
+        _look_again(work)
+    _declare_static(work)
+    return [fix for fix in pending if fix not in first]
+
+
+def _declare_static(work: Repaired) -> None:
+    """Scales are to be stored: engines that pass over a dynamic scheme have a place for them only without it."""
+    scheme = work.inspection.declaration.kv_scheme
+    if scheme is not None and scheme.dynamic:
+        work.filled = True
+        _look_again(work)
 
 
 def _look_again(work: Repaired) -> None:
@@ -146,7 +170,8 @@ def _apply(work: Repaired, fix: Fix) -> None:
     if work.rows == before:
         raise UsageError(say("{fix} finds nothing to change", fix=fix), remedy=say("Leave it out"))
     reason = say("{title}: {choice}.", title=title, choice=_words(choice))
-    work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason, keys=_touched(work.rows, fix.code)))
+    keys = _touched(work.rows, fix.code)
+    work.applied.append(AppliedFix(code=fix.code, value=_shown(fix.value), reason=reason, keys=keys))
 
 
 def _reindex(work: Repaired, fix: Fix, title: str) -> None:
@@ -188,6 +213,7 @@ def _changed(work: Repaired, fix: Fix, choice: Choice, remedy: str, finding: Fin
         return _dropped(work, code, keys or frozenset(), title)
     source = _source(choice.path) if value == "PATH" else None
     if code in _ADDING:
+        _declare_static(work)
         rows, work.filled = fill(work.inspection, work.rows, code, choice, source, title)
         return rows
     if code == "kv-not-shared":
@@ -292,10 +318,17 @@ def _split(row: Row, code: str, title: str) -> tuple[Row, ...]:
 
 
 def _source(path: str) -> ScaleSource:
+    if is_address(path):
+        return open_scale_source(path)
     try:
         return open_scale_source(Path(path).expanduser())
     except RuntimeError as error:  # ~SOMEBODY
         raise UsageError(say("does not exist"), path=path, remedy=say("Check the path.")) from error
+
+
+def _shown(value: str) -> str:
+    """A value as a plan and a record may show it: an address without passwords and signatures."""
+    return parse_address(value).shown if is_address(value) else value
 
 
 def _told(source: ScaleSource) -> str:
@@ -316,4 +349,4 @@ def _words(choice: Choice) -> str:
         return f"{choice.number:g}"
     if option.value == "xNUMBER":
         return say("times {factor:g}", factor=choice.number)
-    return say("from {file}", file=Path(choice.path).name)
+    return say("from {file}", file=Path(_shown(choice.path)).name)

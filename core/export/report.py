@@ -20,7 +20,7 @@ def plan_as_data(plan: ExportPlan) -> dict[str, Any]:
     """Everything the export would do; tensors without an edit stay byte for byte."""
     return {
         "schema": SCHEMA,
-        "source": str(plan.source.path),
+        "source": plan.source.place,
         "engine": plan.engine,
         "kv_cache_dtype": plan.before.settings.kv_cache_dtype.value,
         "names": plan.names,

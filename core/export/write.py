@@ -20,7 +20,7 @@ from pathlib import Path
 from core.errors import ExportError
 from core.export.copying import Copier
 from core.export.files import RECORD
-from core.export.judging import judge_result
+from core.export.judging import judge_beside, judge_result
 from core.export.options import WriteOptions
 from core.export.overlay import refuse_other_end
 from core.export.placement import FilePlacement, can_clone
@@ -69,7 +69,7 @@ def write_export(
         work.write()
         work.verify()
         refuse_changed_source(plan)
-        after = judge_result(plan, remainder.files, progress)
+        after = _judged(prepared, remainder.files, progress)
         if prepared.overlay is not None:
             refuse_other_end(plan, out, after.deliveries)
         record = export_record(prepared, remainder.files, after, remainder.finished)
@@ -327,9 +327,16 @@ def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
+def _judged(prepared: Prepared, folder: Path, progress: Progress) -> Inspection:
+    """The verdict on what was written."""
+    if prepared.plan.source.remote is not None:
+        return judge_beside(prepared.plan, prepared.texts)
+    return judge_result(prepared.plan, folder, progress)
+
+
 def _found_finished(prepared: Prepared, remainder: Remainder, progress: Progress, started: float) -> ExportResult:
     """The export that is asked for is there: an earlier run died after its last rename, if at all."""
-    after = judge_result(prepared.plan, prepared.out, progress)
+    after = _judged(prepared, prepared.out, progress)
     notes = [
         say("The export was finished already; nothing was written."),
         *_settle_success(remainder, prepared.out.resolve()),
@@ -374,7 +381,9 @@ def _refuse_damaged(prepared: Prepared, verifier: Verifier) -> None:
 
 
 def _at(after: Inspection, out: Path) -> Inspection:
-    """The inspection of the folder under its final name; only the name changed."""
+    """The inspection of the folder under its final name; only the name changed. What stays elsewhere stays so."""
+    if after.checkpoint.remote is not None:
+        return after
     checkpoint = after.checkpoint
     shards = tuple(replace(shard, path=out / shard.name) for shard in checkpoint.shards)
     return replace(after, checkpoint=replace(checkpoint, path=out, root=out, shards=shards))

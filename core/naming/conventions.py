@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from core.checkpoint import Checkpoint
     from core.progress import Progress
 
-_ATTENTION = r"(?:self_attn|self_attention|attention|attn|mixer|encoder_attn|cross_attn|cross_attention|inner_attn)"
+_ATTENTION = r"(?:(?!mla_attn\.)\w*(?:attn|[aA]ttention|mixer)|(?:first|second)_sub_layer)"
+"""How attention modules are called (T5: SelfAttention; Cohere ASR: first_sub_layer); MLA's own stands inside of one."""
 
 
 @dataclass(frozen=True)

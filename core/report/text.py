@@ -58,9 +58,15 @@ def _wrapped(text: str) -> list[str]:
     )
 
 
-def one_line(inspection: Inspection) -> str:
-    """The verdict on one line, for many checkpoints."""
-    return f"{_MARKS[inspection.verdict.outcome]:8} {inspection.checkpoint.place}: {inspection.verdict.text}"
+def one_line(inspection: Inspection, *others: Inspection) -> str:
+    """The verdict on one line, for many checkpoints; ``others`` are the same checkpoint under other engines, which are
+    told by their outcome.
+    """
+    told = f"{_MARKS[inspection.verdict.outcome]:8} {inspection.checkpoint.place}: {inspection.verdict.text}"
+    for other in others:
+        engine = get_engine(str(other.settings.engine.value)).title
+        told += f" {engine}: {_MARKS[other.verdict.outcome]}."
+    return told
 
 
 def _facts(inspection: Inspection) -> list[str]:

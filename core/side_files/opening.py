@@ -8,8 +8,9 @@ from typing import Any
 from core.checkpoint import open_checkpoint
 from core.checkpoint.configs import load_json_object
 from core.checkpoint.faults import BrokenFileError
+from core.checkpoint.remote.address import is_address
 from core.errors import UnreadableCheckpointError
-from core.naming.conventions import find_scales, is_nvfp4_global
+from core.naming.conventions import ENDINGS, find_scales, is_nvfp4_global
 from core.naming.scales import KVScale
 from core.progress import Progress
 from core.quantization import read_declaration
@@ -22,11 +23,14 @@ _LARGEST_INTEGER = {"INT8": 127.0, "INT4": 7.0}
 
 
 def open_scale_source(path: Path | str, *, progress: Progress | None = None) -> ScaleSource:
-    """Read the KV-cache scales of a JSON side file, an overlay (a safetensors file), or another checkpoint.
+    """Read the KV-cache scales of a JSON side file, an overlay (a safetensors file), or another checkpoint; as a
+    string, also those of a checkpoint at an address.
 
     Raises:
         UnreadableCheckpointError: there is nothing, it cannot be read, is of no known format, or holds no scales.
     """
+    if isinstance(path, str) and is_address(path):
+        return _from_checkpoint(path, progress)
     path = Path(path)
     if path.suffix != ".json" or path.is_dir():
         return _from_checkpoint(path, progress)
@@ -68,8 +72,9 @@ def _from_json(path: Path, content: dict[str, Any], progress: Progress | None) -
     )
 
 
-def _from_checkpoint(path: Path, progress: Progress | None) -> ScaleSource:
-    checkpoint = open_checkpoint(path, progress=progress)
+def _from_checkpoint(given: Path | str, progress: Progress | None) -> ScaleSource:
+    checkpoint = open_checkpoint(given, wanted=ENDINGS if isinstance(given, str) else (), progress=progress)
+    path = checkpoint.path
     scheme = read_declaration(checkpoint).kv_scheme
     declared = scheme.algorithm if scheme is not None else None
     notes: list[str] = []
@@ -95,10 +100,15 @@ def _from_checkpoint(path: Path, progress: Progress | None) -> ScaleSource:
         elif is_nvfp4_global(scale):
             notes.append(say("It holds global scales of an NVFP4 cache (amax / 2688), which were multiplied by 6."))
     if not scales:
-        raise _nothing(path, say("a checkpoint"))
+        raise _nothing(checkpoint.place, say("a checkpoint"))
     title = say("an overlay") if path.is_file() else say("a checkpoint")
     return ScaleSource(
-        path=path, format="checkpoint", title=title, scales=tuple(scales), notes=tuple(dict.fromkeys(notes))
+        path=path,
+        format="checkpoint",
+        title=title,
+        scales=tuple(scales),
+        notes=tuple(dict.fromkeys(notes)),
+        address=checkpoint.remote.address if checkpoint.remote is not None else "",
     )
 
 
@@ -119,7 +129,7 @@ def _as_scale(scale: KVScale) -> tuple[float, ...] | None:
             return None
 
 
-def _nothing(path: Path, title: str) -> UnreadableCheckpointError:
+def _nothing(path: Path | str, title: str) -> UnreadableCheckpointError:
     return UnreadableCheckpointError(
         say("holds no KV-cache scales ({format})", format=title),
         path=path,

@@ -26,7 +26,7 @@ class SourceScale:
 class ScaleSource:
     """What was read: ``format`` is the id of the side file's format, or "checkpoint"; ``title`` says it in words.
 
-    ``notes`` are sentences about what was left out or converted.
+    ``notes`` are sentences about what was left out or converted. ``address`` is where it really is, "" on this machine.
     """
 
     path: Path
@@ -34,6 +34,12 @@ class ScaleSource:
     title: str
     scales: tuple[SourceScale, ...]
     notes: tuple[str, ...] = ()
+    address: str = ""
+
+    @property
+    def place(self) -> str:
+        """The path or address to name in a message."""
+        return self.address or str(self.path)
 
     @property
     def layers(self) -> tuple[int, ...]:

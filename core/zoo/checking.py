@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from core.engines import DEFAULT_ENGINE
@@ -42,13 +42,16 @@ class Entry:
     """One checkpoint's answer.
 
     ``reports`` is one report (schema ``kvscope.report/1``) for each engine, in the order asked; none where the
-    checkpoint could not be read, and then ``error`` is the sentence that says why. ``line`` is the verdict in one line.
+    checkpoint could not be read, and then ``error`` is the sentence that says why. ``line`` is the first engine's
+    verdict in one line, and the others' outcomes. ``state`` is what was learned of a remote one by which a change of
+    its files shows; None where nothing does.
     """
 
     path: str
     line: str
     reports: tuple[dict[str, Any], ...] = ()
     error: str | None = None
+    state: tuple[tuple[str, int, str], ...] | None = field(default=None, compare=False)
 
     @property
     def sound(self) -> bool:
@@ -123,7 +126,8 @@ def check_one(path: str, asked: Asked) -> Entry:
         return _unread(path, str(error))
     except Exception as error:  # noqa: BLE001 - the others must go on
         return _unread(path, f"{path}: an unexpected {type(error).__name__}: {error}")
-    return Entry(path=path, line=one_line(first), reports=reports)
+    state = checkpoint.remote.state if checkpoint.remote is not None else None
+    return Entry(path=path, line=one_line(*answers), reports=reports, state=state)
 
 
 def _unread(path: str, sentence: str) -> Entry:

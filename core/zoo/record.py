@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +17,8 @@ from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.files import read_whole
 from core.checkpoint.layout import PICKLED, SAFETENSORS, find_layout
 from core.checkpoint.remote.address import is_address
-from core.errors import KVScopeError, UsageError
+from core.errors import CancelledError, KVScopeError, UsageError
+from core.progress import Progress
 from core.report.contract import json_text
 from core.zoo.checking import Asked, Entry
 from core.zoo.table import markdown_table, summary
@@ -23,6 +26,7 @@ from core.zoo.table import markdown_table, summary
 SCHEMA = "kvscope.zoo/1"
 _LARGEST = 1 << 32  # bytes of a record: some thousand checkpoints under every engine
 _ENDINGS = (SAFETENSORS, *PICKLED, ".json")
+_PARALLEL = 8  # servers asked at a time
 
 
 def entry_as_data(entry: Entry, asked: Asked) -> dict[str, Any]:
@@ -62,11 +66,39 @@ class Record:
             raise self._unusable(f"cannot be written: {error.strerror}") from error
         return self
 
-    def entry(self, path: str) -> Entry | None:
-        """What is known of the checkpoint at ``path`` as it is now; None where it must be read."""
+    def entries(self, paths: Sequence[str], progress: Progress | None = None) -> dict[str, Entry]:
+        """What is known of the checkpoints at ``paths`` as they are now. Servers are asked, several at a time, whether
+        theirs changed.
+
+        Raises:
+            CancelledError: ``progress`` was told to stop.
+        """
+        progress = progress or Progress()
+        far = [path for path in paths if is_address(path) and path in self._known]
+        progress.start("asking what changed", total=len(far), unit="checkpoints")
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            waiting = {path: pool.submit(self.entry, path, progress) for path in far}
+            try:
+                known = {path: entry for path in paths if path not in waiting and (entry := self.entry(path))}
+                for future in waiting.values():
+                    future.result()
+                    progress.advance()
+            except BaseException:
+                progress.cancel()
+                raise
+        known |= {path: entry for path, future in waiting.items() if (entry := future.result())}
+        return {path: known[path] for path in paths if path in known}
+
+    def entry(self, path: str, progress: Progress | None = None) -> Entry | None:
+        """What is known of the checkpoint at ``path`` as it is now; None where it must be read, also where nobody can
+        say whether it changed.
+        """
         place = _place(path)
-        state = self._states[place] = self._state(path)
         known, then = self._known.get(place, (None, None))
+        if is_address(path):
+            state = self._state_far(path, then, progress or Progress()) if known is not None else None
+        else:
+            state = self._states[place] = self._state(_files(Path(path)))
         return replace(known, path=path) if known is not None and state is not None and state == then else None
 
     def __exit__(
@@ -80,7 +112,10 @@ class Record:
         if self._file is not None:
             place = _place(entry.path)
             # The state from before the checkpoint was read: what changed meanwhile is read again the next time.
-            state = self._states[place] if place in self._states else self._state(entry.path)
+            if is_address(entry.path):
+                state = self._state(entry.state)
+            else:
+                state = self._states[place] if place in self._states else self._state(_files(Path(entry.path)))
             data = {**entry_as_data(entry, self._asked), "place": place, "state": state}
             try:
                 self._file.write(json_text(data, indent=None) + "\n")
@@ -88,10 +123,26 @@ class Record:
             except OSError as error:
                 raise self._unusable(f"cannot be written: {error.strerror}") from error
 
-    def _state(self, path: str) -> dict[str, Any] | None:
-        """All that the answer depends on, but the question; None where there is no checkpoint."""
-        files = [] if is_address(path) else _files(Path(path))
-        return None if files is None else {"version": __version__, "rules": self._rules, "files": files}
+    def _state(self, files: Iterable[Sequence[Any]] | None) -> dict[str, Any] | None:
+        """All that the answer depends on, but the question; None where there is no checkpoint, or no telling."""
+        if files is None:
+            return None
+        return {"version": __version__, "rules": self._rules, "files": [list(file) for file in files]}
+
+    def _state_far(self, path: str, then: object, progress: Progress) -> dict[str, Any] | None:
+        """The state of a checkpoint on a server, which is asked only where the rest is as it was ``then``."""
+        from core.checkpoint.remote.bringing import state_of
+
+        state, files = self._state([]), then.get("files") if isinstance(then, dict) else None
+        if not isinstance(files, list) or not files or then != {**(state or {}), "files": files}:
+            return None
+        names = [file[0] for file in files if isinstance(file, list) and file and isinstance(file[0], str)]
+        try:
+            return self._state(state_of(path, names, progress.beside()))
+        except CancelledError:
+            raise
+        except KVScopeError:
+            return None  # reading it says why
 
     def _read(self) -> dict[str, tuple[Entry, object]]:
         try:

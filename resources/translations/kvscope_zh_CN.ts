@@ -1910,6 +1910,14 @@
       <translation>请以此引擎接受的名称导出。</translation>
     </message>
     <message>
+      <source>Divide them by 448 (FP8) and give them the names of scales on export.</source>
+      <translation>导出时将它们除以 448（FP8），并改用缩放因子的名称。</translation>
+    </message>
+    <message>
+      <source>Multiply by 6 on export: these are global scales of an NVFP4 cache, amax / 2688.</source>
+      <translation>导出时乘以 6：这些是 NVFP4 缓存的全局缩放因子，即 amax / 2688。</translation>
+    </message>
+    <message>
       <source>{way}; the parameter is {parameter}</source>
       <translation>{way}；参数是 {parameter}</translation>
     </message>
@@ -1970,20 +1978,16 @@
       <translation>在 {engine} 中没有名称能到达 {cls} 层：其规则连参数自身的名称也会改掉。请保持缓存不量化（--kv-cache-dtype bfloat16），或选择有对应名称的引擎。</translation>
     </message>
     <message>
+      <source>Calibrate the KV cache itself: these belong to the up-projection of multi-head latent attention, not to what its cache stores, and an export gives them no other name.</source>
+      <translation>请校准 KV 缓存本身：这些缩放因子属于多头潜在注意力的上投影，而不属于其缓存所存储的内容，导出不会为其更名。</translation>
+    </message>
+    <message>
       <source>{kind} rule {pattern}</source>
       <translation>{kind} 规则 {pattern}</translation>
     </message>
     <message>
       <source>Export again with a scheme that this engine takes, or choose another engine.</source>
       <translation>请以此引擎接受的方案重新导出，或选择其他引擎。</translation>
-    </message>
-    <message>
-      <source>Divide them by 448 (FP8) and give them the names of scales on export.</source>
-      <translation>导出时将它们除以 448（FP8），并改用缩放因子的名称。</translation>
-    </message>
-    <message>
-      <source>Multiply by 6 on export: these are global scales of an NVFP4 cache, amax / 2688.</source>
-      <translation>导出时乘以 6：这些是 NVFP4 缓存的全局缩放因子，即 amax / 2688。</translation>
     </message>
     <message>
       <source>Leave these tensors out on export: this engine has no layer for them.</source>
@@ -4674,6 +4678,10 @@
       <translation>没有{layers}的缩放因子</translation>
     </message>
     <message>
+      <source>{engine} gives these attention layers no parameters for scales</source>
+      <translation>{engine} 不为这些注意力层提供缩放因子的参数</translation>
+    </message>
+    <message>
       <source>has scales for {layers}, and this model has no attention layer there</source>
       <translation>有{layers}的缩放因子，而此模型在那里没有注意力层</translation>
     </message>
@@ -4688,6 +4696,10 @@
     <message>
       <source>Choose a file made for this model</source>
       <translation>请选择为此模型生成的文件</translation>
+    </message>
+    <message>
+      <source>Add --fix declare where nothing declares the KV cache, or choose another engine</source>
+      <translation>若没有声明 KV 缓存，请加上 --fix declare，或选择其他引擎</translation>
     </message>
     <message>
       <source>Give the checkpoint one layer with scales, or its weights, to tell</source>
@@ -4926,6 +4938,10 @@
       <translation>第 {layer} 层的 {other} 缩放因子不能代替 {role}：其值为 {held}</translation>
     </message>
     <message>
+      <source>the {other} scale of layer {layer} cannot stand for {role}: it is {held}, as doubtful itself</source>
+      <translation>第 {layer} 层的 {other} 缩放因子不能代替 {role}：其值为 {held}，同样可疑</translation>
+    </message>
+    <message>
       <source>Give this layer a value of its own</source>
       <translation>请为此层单独给出一个值</translation>
     </message>
@@ -5086,6 +5102,14 @@
       <translation>文件系统支持共享数据块，因此源与目标共享数据块：未改变的字节不占空间，且任何一方都不会影响另一方。</translation>
     </message>
     <message>
+      <source>Only what an overlay adds or changes: put it beside the shards where they are, or upload it there.</source>
+      <translation>只写出叠加层新增或更改的文件：请将其放到分片所在处，或上传到那里。</translation>
+    </message>
+    <message>
+      <source>No shard is fetched, so none is compared.</source>
+      <translation>未下载任何分片，因此不作比较。</translation>
+    </message>
+    <message>
       <source>Every byte is copied: the file system cannot share blocks between source and target.</source>
       <translation>复制每个字节：文件系统无法在源与目标之间共享数据块。</translation>
     </message>
@@ -5226,8 +5250,8 @@
       <translation>包含源</translation>
     </message>
     <message>
-      <source>Download it first and export that folder; --dry-run says what would change without a download.</source>
-      <translation>请先下载，再导出该文件夹；--dry-run 可在不下载的情况下说明会有哪些改变。</translation>
+      <source>Download it first and export that folder; --dry-run says what would change without a download, and --overlay writes only what goes beside its shards.</source>
+      <translation>请先下载，再导出该文件夹；--dry-run 无需下载即可说明将改变什么，--overlay 只写出放在分片旁边的文件。</translation>
     </message>
     <message>
       <source>is a link to nothing</source>

@@ -69,7 +69,17 @@ def test_no_processes_at_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_table_that_cannot_be_written(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = tmp_path / "none" / "zoo.md"
+    table = tmp_path / "zoo.md"
+    table.mkdir()
     assert main(["check", str(samples / QWEN), "--table", str(table)]) == 2
-    told = "cannot be written: No such file or directory. Choose a file in a folder you may write to"
+    told = "cannot be written: Is a directory. Choose a file in a folder you may write to"
     assert capsys.readouterr().err == f"kvscope: {table}: {told}\n"
+
+
+def test_a_table_in_no_folder_is_told_before_the_work(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(samples / QWEN), "--table", str(tmp_path / "none" / "zoo.md")]) == 2
+    printed = capsys.readouterr()
+    told = "is no folder, and the table would be written there. Create it first"
+    assert (printed.out, printed.err) == ("", f"kvscope: {tmp_path / 'none'}: {told}\n")

@@ -13,7 +13,7 @@ from core.checkpoint.configs import LARGEST_CONFIG, MOST_CONFIGS
 from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.header import LARGEST_HEADER
 from core.checkpoint.index import LARGEST_INDEX, is_inside
-from core.checkpoint.layout import INDEX, PICKLED, Layout, folder_layout
+from core.checkpoint.layout import INDEX, PICKLED, SAFETENSORS, Layout, folder_layout
 from core.checkpoint.remote.address import Address, parse_address
 from core.checkpoint.remote.guess import Guess, guess
 from core.checkpoint.remote.mirror import Mirror, Spans
@@ -24,6 +24,7 @@ from core.progress import Progress
 from core.wording import say
 
 T = TypeVar("T")
+State = tuple[tuple[str, int, str], ...]
 
 PARALLEL = 16
 """Requests under way at a time."""
@@ -32,6 +33,7 @@ GAP = 4096
 
 _CONFIGS = ("config.json", "hf_quant_config.json")
 _USUAL_INDEX, _USUAL_FILE = "model.safetensors.index.json", "model.safetensors"
+_ENDINGS = (SAFETENSORS, *PICKLED, ".json")
 _RECOGNIZED = 512  # bytes from which the reader of headers says what a file is instead
 _INSTALL = say("Install the extra: pip install 'kvscope[remote]'")
 
@@ -59,6 +61,18 @@ def bring(text: str, progress: Progress, wanted: Collection[str] = ()) -> Brough
     address = parse_address(text)
     remote = Remote(_place(address), address, wanted)
     return _run(remote.bring(progress), progress)
+
+
+def state_of(text: str, asked: Collection[str], progress: Progress) -> State | None:
+    """What :attr:`Remote.state` would be now, for ``asked``, the files of an earlier one. Where the place lists its
+    files with tags that costs one request, else one for each file, most of which are answered by "not modified".
+
+    Raises:
+        See :func:`bring`.
+    """
+    address = parse_address(text)
+    remote = Remote(_place(address), address)
+    return _run(remote.look(asked, progress), progress)
 
 
 def _place(address: Address) -> Place:
@@ -92,6 +106,7 @@ class Remote:
         self._mirror: Mirror | None = None
         self._listing: Listing | None = None
         self._brought: set[str] = set()
+        self._asked: set[str] = set()
         self._values: dict[str, Spans] = {}
         self._permits = asyncio.Semaphore(PARALLEL)
 
@@ -104,6 +119,19 @@ class Remote:
     def traffic(self) -> Traffic:
         """What was asked and received so far."""
         return self._place.traffic
+
+    @property
+    def state(self) -> State | None:
+        """What changes when a file does that was asked for: name, size and tag of each, the size -1 where there is
+        none. None where the place gives no tags.
+        """
+        if (told := self._told()) is not None:
+            return told
+        mirror = self.mirror
+        held = {name: mirror.held(name) > 0 for name in sorted(self._asked)}
+        if not all(mirror.tag(name) for name in held if held[name]):
+            return None
+        return tuple((name, mirror.size(name), mirror.tag(name)) if held[name] else (name, -1, "") for name in held)
 
     @property
     def mirror(self) -> Mirror:
@@ -121,6 +149,7 @@ class Remote:
         """Have ``name`` in the mirror, or know that it is not there. Raises BrokenFileError, RemoteError."""
         if name not in self._brought and is_inside(name):
             _run(self._connected(lambda: self._config(name)), Progress())
+            self.mirror.save()
 
     def size(self, name: str) -> int:
         """Bytes of a tensor file at home. Raises BrokenFileError where its header was not fetched."""
@@ -161,6 +190,27 @@ class Remote:
         return Brought(
             path=layout.root / file if file else layout.root, layout=layout, sizes=sizes, faults=faults, remote=self
         )
+
+    async def look(self, asked: Collection[str], progress: Progress) -> State | None:
+        """See :func:`state_of`."""
+        try:
+            self._listing = await self._connected(self._place.listing)
+        except NotThereError as error:
+            raise self._nothing() from error
+        if (told := self._told()) is not None:
+            return told
+        await self.bring(progress)
+        others = [name for name in asked if name not in self._asked and is_inside(name)]
+        await self._connected(lambda: together([self._config(name) for name in others]))
+        return self.state
+
+    def _told(self) -> State | None:
+        """The state as the place lists it; None where it does not, or without tags."""
+        found = sorted((self._listing or {}).items())
+        files = [(name, file) for name, file in found if name.lower().endswith(_ENDINGS)]
+        if not files or not all(file.tag for _, file in files):
+            return None
+        return tuple((name, -1 if file.size is None else file.size, file.tag) for name, file in files)
 
     async def _connected(self, work: Callable[[], Awaitable[T]]) -> T:
         self._permits = asyncio.Semaphore(PARALLEL)
@@ -245,10 +295,15 @@ class Remote:
         listed = self._listing.get(name) if self._listing is not None else None
         tag = self.mirror.tag(name)
         if not (listed and listed.tag and listed.tag == tag):
-            async with self._permits:
-                part = await self._place.read_whole(name, largest, tag if listed is None or not listed.tag else "")
+            try:
+                async with self._permits:
+                    part = await self._place.read_whole(name, largest, tag if listed is None or not listed.tag else "")
+            except NotThereError:
+                self._asked.add(name)
+                raise
             if not part.unchanged:
                 self.mirror.keep(name, part.data, part.size, (listed.tag if listed else "") or part.tag)
+        self._asked.add(name)
         self._brought.add(name)
 
     async def _headers(self, layout: Layout, progress: Progress) -> tuple[dict[str, BrokenFileError], frozenset[str]]:
@@ -274,6 +329,7 @@ class Remote:
         return faults, frozenset(missing)
 
     async def _header(self, name: str, expected: Guess) -> None:
+        self._asked.add(name)
         listed = self._listing.get(name) if self._listing is not None else None
         mirror = self.mirror
         tag = mirror.tag(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.engines import ENGINES
+from core.export import plan_export
 from core.inspection import inspect, reinspect
 from tests.core.diagnosis.build import codes, finding
 from tests.core.diagnosis.test_catalog import check_form
@@ -49,3 +50,17 @@ def test_every_checkpoint_under_every_engine(checkpoint_folder: Path) -> None:
         assert failed == (ends or any(layer.error for layer in inspection.deliveries.attention))
         if inspection.verdict.outcome in ("fails", "degraded"):
             assert codes(inspection, "error", "warning")
+
+
+def test_what_another_name_mends_is_mended_by_an_export(checkpoint_folder: Path) -> None:
+    inspection = inspect(checkpoint_folder, engine=SGLANG)
+    renamed = {found.code for found in inspection.findings if found.remedy == "rename"}
+    left = {found.code for found in plan_export(inspection).findings_predicted} if renamed else set()
+    assert not renamed & left
+
+
+def test_what_no_name_makes_a_scale_is_said(shared: Path) -> None:
+    global_scale = finding(inspect(shared / "checkpoints/quark/llama-fp8-kvnvfp4", engine=SGLANG), "dropped-scale")
+    assert (global_scale.remedy, global_scale.fix.startswith("Multiply by 6 on export")) == ("rescale", True)
+    latent = finding(inspect(shared / "checkpoints/quark/deepseekv3-fp8-kvfp8", engine=SGLANG), "dropped-scale")
+    assert (latent.remedy, latent.fix.startswith("Calibrate the KV cache itself")) == ("", True)

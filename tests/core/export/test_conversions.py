@@ -17,6 +17,7 @@ from core.export.fixes import Fix
 from core.export.names import CONVENTIONS
 from core.export.report import plan_as_data, plan_text
 from core.inspection import Inspection, inspect
+from core.naming.conventions import recognise
 from core.naming.scales import KVScale
 from tests.core.diagnosis.build import COMPRESSED, MODELOPT, PER_HEAD, Folder, Tensor, llama, look, scales
 from tests.core.diagnosis.examples import GOOD, K0
@@ -85,6 +86,10 @@ def test_every_real_checkpoint_goes_round_on_paper(checkpoint_folder: Path) -> N
         for edit in plan.edits:
             twice = edit.action == "dropped" and "under another name already" in edit.reason
             assert twice or edit.action in {"kept", "renamed", "reshaped", "duplicated"}, edit
+            found, old = recognise(edit.new_key or ""), recognise(edit.key)
+            if edit.action == "renamed" and found is not None and old is not None:
+                assert (found.module, found.kind, found.layer) == (old.module, old.kind, old.layer), edit
+                assert found.convention.id == {"compressed-tensors": "portable"}.get(convention.id, convention.id)
 
 
 def test_a_common_scale_is_split_where_a_convention_has_none(tmp_path: Path) -> None:

@@ -58,6 +58,19 @@ def test_missing_scales_come_in_a_shard_of_their_own(plan: ExportPlan, tmp_path:
     assert bytes_of(plan.root) == before
 
 
+@pytest.mark.parametrize("engine", HONOURED_BY)
+def test_each_vllm_ends_with_the_scales_of_an_overlay(engine: str, tmp_path: Path) -> None:
+    source = lost_layer(tmp_path / "source")
+    before = inspect(source, engine=engine, kv_cache_dtype="fp8")
+    plan = plan_export(before, scales_from=str(LLAMA))
+    assert before.verdict.outcome == "degraded"
+    result = write_export(plan, tmp_path / "out", options=OVERLAY)
+    assert result.after.settings.engine.value == engine
+    assert result.verdict_after.outcome == "ok"
+    expected = inspect(LLAMA, engine=engine, kv_cache_dtype="fp8").deliveries.attention
+    assert [layer.final for layer in result.after.deliveries.attention] == [layer.final for layer in expected]
+
+
 @pytest.mark.parametrize("odd", ["", "\ufeff", "\t\x01"])
 def test_an_overlay_can_be_laid_over_an_overlay(plan: ExportPlan, tmp_path: Path, odd: str) -> None:
     write_export(plan, tmp_path / "out", options=replace(OVERLAY, mode="copy"))

@@ -25,6 +25,7 @@ from tests.places import CHECKPOINTS, SAMPLES
 CODES = sorted({rule.code for rule in RULES})
 LOSES = {  # what cannot be mended by that choice in the example, and what is then said
     ("exactly-one", "median"): "there is no sound k scale to take the median of",
+    ("exactly-one", "other"): "the v scale of layer 0 cannot stand for k: it is 1.0, as doubtful itself",
     ("negative", "other"): "the v scale of layer 0 cannot stand for k: it is -1.0",
     ("outlier", "PATH"): "has no k scale for layer 3",
     ("pair-ratio", "PATH"): "has no k scale for layer 3",
@@ -78,8 +79,7 @@ def test_every_choice_of_every_finding(code: str, tmp_path: Path, side_file: Pat
         assert touched or plan.config_edits
         for edit in plan.edits:
             assert code in edit.fixes or edit.action in {"kept", "renamed", "duplicated"}, edit
-        factor = option.value == "xNUMBER" or (code, option.value) == ("exactly-one", "other")
-        assert factor or code not in {left.code for left in plan.findings_predicted}, option
+        assert option.value == "xNUMBER" or code not in {left.code for left in plan.findings_predicted}, option
 
 
 def test_findings_with_a_repair_name_it(tmp_path: Path) -> None:
@@ -256,6 +256,41 @@ def test_scales_are_set_where_none_were_stored(shared: Path, tmp_path: Path) -> 
         ("quantization_config.kv_cache_scheme.dynamic", True, False)
     ]
     assert write_export(plan, tmp_path / "out").verdict_after.outcome == "ok"
+
+
+@pytest.mark.parametrize("engine", ["sglang-0.5.23", "vllm-0.33.0", "vllm-0.22.1"])
+@pytest.mark.parametrize("scales_from", [None, "llmcompressor/llama-kvonly_tensor"])
+def test_a_dynamic_scheme_becomes_static_before_scales_are_placed(
+    engine: str, scales_from: str | None, shared: Path, tmp_path: Path
+) -> None:
+    inspection = inspect(shared / "checkpoints/llmcompressor/llama-kv_dynamic", engine=engine)
+    fixes = [] if scales_from else ["dynamic-scheme=0.05"]
+    source = str(shared / "checkpoints" / scales_from) if scales_from else None
+    plan = mended(inspection, *fixes, scales_from=source)
+    assert [edit.action for edit in plan.edits] == ["added"] * 4
+    assert write_export(plan, tmp_path / "out").verdict_after.outcome == "ok"
+
+
+def test_scales_for_a_checkpoint_that_declares_nothing(side_file: Path, tmp_path: Path) -> None:
+    """Layers have a place for scales once the cache is declared; without it nothing is written that promises some."""
+    weights = {name.replace("k_scale", "weight").replace("v_scale", "weight"): Tensor([1.0], (1,)) for name in GOOD}
+    inspection = look(tmp_path / "plain", llama(None), weights)
+    with pytest.raises(UsageError) as error:
+        mended(inspection, scales_from=str(side_file))
+    assert str(error.value) == (
+        f"{side_file}: vLLM 0.33.0 gives these attention layers no parameters for scales. Add --fix declare where "
+        "nothing declares the KV cache, or choose another engine"
+    )
+    plan = mended(inspection, "declare", scales_from=str(side_file))
+    assert [fix.code for fix in plan.fixes] == ["declare", "scales-from"]
+    result = write_export(plan, tmp_path / "out")
+    assert result.verdict_after.outcome == "ok"
+    assert [layer.final["k"] for layer in result.after.deliveries.attention] == pytest.approx([0.03, 0.04])
+
+
+def test_a_doubtful_value_stands_for_no_other(shared: Path) -> None:
+    inspection = inspect(shared / "checkpoints/llmcompressor/v0122-llama-fp8-kv_ignore_l0")
+    assert "cannot stand for k: it is 2.7529e-21, as doubtful itself" in refusal(inspection, "uninitialised=other")
 
 
 def test_a_cache_quantized_alone_is_declared_as_an_engine_takes_it(shared: Path, tmp_path: Path) -> None:

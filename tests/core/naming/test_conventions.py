@@ -55,10 +55,17 @@ KEYS = [
     (f"{LAYER}.attn.k_scale", "vllm-runtime", LAYER, "k", "scale", "scale"),
     (f"{LAYER}.attn.prob_scale", "vllm-runtime", LAYER, "prob", "scale", "scale"),
     (f"{LAYER}.mla_attn.mla_attn.v_scale", "vllm-runtime", LAYER, "v", "scale", "scale"),
+    (f"{LAYER}.mla_attn.v_scale", "vllm-runtime", LAYER, "v", "scale", "scale"),
+    ("decoder.block.3.layer.1.EncDecAttention.attn.k_scale", "vllm-runtime", "decoder.block.3.layer.1.EncDecAttention",
+     "k", "scale", "scale"),
+    ("decoder.layers.3.first_sub_layer.attn.v_scale", "vllm-runtime", "decoder.layers.3.first_sub_layer", "v", "scale",
+     "scale"),
     (f"{LAYER}.k_scale", "portable", LAYER, "k", "scale", "scale"),
     (f"{LAYER}.q_zero_point", "portable", LAYER, "q", "zero_point", "offset"),
     ("backbone.layers.3.mixer.v_scale", "portable", "backbone.layers.3.mixer", "v", "scale", "scale"),
     ("transformer.h.3.attn.k_scale", "portable", "transformer.h.3.attn", "k", "scale", "scale"),
+    ("transformer.blocks.3.norm_attn_norm.attn.k_scale", "portable", "transformer.blocks.3.norm_attn_norm.attn", "k",
+     "scale", "scale"),
 ]  # fmt: skip
 
 

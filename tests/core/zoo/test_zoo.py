@@ -128,6 +128,8 @@ def test_several_engines_give_a_report_each(tree: Path) -> None:
     asked = Asked(engines=("vllm-0.33.0", "sglang-0.5.23"))
     [entry] = check_all(_paths(tree)[2:], asked)
     assert [answer["engine"]["name"] for answer in entry.reports] == ["vLLM", "SGLang"]
+    assert entry.line.startswith("OK ")
+    assert entry.line.endswith(" SGLang 0.5.23: DEGRADED.")
 
 
 def test_a_question_that_nobody_can_answer_is_told_once(tree: Path) -> None:

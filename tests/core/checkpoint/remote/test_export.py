@@ -1,0 +1,104 @@
+"""Exports and servers: scales taken from a checkpoint there, and an overlay for one there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.errors import KVScopeError
+from core.export import WriteOptions, plan_export, write_export
+from core.export.fixes import parse_fixes
+from core.export.report import plan_as_data
+from core.inspection import inspect
+from tests.core.diagnosis.build import COMPRESSED, Tensor, llama, look
+from tests.core.export.exporting import bytes_of, left_in
+from tests.core.export.test_overlay import LLAMA, lost_layer
+from tests.hub_server import Server
+
+
+@pytest.fixture
+def whole(hub_root: Path) -> None:
+    """The Llama on the server."""
+    shutil.copytree(LLAMA, hub_root / "org" / "llama", dirs_exist_ok=True)
+
+
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize("fix", [True, False])
+@pytest.mark.parametrize("address", ["hf://org/llama", "http://user:secret@{host}/files/org/llama?Signature=secret"])
+def test_scales_come_from_an_address(address: str, fix: bool, server: Server, tmp_path: Path) -> None:
+    address = address.format(host=server.url.removeprefix("http://"))
+    inspection = inspect(lost_layer(tmp_path / "source"), kv_cache_dtype="fp8")
+    if fix:
+        plan = plan_export(inspection, fixes=parse_fixes([f"missing-scale={address}"]))
+    else:
+        plan = plan_export(inspection, scales_from=address)
+    result = write_export(plan, tmp_path / "out")
+    expected = inspect(LLAMA, kv_cache_dtype="fp8").deliveries.attention
+    assert [layer.final for layer in result.after.deliveries.attention] == [layer.final for layer in expected]
+    written = b"".join(bytes_of(tmp_path / "out").values()) + str(plan_as_data(plan)).encode()
+    assert b"org/llama" in written
+    assert b"secret" not in written
+
+
+@pytest.mark.usefixtures("whole")
+def test_what_is_wrong_with_an_address_names_it(server: Server, tmp_path: Path) -> None:
+    inspection = inspect(lost_layer(tmp_path / "source"), kv_cache_dtype="fp8")
+    for address, said in (
+        ("hf://org/none", "hf://org/none: "),
+        ("hf://org/qwen3", "hf://org/qwen3: has scales for layers 2-35, and this model has no attention layer there"),
+    ):
+        with pytest.raises(KVScopeError) as error:
+            plan_export(inspection, scales_from=address)
+        assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize("place", ["hf://org/lost", "{url}/files/org/lost"])
+@pytest.mark.usefixtures("whole")
+def test_an_overlay_is_written_without_a_download(place: str, server: Server, hub_root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(hub_root / "org" / "lost", ignore_errors=True)
+    source = lost_layer(hub_root / "org" / "lost")
+    inspection = inspect(place.format(url=server.url), kv_cache_dtype="fp8")
+    plan = plan_export(inspection, scales_from=str(LLAMA))
+    out, options = tmp_path / "out", WriteOptions(overlay=True)
+    server.set_faults()
+    result = write_export(plan, out, options=options)
+    assert server.requests() == []
+    assert left_in(out) == ["kvscope-export.json", "model-kvscales.safetensors", "model.safetensors.index.json"]
+    assert result.verdict_after == plan.verdict_predicted
+    assert result.verdict_after.outcome == "ok"
+    record = json.loads((out / "kvscope-export.json").read_text())
+    assert {row["overlay"] for row in record["tensors"]} == {"model-kvscales.safetensors"}
+    both = tmp_path / "both"
+    shutil.copytree(source, both)
+    shutil.copytree(out, both, dirs_exist_ok=True)
+    after = inspect(both, kv_cache_dtype="fp8")
+    assert after.verdict.outcome == "ok"
+    assert [layer.final for layer in after.deliveries.attention] == [
+        layer.final for layer in result.after.deliveries.attention
+    ]
+    again = write_export(plan, out, options=replace(options, resume=True))
+    assert (again.bytes_written, again.verdict_after) == (0, result.verdict_after)
+
+
+def test_an_overlay_brings_its_own_configs(server: Server, hub_root: Path, tmp_path: Path) -> None:
+    """The verdict goes by the configs that come along."""
+    dynamic = json.loads(json.dumps(COMPRESSED))
+    dynamic["kv_cache_scheme"]["dynamic"] = True
+    weights = {f"model.layers.{layer}.self_attn.k_proj.weight": Tensor([1.0], (1,)) for layer in range(2)}
+    shutil.rmtree(hub_root / "org" / "dynamic", ignore_errors=True)
+    look(hub_root / "org" / "dynamic", llama(dynamic), weights)
+    plan = plan_export(inspect("hf://org/dynamic"), fixes=parse_fixes(["dynamic-scheme=0.05"]))
+    result = write_export(plan, tmp_path / "out", options=WriteOptions(overlay=True))
+    assert result.verdict_after.outcome == "ok"
+    assert "config.json" in left_in(tmp_path / "out")
+    shutil.copytree(tmp_path / "out", hub_root / "org" / "dynamic", dirs_exist_ok=True)
+    assert inspect("hf://org/dynamic").verdict == result.verdict_after
+
+
+@pytest.mark.usefixtures("server")
+def test_a_plan_names_the_address_that_it_is_for(whole: None) -> None:
+    assert plan_as_data(plan_export(inspect("hf://org/llama")))["source"] == "hf://org/llama"
