@@ -851,6 +851,10 @@
       <translation>起决定作用的字段</translation>
     </message>
     <message>
+      <source>What is no longer there</source>
+      <translation>已不存在的内容</translation>
+    </message>
+    <message>
       <source>{file}  ·  decided something</source>
       <translation>{file}  ·  起决定作用</translation>
     </message>
@@ -863,12 +867,28 @@
       <translation>此检查点既没有配置文件，也没有元数据。</translation>
     </message>
     <message>
+      <source>{path} is no longer there. Shown is what was read when it was opened; its other config files were not read. Reload opens it again once it is back.</source>
+      <translation>{path} 已不存在。这里显示的是打开时读到的内容；其他配置文件当时没有读取。恢复之后，“重新载入”会再次打开它。</translation>
+    </message>
+    <message>
+      <source>{files}: no longer in {path}. Shown is what was read when it was opened; Reload judges without it.</source>
+      <translation>{files}：已不在 {path} 中。这里显示的是打开时读到的内容；“重新载入”将不再依据它来判断。</translation>
+    </message>
+    <message>
       <source>is too large to show here</source>
       <translation>太大，无法在此显示</translation>
     </message>
     <message>
       <source>Open it in an editor.</source>
       <translation>请在编辑器中打开它。</translation>
+    </message>
+    <message>
+      <source>is no longer there</source>
+      <translation>已不存在</translation>
+    </message>
+    <message>
+      <source>Reload the checkpoint.</source>
+      <translation>请重新载入检查点。</translation>
     </message>
   </context>
   <context>

@@ -178,6 +178,47 @@ def test_a_broken_config_is_told_in_its_place(
     assert "too large to show here" in panel.text.toPlainText()
 
 
+def test_a_folder_that_vanished_after_opening_is_told(
+    window: Window, opened: Open, idle: Idle, samples: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(samples / GEMMA, folder)
+    opened(str(folder))
+    folder.rename(tmp_path / "elsewhere")
+    window.workspace.show_tab("config")
+    idle()
+    panel = window.workspace.config
+    assert panel.gone.isVisible()
+    assert panel.gone.toPlainText().startswith(f"{folder} is no longer there. ")
+    assert panel.files.item(0).text() == "config.json  ·  decided something"  # as it was read
+    assert any('"quant_method": "quark"' in line for line in panel.marked_lines())
+    (tmp_path / "elsewhere").rename(folder)
+    window.actions_table["reload"].trigger()
+    idle()
+    assert not panel.gone.isVisible()
+    names = [panel.files.item(row).data(Qt.ItemDataRole.UserRole) for row in range(panel.files.count())]
+    assert "generation_config.json" in names
+    (folder / "generation_config.json").unlink()
+    assert panel.show_file("config.json")
+    assert panel.show_file("generation_config.json")
+    assert "is no longer there" in panel.text.toPlainText()
+
+
+def test_a_config_deleted_after_opening_is_told(
+    window: Window, opened: Open, idle: Idle, samples: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(samples / GEMMA, folder)
+    opened(str(folder))
+    (folder / "config.json").unlink()
+    window.workspace.show_tab("config")
+    idle()
+    panel = window.workspace.config
+    assert panel.gone.isVisible()
+    assert panel.gone.toPlainText().startswith(f"config.json: no longer in {folder}. ")
+    assert panel.show_file("config.json")
+
+
 def test_fields_are_found_whatever_their_keys_hold() -> None:
     value = {"a.b": {"*k_proj": {"c": 1}}, "a": {"b": 2}, "list": [{"x": 1}, 2], "flat": [1, 2]}
     assert places_of(value, "a.b.*k_proj.c") == ("a.b", "*k_proj", "c")
