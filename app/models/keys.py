@@ -7,6 +7,7 @@ Here a filter or a sort makes a new index array and resets the model once.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol
 
@@ -206,6 +207,22 @@ def _value_order(value: float | None) -> tuple[int, float]:
     return (2, 0.0) if value != value else (1, value)  # noqa: PLR0124 - NaN is the number that differs from itself
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownRows:
+    """What a table shows at one moment, for a job that must not ask the table: it may change meanwhile."""
+
+    source: Source | None
+    visible: Indices
+
+    def chosen(self, ids: Collection[str]) -> Indices:
+        """The numbers of the rows of these ids that are shown, in the order shown."""
+        if self.source is None:
+            return self.visible
+        wanted = np.zeros(len(self.source), dtype=np.bool_)
+        wanted[np.array(self.source.numbers_of(ids), dtype=np.intp)] = True
+        return self.visible[wanted[self.visible]]
+
+
 class KeyTable(QAbstractTableModel):
     """Shows a :class:`Source` through an array of visible row numbers. ``data()`` never raises and builds nothing."""
 
@@ -292,9 +309,9 @@ class KeyTable(QAbstractTableModel):
         positions = self._positions()[np.array(self._source.numbers_of(names), dtype=np.intp)]
         return np.sort(positions[positions >= 0])
 
-    def lines_at(self, positions: Indices) -> list[tuple[str, ...]]:
-        """All cells of many visible rows."""
-        return self._source.lines(self._visible[positions]) if self._source is not None else []
+    def shown(self) -> ShownRows:
+        """The visible rows, in the table's order; the table replaces the array and never changes it."""
+        return ShownRows(self._source, self._visible)
 
     def _positions(self) -> Indices:
         if self._position is None:

@@ -630,6 +630,14 @@
       <translation>已复制 {count} 行</translation>
     </message>
     <message>
+      <source>Copying</source>
+      <translation>正在复制</translation>
+    </message>
+    <message>
+      <source>Copying was cancelled.</source>
+      <translation>复制已取消。</translation>
+    </message>
+    <message>
       <source>Story copied</source>
       <translation>经过已复制</translation>
     </message>
