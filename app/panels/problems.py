@@ -43,6 +43,7 @@ class Detail(QWidget):
         super().__init__(parent)
         self._finding: Finding | None = None
         self._page = Page()
+        self._page.setAccessibleName(self.tr("The problem in full"))
         rows = QVBoxLayout(self._page.page)
         rows.setContentsMargins(14, 10, 8, 6)
         rows.setSpacing(8)

@@ -7062,6 +7062,10 @@
   <context>
     <name>Detail</name>
     <message>
+      <source>The problem in full</source>
+      <translation>问题详情</translation>
+    </message>
+    <message>
       <source>Evidence</source>
       <translation>证据</translation>
     </message>

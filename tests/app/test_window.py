@@ -10,7 +10,15 @@ from pathlib import Path
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QTabWidget
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractScrollArea,
+    QApplication,
+    QComboBox,
+    QLineEdit,
+    QTabWidget,
+    QWidget,
+)
 from pytestqt.qtbot import QtBot
 
 from app.panels.pickers import Picker
@@ -191,3 +199,32 @@ def test_dialogs_open_and_close(window: Window, opened: Open, idle: Idle, qtbot:
         else:
             dialog.close()
     idle()
+
+
+def test_tab_goes_through_the_views_as_they_stand(window: Window, opened: Open, qtbot: QtBot) -> None:
+    opened(DEEPSEEK)
+    window.activateWindow()
+    workspace = window.workspace
+    workspace.selection.select([workspace.keys.table.id_at(5) or ""])  # the story is told anew, after all else is made
+    qtbot.wait(50)
+    workspace.keys.view.setFocus()
+    passed: list[QWidget] = []
+    while (widget := QApplication.focusWidget()) is not None and widget not in passed:
+        passed.append(widget)
+        QTest.keyClick(widget, Qt.Key.Key_Tab)
+    in_why = [place for place, widget in enumerate(passed) if workspace.why.isAncestorOf(widget)]
+    assert in_why == [1, 2, 3]  # two buttons and the story, which is one stop
+    page, story = passed[3], workspace.why.story
+    assert isinstance(page, QAbstractScrollArea)
+    assert story is not None
+    assert page.accessibleDescription() == story.as_text()
+    assert workspace.tabs.isAncestorOf(passed[4])
+    strip = passed.index(workspace.coverage.strip)
+    legend = [place for place, widget in enumerate(passed) if workspace.coverage.isAncestorOf(widget)]
+    assert legend == list(range(strip, strip + len(legend)))  # the strip, then its legend's buttons
+    assert len(legend) == 2
+    groups = [place for place, widget in enumerate(passed) if workspace.groups.isAncestorOf(widget)]
+    assert groups[0] == legend[-1] + 1
+    page.setFocus()
+    QTest.keyClick(page, Qt.Key.Key_PageDown)
+    assert page.verticalScrollBar().value() > 0
