@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.text import complaint
 from app.theme.theme import theme
 from core.diagnosis import mended_by_export
+from core.diagnosis.finding import Finding
 from core.engines import ENGINES
 from core.errors import KVScopeError
 
@@ -36,6 +37,8 @@ class Workspace(QWidget):
 
     message = Signal(str)
     digest_shown = Signal(object)
+    findings_changed = Signal()
+    """What a run of the loader adds to the findings came or went."""
     open_requested = Signal(str)
     completed = Signal()
     """Every panel is there."""
@@ -235,13 +238,20 @@ class Workspace(QWidget):
         """Select a key as soon as the checkpoint is there."""
         self._pending = key
 
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong by the rules, and before it what the loader's run says against the prediction."""
+        if self._built:
+            return self.problems.table.findings()
+        inspection = self.session.inspection
+        return inspection.findings if inspection is not None else ()
+
     def problem_ids(self) -> list[str]:
         """The visible rows that an error or a warning concerns, in the table's order."""
         digest = self.session.digest
         if digest is None:
             return []
         concerned: set[str] = set()
-        for finding in digest.inspection.findings:
+        for finding in self.findings():
             if finding.severity != "info":
                 concerned.update(digest.ids_of(finding))
         return [name for name in self.keys.table.visible_ids() if name in concerned]
@@ -370,6 +380,7 @@ class Workspace(QWidget):
             self.problems.show_verification(self.session.verification)
         self._show_verdict()
         self._title_tabs()
+        self.findings_changed.emit()
 
     def _show_verdict(self) -> None:
         digest = self.session.digest
@@ -386,14 +397,18 @@ class Workspace(QWidget):
             where=where,
             observation=observation_of(verification),
             contradiction=verification.text if verification is not None else "",
-            problems=sum(finding.severity != "info" for finding in inspection.findings),
+            problems=self._problems(),
             fixable=bool(mended_by_export(inspection.findings)),
         )
+
+    def _problems(self) -> int:
+        """Findings that are more than a remark: what the status bar counts too."""
+        return sum(finding.severity != "info" for finding in self.findings())
 
     def _title_tabs(self) -> None:
         if not self._built:
             return
-        count = self.problems.table.rowCount()
+        count = self._problems()
         title = self.tr("Problems ({count})").format(count=count) if count else self.tr("Problems")
         self.tabs.setTabText(TABS.index("problems"), title)
 

@@ -499,8 +499,8 @@
       <translation>结论</translation>
     </message>
     <message>
-      <source>Next problem  F8</source>
-      <translation>下一个问题  F8</translation>
+      <source>Next problem</source>
+      <translation>下一个问题</translation>
     </message>
     <message>
       <source>Fix by export</source>

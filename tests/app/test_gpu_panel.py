@@ -123,7 +123,15 @@ def test_a_prediction_that_is_wrong_is_the_first_problem(
     assert "model.layers.0.self_attn.attn, v: _v_scale holds" in first.evidence
     assert "They parted at: post-process." in first.consequence
     assert window.workspace.problems.detail.finding == first
-    assert window.workspace.tabs.tabText(0) == f"Problems ({len(before) + 1})"
+    assert all(finding.severity == "info" for finding in before)
+    assert window.workspace.tabs.tabText(0) == "Problems (1)"
+    assert window.status.counts.text() == "1 error"
+    assert window.workspace.banner.next_button.isVisible()
+    window.actions_table["next_problem"].trigger()
+    assert window.workspace.selection.current == first.keys[0]
+    window.workspace.show_tab("problems")
+    assert not window.workspace.problems.detail.filter_button.isEnabled()  # the filter knows what was predicted
+    assert window.workspace.problems.detail.select_button.isEnabled()
     window.workspace.problems.choose(0)
     assert len(window.workspace.selection.ids) == 36
     monkeypatch.undo()
@@ -133,6 +141,8 @@ def test_a_prediction_that_is_wrong_is_the_first_problem(
     idle()
     assert window.workspace.banner.certainty.text() == "OBSERVED"
     assert table.findings()[0].code == before[0].code
+    assert window.workspace.tabs.tabText(0) == "Problems"
+    assert window.status.counts.text() == "no problems"
 
 
 def test_the_attention_is_plotted(listed: Window, idle: Idle) -> None:
