@@ -163,7 +163,13 @@ class ScaleSource:
 _KINDS = {"zero_point": "zp", "bias": "bias"}
 
 
-def _kind_words() -> Mapping[str, str]:
+def short_kind(kind: str) -> str:
+    """What stands behind the role of what is no scale: "zp" for a zero point."""
+    return _KINDS.get(kind, kind)
+
+
+def kind_words() -> Mapping[str, str]:
+    """What a row holds in full words, translated."""
     return {
         "scale": QCoreApplication.translate("Keys", "scale"),
         "zero_point": QCoreApplication.translate("Keys", "zero point"),
@@ -177,7 +183,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
     return (
         word(row.status),
         "" if row.layer is None else str(row.layer),
-        row.role if row.kind in ("scale", "") else f"{row.role} {_KINDS.get(row.kind, row.kind)}",
+        row.role if row.kind in ("scale", "") else f"{row.role} {short_kind(row.kind)}",
         text.values(row.values),
         row.key or nothing,
         row.target,
@@ -412,7 +418,7 @@ class KeyTable(QAbstractTableModel):
         if column == Column.STATUS:
             return text.spoken(row.reason) or meaning(row.status)
         if column == Column.ROLE:
-            return f"{row.role} {_kind_words().get(row.kind, row.kind)}"
+            return f"{row.role} {kind_words().get(row.kind, row.kind)}"
         if column == Column.VALUE and len(row.values) == 1:
             return text.exact(row.values[0])
         if column == Column.TARGET and not row.reached and not row.missing:

@@ -7829,7 +7829,7 @@
       <translation>最大误差</translation>
     </message>
     <message>
-      <source>Compared with</source>
+      <source>Against</source>
       <translation>比较对象</translation>
     </message>
     <message>
@@ -8019,6 +8019,10 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     <message>
       <source>Log</source>
       <translation>日志</translation>
+    </message>
+    <message>
+      <source>Nothing to report. Warnings and faults of KVScope itself are written here.</source>
+      <translation>暂无记录。KVScope 自身的警告和故障会写在这里。</translation>
     </message>
     <message>
       <source>Copy all</source>
@@ -8243,6 +8247,10 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     <message>
       <source>{beyond} of {count} scales differ by more than {noise}</source>
       <translation>{count} 个缩放因子中有 {beyond} 个相差超过 {noise}</translation>
+    </message>
+    <message>
+      <source>No ratio to draw: no scale is on both sides with as many values there, none of them a zero or NaN.</source>
+      <translation>没有可绘制的比值：没有哪个缩放因子在两边都存在、数值个数相同且不含零或 NaN。</translation>
     </message>
     <message>
       <source>B / A by layer; band: calibration noise of {noise}</source>
