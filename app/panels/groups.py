@@ -152,7 +152,7 @@ class GroupsPanel(QWidget):
             top = index if not index.parent().isValid() else index.parent()
             shard = self.tree.group(top)
             if shard is not None and not shard.fault:
-                self.filter_requested.emit(f"file:{quoted(shard.label)}")
+                self.filter_requested.emit(f"file:{quoted(shard.pattern)}")
             return
         words = [part for part in (group.pattern or group.label).split("*") if part]
         self.filter_requested.emit(" ".join(quoted(part) for part in words))

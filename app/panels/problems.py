@@ -256,6 +256,8 @@ class ProblemsPanel(QWidget):
         if shown is not None and current in self._digest.ids_of(shown):
             return
         for row, finding in enumerate(self.table.findings()):
+            if finding.severity == "info" and not finding.keys:
+                continue  # of whole layers: it would take the place of what is wrong with the checkpoint
             if current in self._digest.ids_of(finding):
                 model = self.view.selectionModel()
                 model.blockSignals(True)

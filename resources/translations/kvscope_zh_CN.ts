@@ -7998,12 +7998,20 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
       <translation>个张量</translation>
     </message>
     <message>
+      <source>rows</source>
+      <translation>行</translation>
+    </message>
+    <message>
       <source>scales</source>
       <translation>个缩放因子</translation>
     </message>
     <message>
       <source>{shown} of {total} {what}</source>
       <translation>{total} {what}中的 {shown}</translation>
+    </message>
+    <message>
+      <source>{scales} scales, {missing} missing</source>
+      <translation>{scales} 个缩放因子，{missing} 个缺失</translation>
     </message>
     <message>
       <source>No row matches the filter.</source>
@@ -8688,6 +8696,14 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
       <translation>在检查点中</translation>
     </message>
     <message>
+      <source>not known</source>
+      <translation>未知</translation>
+    </message>
+    <message>
+      <source>No tensor that could be read reaches {parameter}. {files}: cannot be read, and may hold it.</source>
+      <translation>能读取的张量中没有一个到达 {parameter}。{files}：无法读取，它可能就在其中。</translation>
+    </message>
+    <message>
       <source>no tensor</source>
       <translation>没有张量</translation>
     </message>
@@ -8858,6 +8874,14 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     <message>
       <source>The load is over before it gets a value.</source>
       <translation>在它得到值之前加载就已结束。</translation>
+    </message>
+    <message>
+      <source>The layer would end with</source>
+      <translation>该层将会得到</translation>
+    </message>
+    <message>
+      <source>That is, if the unreadable files hold nothing for it.</source>
+      <translation>前提是无法读取的文件中没有属于它的内容。</translation>
     </message>
     <message>
       <source>The layer ends with</source>
