@@ -17,6 +17,7 @@ from app.panels.header import Header
 from app.panels.layouts import grow, split, vertical
 from app.panels.log import LogBridge
 from app.panels.parts import surface
+from app.panels.reading import Page
 from app.panels.waiting import Waiting
 from app.selection import Selection
 from app.session import Session, cancelled
@@ -217,7 +218,9 @@ class Workspace(QWidget):
     def show_tab(self, name: str) -> None:
         """Bring a tab to the front and give it the keyboard."""
         self.tabs.setCurrentIndex(TABS.index(name))
-        self.tabs.currentWidget().setFocus(Qt.FocusReason.ShortcutFocusReason)
+        # The bar, where the panel still waits for a result: from there Tab leads on.
+        control = _first_control(self.tabs.currentWidget()) or self.tabs.tabBar()
+        control.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def show_groups(self, *, on: bool) -> None:
         """Show or hide the groups beside the keys."""
@@ -335,7 +338,8 @@ class Workspace(QWidget):
         wanted, self._pending = self._pending, None
         if wanted is None:
             if new and not self.selection.ids:
-                self.selection.select(digest.telling, origin=self)
+                # In the name of the problems, which show the worst one: it may concern no row, and the row another one.
+                self.selection.select(digest.telling, origin=self.problems)
             return
         if wanted in digest.by_id:
             self.selection.select([wanted], current=wanted, origin=self)
@@ -429,6 +433,17 @@ class Workspace(QWidget):
     def _on_filter_requested(self, query: str) -> None:
         self.keys.set_filter(query)
         self.keys.view.setFocus(Qt.FocusReason.OtherFocusReason)
+
+
+def _first_control(panel: QWidget) -> QWidget | None:
+    """What Tab would come to first in a panel."""
+    widget = panel.nextInFocusChain()
+    while widget is not None and widget is not panel:
+        takes = widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isVisibleTo(panel) and widget.isEnabled()
+        if panel.isAncestorOf(widget) and takes and not isinstance(widget, Page):  # a page only scrolls
+            return widget
+        widget = widget.nextInFocusChain()
+    return None
 
 
 def _on_surface(panel: QWidget) -> QWidget:

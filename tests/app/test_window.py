@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
@@ -226,5 +226,55 @@ def test_tab_goes_through_the_views_as_they_stand(window: Window, opened: Open, 
     groups = [place for place, widget in enumerate(passed) if workspace.groups.isAncestorOf(widget)]
     assert groups[0] == legend[-1] + 1
     page.setFocus()
+    bar = page.verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() > 0)
     QTest.keyClick(page, Qt.Key.Key_PageDown)
-    assert page.verticalScrollBar().value() > 0
+    assert bar.value() > 0
+
+
+class _Windows(QObject):
+    """Notes every widget that is shown as a window of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[str] = []
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Show and isinstance(watched, QWidget) and watched.isWindow():
+            self.shown.append(repr(watched))
+        return False
+
+
+def test_no_panel_opens_a_window_and_each_takes_the_keyboard(
+    window: Window, opened: Open, idle: Idle, qapp: QApplication
+) -> None:
+    windows = _Windows()
+    qapp.installEventFilter(windows)
+    window.activateWindow()
+    for sample in (LLAMA, GEMMA):
+        opened(sample)
+        for name in TABS:
+            window.workspace.show_tab(name)
+            idle()
+            focused = QApplication.focusWidget()
+            assert focused is not None, name
+            assert window.workspace.tabs.isAncestorOf(focused), name
+            assert focused.focusPolicy() & Qt.FocusPolicy.TabFocus, name
+    qapp.removeEventFilter(windows)
+    assert windows.shown == []
+    window.workspace.show_tab("problems")
+    assert QApplication.focusWidget() is window.workspace.problems.view
+
+
+def test_what_is_worst_is_shown_first_also_where_it_concerns_no_row(window: Window, opened: Open, shared: Path) -> None:
+    opened(str(shared / "checkpoints/llmcompressor/llama-attn_int8_asym"))
+    workspace = window.workspace
+    assert workspace.problems.table.findings()[0].code == "load-refused"
+    finding = workspace.problems.detail.finding
+    assert finding is not None
+    assert finding.code == "load-refused"  # of the whole checkpoint, while the row to begin with has another one
+    assert workspace.selection.current is not None
+    QTest.keyClick(window, Qt.Key.Key_F8)
+    finding = workspace.problems.detail.finding
+    assert finding is not None
+    assert finding.code == "uninitialised"
