@@ -185,7 +185,7 @@ class Workspace(QWidget):
 
     def _complete(self) -> None:
         """All panels are there: connect them, and show what the session has found meanwhile."""
-        self.body.setSizes([216, 680, 384])
+        self.body.setSizes([244, 656, 380])
         self.halves.setSizes([360, 270])
         for splitter in (self.body, self.halves):
             splitter.setChildrenCollapsible(False)
