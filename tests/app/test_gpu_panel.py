@@ -264,3 +264,18 @@ def test_an_engine_whose_loader_is_not_here_says_so(listed: Window, idle: Idle) 
     listed.workspace.header.engine.pick("vllm-0.33.0")
     idle()
     assert panel.run_button.isEnabled()
+
+
+def test_the_command_for_a_gpu_repeats_what_was_chosen(listed: Window, idle: Idle) -> None:
+    panel, session = listed.workspace.gpu, listed.session
+    session.choose(replace(session.choices, kv_cache_dtype="fp8_e4m3", engine="vllm-0.27.1"))
+    idle()
+    assert panel.command() == (
+        f"kvscope verify {session.path} --engine vllm-0.27.1 --kv-cache-dtype fp8_e4m3 --device cuda:0"
+    )
+    panel.show_devices((Device(id="cpu", name="cpu"), Device(id="cuda", name="", reason="there is no GPU")))
+    assert panel.reason.endswith("On a machine with a GPU, run:")
+    session.choose(replace(session.choices, engine="sglang-0.5.23"))
+    idle()
+    assert panel.reason == ""  # no GPU would help: the loader is not SGLang's
+    assert not panel.copy_button.isVisible()
