@@ -169,7 +169,7 @@ class RulesEditor(QDialog):
             [
                 Record(
                     (word(row.status), row.key or self.tr("no tensor"), row.target),
-                    icon="ok" if row.reached else "warning",
+                    icon=row.status,
                     tone=tone(row.status),
                     tip=text.spoken(row.reason),
                     id=row.id,
