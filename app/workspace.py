@@ -335,6 +335,8 @@ class Workspace(QWidget):
             self._pages.setCurrentWidget(self._found)
             self.keys.view.setFocus(Qt.FocusReason.OtherFocusReason)
         self._show_digest(digest)
+        if new:
+            QTimer.singleShot(0, self.keys, self.keys.show_current)  # the table has its size only then
         wanted, self._pending = self._pending, None
         if wanted is None:
             if new and not self.selection.ids:

@@ -327,6 +327,13 @@ class KeysPanel(QWidget):
         if origin is not self:
             self._follow()
 
+    def show_current(self) -> None:
+        """Bring the current row on screen, also after the table got its size."""
+        current = self._selection.current
+        place = self.table.position_of(current) if current is not None else None
+        if place is not None:
+            self.view.scrollTo(self.table.index(place, self.view.columnAt(0)))
+
     def _follow(self) -> None:
         """Show the selection's visible rows as selected and its current row on screen."""
         chosen = QItemSelection()

@@ -319,3 +319,12 @@ def test_groups_are_told_apart_where_their_names_do_not_fit(window: Window, open
         room = view.columnWidth(0) - view.indentation() - view.iconSize().width() - 12
         shown.add(view.fontMetrics().elidedText(option.text, option.textElideMode, room))
     assert len(shown) == view.model().rowCount() == 3
+
+
+def test_the_row_to_begin_with_is_wholly_on_screen(window: Window, samples: Path, idle: Idle, qtbot: QtBot) -> None:
+    window.open_path(str(samples / DEEPSEEK), select="model.layers.7.self_attn.v_proj.v_scale")
+    idle()
+    view, table = window.workspace.keys.view, window.workspace.keys.table
+    place = table.position_of(window.workspace.selection.current or "")
+    assert place == 15
+    qtbot.waitUntil(lambda: view.viewport().rect().contains(view.visualRect(table.index(place, 0))), timeout=5_000)
