@@ -55,8 +55,8 @@ class Story:
     beats: tuple[Beat, ...]
     trace: Trace | None = None
 
-    def as_text(self) -> str:
-        """For the clipboard or an issue."""
+    def as_text(self, *, sources: bool = True) -> str:
+        """For the clipboard or an issue; without ``sources`` to be read aloud."""
         lines = [f"{self.row.key or self.row.target}: {word(self.row.status)} ({self.engine})", ""]
         for number, beat in enumerate(self.beats, 1):
             chip = f" [{beat.chip}]" if beat.chip else ""
@@ -68,7 +68,7 @@ class Story:
             lines += [f"   {label}: {value}" for label, value in beat.facts]
             if beat.text:
                 lines.append(f"   {beat.text}")
-            if beat.source:
+            if beat.source and sources:
                 lines.append(f"   ({beat.source})")
         return "\n".join(lines) + "\n"
 

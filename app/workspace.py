@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 from PySide6.QtCore import QSize, Qt, QTimer, Signal
-from PySide6.QtWidgets import QStackedWidget, QTabWidget, QWidget
+from PySide6.QtWidgets import QAbstractItemView, QStackedWidget, QTabWidget, QWidget
 
 from app.actions import Actions
 from app.digest import Digest
@@ -17,7 +18,7 @@ from app.panels.header import Header
 from app.panels.layouts import grow, split, vertical
 from app.panels.log import LogBridge
 from app.panels.parts import surface
-from app.panels.reading import Page
+from app.panels.reading import Page, Passage
 from app.panels.waiting import Waiting
 from app.selection import Selection
 from app.session import Session, cancelled
@@ -438,14 +439,19 @@ class Workspace(QWidget):
 
 
 def _first_control(panel: QWidget) -> QWidget | None:
-    """What Tab would come to first in a panel."""
-    widget = panel.nextInFocusChain()
-    while widget is not None and widget is not panel:
-        takes = widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isVisibleTo(panel) and widget.isEnabled()
-        if panel.isAncestorOf(widget) and takes and not isinstance(widget, Page):  # a page only scrolls
-            return widget
-        widget = widget.nextInFocusChain()
-    return None
+    """A panel's table or list, else the first control that takes the keyboard.
+
+    Not by nextInFocusChain(): PySide then takes widgets for each other's children, and the process dies when they are
+    collected.
+    """
+    found = [
+        widget
+        for widget in panel.findChildren(QWidget)
+        if widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isVisibleTo(panel) and widget.isEnabled()
+    ]
+    views = (widget for widget in found if isinstance(widget, QAbstractItemView))
+    others = (widget for widget in found if not isinstance(widget, Page | Passage))  # texts that only scroll
+    return next(itertools.chain(views, others), None)
 
 
 def _on_surface(panel: QWidget) -> QWidget:

@@ -188,7 +188,7 @@ class WhyPanel(QWidget):
         self._stack.setCurrentWidget(self._page)
         for _ in range(3):  # the page, its steps, their texts: laid out before they are painted, not after
             QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
-        self._page.setAccessibleDescription(story.as_text())
+        self._page.setAccessibleDescription(story.as_text(sources=False))
         self._page.to_top()
 
     def _show_also(self) -> None:
