@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,11 @@ from app.theme.theme import MODES, Mode, theme
 
 if TYPE_CHECKING:
     from app.window import Window
+    from core.errors import KVScopeError
+    from core.progress import Progress
+
+_COPIED_AT_ONCE = 200
+"""Rows that are written in the time that a window may halt."""
 
 
 class Commands(QObject):
@@ -97,35 +102,28 @@ class Commands(QObject):
         digest = self._window.session.digest
         if digest is None:
             return
-        from app.models.tensors import rows_of_ids
+        from app.table_text import keys_text
 
-        chosen = self._window.workspace.selection.ids
-        ordered = [row.key or row.target for row in digest.rows if row.id in chosen]
-        catalog = digest.inspection.checkpoint.catalog
-        ordered += [catalog.names[row] for row in rows_of_ids(catalog, chosen - digest.by_id.keys())]
-        QGuiApplication.clipboard().setText("\n".join(ordered))
-        self._window.say(text.plural(len(ordered), self.tr("{count} key copied"), self.tr("{count} keys copied")))
+        ids = self._window.workspace.selection.ids
+        self._copy(
+            partial(keys_text, digest, ids),
+            len(ids),
+            lambda count: text.plural(count, self.tr("{count} key copied"), self.tr("{count} keys copied")),
+        )
 
     def copy_row(self) -> None:
         digest = self._window.session.digest
         if digest is None:
             return
-        from app.story import row_as_dict
-        from app.table_text import tensors_as_dicts
-        from core.trace import Tracer
+        from app.table_text import rows_json
 
-        chosen = self._window.workspace.selection.ids
-        tracer = Tracer(digest.inspection)
-        rows = [
-            row_as_dict(row, tracer.trace(row.delivery) if row.delivery is not None else None)
-            for row in digest.rows
-            if row.id in chosen
-        ]
-        rows += tensors_as_dicts(digest, chosen - digest.by_id.keys())
-        found = rows[0] if len(rows) == 1 else rows
-        QGuiApplication.clipboard().setText(json.dumps(found, indent=2, ensure_ascii=False))
-        self._window.say(
-            text.plural(len(rows), self.tr("{count} row copied as JSON"), self.tr("{count} rows copied as JSON"))
+        ids = self._window.workspace.selection.ids
+        self._copy(
+            partial(rows_json, digest, ids),
+            len(ids),
+            lambda count: text.plural(
+                count, self.tr("{count} row copied as JSON"), self.tr("{count} rows copied as JSON")
+            ),
         )
 
     def copy_text(self) -> None:
@@ -138,10 +136,33 @@ class Commands(QObject):
         from app.table_text import table_text
 
         workspace = self._window.workspace
-        copied = table_text(workspace.keys.table, workspace.selection.ids, separator, workspace.keys.columns_shown())
-        QGuiApplication.clipboard().setText(copied)
-        count = len(copied.splitlines()) - 1
-        self._window.say(text.plural(count, self.tr("{count} row copied"), self.tr("{count} rows copied")))
+        ids = workspace.selection.ids
+        self._copy(
+            partial(table_text, workspace.keys.table.shown(), ids, separator, workspace.keys.columns_shown()),
+            len(ids),
+            lambda count: text.plural(count, self.tr("{count} row copied"), self.tr("{count} rows copied")),
+        )
+
+    def _copy(self, make: Callable[[Progress], tuple[str, int]], rows: int, said: Callable[[int], str]) -> None:
+        """Put what ``make`` writes of so many rows on the clipboard; of many, in a job."""
+        from core.progress import Progress
+
+        def done(made: tuple[str, int]) -> None:
+            words, count = made
+            QGuiApplication.clipboard().setText(words)
+            self._window.say(said(count))
+
+        if rows <= _COPIED_AT_ONCE:
+            done(make(Progress()))
+        else:
+            self._window.session.jobs.start(
+                self.tr("Copying"), make, done=done, failed=self._on_copy_failed, lane="copy"
+            )
+
+    def _on_copy_failed(self, error: KVScopeError) -> None:
+        from app.session import cancelled
+
+        self._window.say(self.tr("Copying was cancelled.") if cancelled(error) else text.complaint(error))
 
     def copy_why(self) -> None:
         self._window.workspace.why.refresh()

@@ -110,7 +110,7 @@ class AddressDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle(self.tr("Open Address"))
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.resize(560, 0)
+        self.setMinimumWidth(560)
         self.line = QLineEdit()
         self.line.setPlaceholderText("hf://ORG/NAME")
         self.line.setAccessibleName(self.tr("Address of a checkpoint"))

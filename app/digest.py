@@ -110,9 +110,14 @@ class Digest:
 
     @property
     def telling(self) -> tuple[str, ...]:
-        """The row to begin with, whose story tells most: the first of the worst finding, else the first of all."""
-        found = (ids[:1] for finding in self.inspection.findings if (ids := self.ids_of(finding)))
-        return next(found, tuple(itertools.islice(self.by_id, 1)))
+        """The row to begin with, whose story tells most: the first of the worst finding, else the first of all.
+
+        Where what is wrong concerns no row (a file that cannot be read), it is the first that gets nothing.
+        """
+        found = [finding for finding in self.inspection.findings if finding.severity != "info"]
+        of_findings = (ids[:1] for finding in found if (ids := self.ids_of(finding)))
+        without = ((row.id,) for row in self.rows if row.missing and found)
+        return next(itertools.chain(of_findings, without), tuple(itertools.islice(self.by_id, 1)))
 
 
 def digest(inspection: Inspection) -> Digest:

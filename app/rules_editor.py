@@ -76,7 +76,7 @@ class RulesEditor(QDialog):
         self.editor.setAccessibleName(self.tr("Rules as TOML"))
         self.editor.setTabChangesFocus(True)
         self.table = RecordTable((self.tr("Status"), self.tr("Checkpoint key"), self.tr("→ Engine parameter")))
-        samples = {0: "not reached_", 1: "model.layers.12.self_attn.k_proj.output_scale"}
+        samples = {0: "not reached", 1: "…yers.12.self_attn.k_proj.output_scale"}
         self.view = Table(self.table, self.tr("What the rules make of the keys"), samples, names=(1, 2))
         self.verdict = Chip()
         self.words = label(wrap=True)
@@ -169,7 +169,7 @@ class RulesEditor(QDialog):
             [
                 Record(
                     (word(row.status), row.key or self.tr("no tensor"), row.target),
-                    icon="ok" if row.reached else "warning",
+                    icon=row.status,
                     tone=tone(row.status),
                     tip=text.spoken(row.reason),
                     id=row.id,

@@ -19,17 +19,7 @@ def check_command(path: str, choices: Choices, thresholds: Thresholds | None = N
     """The ``kvscope check`` that predicts what the window shows: the path, every choice that was made, and limits of
     the rules that are not the core's own.
     """
-    words = ["check", path]
-    for option, value in (
-        ("--engine", choices.engine),
-        ("--method", choices.method),
-        ("--architecture", choices.architecture),
-        ("--kv-cache-dtype", choices.kv_cache_dtype),
-        ("--dtype", choices.dtype),
-        ("--rules", choices.rules_file),
-    ):
-        if value is not None:
-            words += [option, value]
+    words = ["check", path, *_chosen(choices)]
     if thresholds is not None:
         usual = {row.name: row.value for row in type(thresholds)().table()}
         words += [
@@ -39,3 +29,21 @@ def check_command(path: str, choices: Choices, thresholds: Thresholds | None = N
             for part in ("--limit", f"{row.name}={row.value}")
         ]
     return quoted_command(*words)
+
+
+def verify_command(path: str, choices: Choices, *options: str) -> str:
+    """The ``kvscope verify`` that runs the loader on a GPU under every choice that was made."""
+    return quoted_command("verify", path, *_chosen(choices), "--device", "cuda:0", *options)
+
+
+def _chosen(choices: Choices) -> list[str]:
+    """The options of what was chosen; the rest follows the checkpoint in the command too."""
+    chosen = (
+        ("--engine", choices.engine),
+        ("--method", choices.method),
+        ("--architecture", choices.architecture),
+        ("--kv-cache-dtype", choices.kv_cache_dtype),
+        ("--dtype", choices.dtype),
+        ("--rules", choices.rules_file),
+    )
+    return [part for option, value in chosen if value is not None for part in (option, value)]

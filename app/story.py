@@ -55,8 +55,8 @@ class Story:
     beats: tuple[Beat, ...]
     trace: Trace | None = None
 
-    def as_text(self) -> str:
-        """For the clipboard or an issue."""
+    def as_text(self, *, sources: bool = True) -> str:
+        """For the clipboard or an issue; without ``sources`` to be read aloud."""
         lines = [f"{self.row.key or self.row.target}: {word(self.row.status)} ({self.engine})", ""]
         for number, beat in enumerate(self.beats, 1):
             chip = f" [{beat.chip}]" if beat.chip else ""
@@ -68,7 +68,7 @@ class Story:
             lines += [f"   {label}: {value}" for label, value in beat.facts]
             if beat.text:
                 lines.append(f"   {beat.text}")
-            if beat.source:
+            if beat.source and sources:
                 lines.append(f"   ({beat.source})")
         return "\n".join(lines) + "\n"
 
@@ -81,7 +81,8 @@ def tell(digest: Digest, row: Row, tracer: Tracer | None = None) -> Story:
     """The story of ``row``; ``tracer`` is that of the digest's inspection, for those who tell several."""
     engine = get_engine(str(digest.inspection.settings.engine.value)).title
     trace = (tracer or Tracer(digest.inspection)).trace(row.delivery) if row.delivery is not None else None
-    beats = [_beginning(row)]
+    unread = tuple(shard.name for shard in digest.inspection.checkpoint.shards if shard.fault is not None)
+    beats = [_beginning(row, unread)]
     if trace is not None:
         beats += [_rule(cited) for cited in trace.steps]
     if trace is not None and not trace.steps:
@@ -94,12 +95,21 @@ def tell(digest: Digest, row: Row, tracer: Tracer | None = None) -> Story:
     if trace is not None:
         beats += [*map(_near, trace.near), _target(row, trace), _outcome(row, trace, engine)]
     if row.attention is not None:
-        beats.append(_end(row, row.attention))
+        beats.append(_end(row, row.attention, unread=bool(unread)))
     beats += [_finding(finding) for finding in digest.findings_by_id.get(row.id, ())]
     return Story(row=row, engine=engine, beats=tuple(beats), trace=trace)
 
 
-def _beginning(row: Row) -> Beat:
+def _beginning(row: Row, unread: Sequence[str]) -> Beat:
+    if row.missing and unread:
+        return Beat(
+            title=translate("Story", "In the checkpoint"),
+            tone="info",
+            chip=translate("Story", "not known"),
+            text=translate(
+                "Story", "No tensor that could be read reaches {parameter}. {files}: cannot be read, and may hold it."
+            ).format(parameter=row.target, files=", ".join(unread)),
+        )
     if row.missing:
         return Beat(
             title=translate("Story", "In the checkpoint"),
@@ -215,7 +225,7 @@ def _outcome(row: Row, trace: Trace, engine: str) -> Beat:
     )
 
 
-def _end(row: Row, layer: AttentionLayer) -> Beat:
+def _end(row: Row, layer: AttentionLayer, *, unread: bool) -> Beat:
     if layer.error is not None:
         return Beat(
             title=translate("Story", "After loading"),
@@ -243,6 +253,14 @@ def _end(row: Row, layer: AttentionLayer) -> Beat:
             title=translate("Story", "The layer ends with nothing"),
             name=layer.path,
             text=translate("Story", "The load is over before it gets a value."),
+        )
+    if row.missing and unread:
+        return Beat(
+            title=translate("Story", "The layer would end with"),
+            tone="info",
+            name=layer.path,
+            facts=tuple(facts),
+            text=translate("Story", "That is, if the unreadable files hold nothing for it."),
         )
     own = all(layer.source.get(role) in ("checkpoint", None) for role in roles)
     return Beat(

@@ -194,6 +194,7 @@ class Window(QMainWindow):
         made.header.set_open_menu(self.menus.open_menu())
         made.message.connect(self.say)
         made.digest_shown.connect(self._on_digest_shown)
+        made.findings_changed.connect(self._on_front_changed)
         made.selection.changed.connect(self.enable_actions)
         made.history.changed.connect(self.enable_actions)
         made.open_requested.connect(self.open_path)
@@ -326,7 +327,7 @@ class Window(QMainWindow):
         document = self.documents.current
         title, digest, workspace = document.title, document.session.digest, document.workspace
         self.setWindowTitle(f"{title} – KVScope" if title else "KVScope")
-        self.status.show_digest(digest)
+        self.status.show_digest(digest, workspace.findings() if workspace is not None else ())
         if workspace is not None and workspace.built:
             self.actions_table["all_tensors"].setChecked(workspace.keys.all_tensors)
             self.actions_table["groups"].setChecked(workspace.groups_shown)
@@ -361,7 +362,8 @@ class Window(QMainWindow):
             given |= Needs.PATH
         if digest is not None:
             given |= Needs.CHECKPOINT
-            if any(finding.severity != "info" for finding in digest.inspection.findings):
+            findings = workspace.findings() if workspace is not None else digest.inspection.findings
+            if any(finding.severity != "info" for finding in findings):
                 given |= Needs.PROBLEMS
         if workspace is not None and digest is not None:
             given |= Needs.SELECTION if workspace.selection.ids else Needs.NOTHING

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 from PySide6.QtCore import QSize, Qt, QTimer, Signal
-from PySide6.QtWidgets import QStackedWidget, QTabWidget, QWidget
+from PySide6.QtWidgets import QAbstractItemView, QStackedWidget, QTabWidget, QWidget
 
 from app.actions import Actions
 from app.digest import Digest
@@ -17,6 +18,7 @@ from app.panels.header import Header
 from app.panels.layouts import grow, split, vertical
 from app.panels.log import LogBridge
 from app.panels.parts import surface
+from app.panels.reading import Page, Passage
 from app.panels.waiting import Waiting
 from app.selection import Selection
 from app.session import Session, cancelled
@@ -24,6 +26,7 @@ from app.settings import Settings
 from app.text import complaint
 from app.theme.theme import theme
 from core.diagnosis import mended_by_export
+from core.diagnosis.finding import Finding
 from core.engines import ENGINES
 from core.errors import KVScopeError
 
@@ -36,6 +39,8 @@ class Workspace(QWidget):
 
     message = Signal(str)
     digest_shown = Signal(object)
+    findings_changed = Signal()
+    """What a run of the loader adds to the findings came or went."""
     open_requested = Signal(str)
     completed = Signal()
     """Every panel is there."""
@@ -181,7 +186,7 @@ class Workspace(QWidget):
 
     def _complete(self) -> None:
         """All panels are there: connect them, and show what the session has found meanwhile."""
-        self.body.setSizes([216, 680, 384])
+        self.body.setSizes([244, 656, 380])
         self.halves.setSizes([360, 270])
         for splitter in (self.body, self.halves):
             splitter.setChildrenCollapsible(False)
@@ -214,7 +219,9 @@ class Workspace(QWidget):
     def show_tab(self, name: str) -> None:
         """Bring a tab to the front and give it the keyboard."""
         self.tabs.setCurrentIndex(TABS.index(name))
-        self.tabs.currentWidget().setFocus(Qt.FocusReason.ShortcutFocusReason)
+        # The bar, where the panel still waits for a result: from there Tab leads on.
+        control = _first_control(self.tabs.currentWidget()) or self.tabs.tabBar()
+        control.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def show_groups(self, *, on: bool) -> None:
         """Show or hide the groups beside the keys."""
@@ -235,13 +242,20 @@ class Workspace(QWidget):
         """Select a key as soon as the checkpoint is there."""
         self._pending = key
 
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong by the rules, and before it what the loader's run says against the prediction."""
+        if self._built:
+            return self.problems.table.findings()
+        inspection = self.session.inspection
+        return inspection.findings if inspection is not None else ()
+
     def problem_ids(self) -> list[str]:
         """The visible rows that an error or a warning concerns, in the table's order."""
         digest = self.session.digest
         if digest is None:
             return []
         concerned: set[str] = set()
-        for finding in digest.inspection.findings:
+        for finding in self.findings():
             if finding.severity != "info":
                 concerned.update(digest.ids_of(finding))
         return [name for name in self.keys.table.visible_ids() if name in concerned]
@@ -322,10 +336,13 @@ class Workspace(QWidget):
             self._pages.setCurrentWidget(self._found)
             self.keys.view.setFocus(Qt.FocusReason.OtherFocusReason)
         self._show_digest(digest)
+        if new:
+            QTimer.singleShot(0, self.keys, self.keys.show_current)  # the table has its size only then
         wanted, self._pending = self._pending, None
         if wanted is None:
             if new and not self.selection.ids:
-                self.selection.select(digest.telling, origin=self)
+                # In the name of the problems, which show the worst one: it may concern no row, and the row another one.
+                self.selection.select(digest.telling, origin=self.problems)
             return
         if wanted in digest.by_id:
             self.selection.select([wanted], current=wanted, origin=self)
@@ -370,6 +387,7 @@ class Workspace(QWidget):
             self.problems.show_verification(self.session.verification)
         self._show_verdict()
         self._title_tabs()
+        self.findings_changed.emit()
 
     def _show_verdict(self) -> None:
         digest = self.session.digest
@@ -386,14 +404,18 @@ class Workspace(QWidget):
             where=where,
             observation=observation_of(verification),
             contradiction=verification.text if verification is not None else "",
-            problems=sum(finding.severity != "info" for finding in inspection.findings),
+            problems=self._problems(),
             fixable=bool(mended_by_export(inspection.findings)),
         )
+
+    def _problems(self) -> int:
+        """Findings that are more than a remark: what the status bar counts too."""
+        return sum(finding.severity != "info" for finding in self.findings())
 
     def _title_tabs(self) -> None:
         if not self._built:
             return
-        count = self.problems.table.rowCount()
+        count = self._problems()
         title = self.tr("Problems ({count})").format(count=count) if count else self.tr("Problems")
         self.tabs.setTabText(TABS.index("problems"), title)
 
@@ -414,6 +436,22 @@ class Workspace(QWidget):
     def _on_filter_requested(self, query: str) -> None:
         self.keys.set_filter(query)
         self.keys.view.setFocus(Qt.FocusReason.OtherFocusReason)
+
+
+def _first_control(panel: QWidget) -> QWidget | None:
+    """A panel's table or list, else the first control that takes the keyboard.
+
+    Not by nextInFocusChain(): PySide then takes widgets for each other's children, and the process dies when they are
+    collected.
+    """
+    found = [
+        widget
+        for widget in panel.findChildren(QWidget)
+        if widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isVisibleTo(panel) and widget.isEnabled()
+    ]
+    views = (widget for widget in found if isinstance(widget, QAbstractItemView))
+    others = (widget for widget in found if not isinstance(widget, Page | Passage))  # texts that only scroll
+    return next(itertools.chain(views, others), None)
 
 
 def _on_surface(panel: QWidget) -> QWidget:

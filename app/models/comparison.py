@@ -12,6 +12,7 @@ from PySide6.QtCore import QAbstractTableModel, QCoreApplication, QModelIndex, Q
 from PySide6.QtGui import QBrush, QColor, QIcon
 
 from app import text
+from app.models.keys import kind_words, short_kind
 from app.text import QT_TRANSLATE_NOOP, translate
 from app.theme import icons
 from app.theme.palettes import Tone
@@ -188,7 +189,7 @@ def cell(row: Row, column: int) -> str:
         case Column.LAYER:
             return "" if one is None or one.layer is None else str(one.layer)
         case Column.ROLE:
-            return "" if one is None else (one.role if one.kind == "scale" else f"{one.role} {one.kind}")
+            return "" if one is None else (one.role if one.kind == "scale" else f"{one.role} {short_kind(one.kind)}")
         case Column.LEFT:
             return text.values(row.left.values) if row.left is not None else ""
         case Column.RIGHT:
@@ -209,6 +210,9 @@ def _tip(row: Row, column: int) -> str:
     side = row.left if column == Column.LEFT else row.right if column == Column.RIGHT else None
     if side is not None and len(side.values) == 1:
         return f"{text.exact(side.values[0])}  {side.dtype} {text.shape(side.shape)}"
+    if column == Column.ROLE:
+        one = row.left or row.right
+        return f"{one.role} {kind_words().get(one.kind, one.kind)}" if one is not None else ""
     if column == Column.RATIO and row.ratio is None and row.left is not None and row.right is not None:
         return QCoreApplication.translate("Comparison", "No ratio: the two hold differently many values, a zero or NaN")
     return cell(row, column)

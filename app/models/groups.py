@@ -16,11 +16,13 @@ from app.status import Status
 from app.theme import icons
 from app.theme.status import word
 from app.theme.theme import colours, theme
+from core.checkpoint.faults import with_offset
 from core.ordering import natural
 
 Grouping = Literal["patterns", "modules", "shards"]
 GROUPINGS: tuple[Grouping, ...] = ("patterns", "modules", "shards")
 LARGEST_GROUP = 10_000
+SUFFIX = ".safetensors"
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.)")
 _ROOT = QModelIndex()
 
@@ -29,7 +31,8 @@ _ROOT = QModelIndex()
 class Group:
     """One node: a label, the rows it stands for, and how to make its children.
 
-    ``status`` is the worst among its scales, ``fault`` what is wrong with the file it stands for.
+    ``status`` is the worst among its scales, ``fault`` what is wrong with the file it stands for, ``pattern`` the
+    whole of what ``label`` is the telling part of.
     """
 
     label: str
@@ -122,6 +125,9 @@ def by_shard(digest: Digest) -> list[Group]:
         if row.key:
             of_file.setdefault(row.file, []).append(row.id)
     groups = []
+    # An ending that all have is left out: what tells the names apart would be elided before it.
+    several = len(checkpoint.shards) > 1
+    ending = SUFFIX if several and all(shard.name.endswith(SUFFIX) for shard in checkpoint.shards) else ""
     for shard in checkpoint.shards:
         ids = of_file.get(shard.name, [])
         tip = QCoreApplication.translate("Groups", "{size}, {tensors} tensors, header {header}").format(
@@ -130,13 +136,14 @@ def by_shard(digest: Digest) -> list[Group]:
         fault = text.spoken(shard.fault.message) if shard.fault is not None else ""
         groups.append(
             Group(
-                shard.name,
+                shard.name.removesuffix(ending),
                 ids,
                 worst(ids, digest.by_id),
-                tip=fault or tip,
+                tip=fault or f"{shard.name}: {tip}",
                 fault=fault,
                 icon="error" if fault else "shard",
-                children=_details([shard.fault.problem, shard.fault.remedy])
+                pattern=shard.name,
+                children=_details([with_offset(shard.fault.problem, shard.fault.offset), shard.fault.remedy])
                 if shard.fault is not None
                 else _leaves(ids, digest.by_id)
                 if ids
@@ -151,7 +158,7 @@ def by_shard(digest: Digest) -> list[Group]:
             tip=text.spoken(fault.message),
             fault=text.spoken(fault.message),
             icon="error",
-            children=_details([fault.problem, fault.remedy]),
+            children=_details([with_offset(fault.problem, fault.offset), fault.remedy]),
         )
         for fault in checkpoint.faults
         if fault.file not in shown

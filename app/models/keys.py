@@ -7,6 +7,7 @@ Here a filter or a sort makes a new index array and resets the model once.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol
 
@@ -162,7 +163,13 @@ class ScaleSource:
 _KINDS = {"zero_point": "zp", "bias": "bias"}
 
 
-def _kind_words() -> Mapping[str, str]:
+def short_kind(kind: str) -> str:
+    """What stands behind the role of what is no scale: "zp" for a zero point."""
+    return _KINDS.get(kind, kind)
+
+
+def kind_words() -> Mapping[str, str]:
+    """What a row holds in full words, translated."""
     return {
         "scale": QCoreApplication.translate("Keys", "scale"),
         "zero_point": QCoreApplication.translate("Keys", "zero point"),
@@ -176,7 +183,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
     return (
         word(row.status),
         "" if row.layer is None else str(row.layer),
-        row.role if row.kind in ("scale", "") else f"{row.role} {_KINDS.get(row.kind, row.kind)}",
+        row.role if row.kind in ("scale", "") else f"{row.role} {short_kind(row.kind)}",
         text.values(row.values),
         row.key or nothing,
         row.target,
@@ -204,6 +211,22 @@ def _value_order(value: float | None) -> tuple[int, float]:
     if value is None:
         return (0, 0.0)
     return (2, 0.0) if value != value else (1, value)  # noqa: PLR0124 - NaN is the number that differs from itself
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownRows:
+    """What a table shows at one moment, for a job that must not ask the table: it may change meanwhile."""
+
+    source: Source | None
+    visible: Indices
+
+    def chosen(self, ids: Collection[str]) -> Indices:
+        """The numbers of the rows of these ids that are shown, in the order shown."""
+        if self.source is None:
+            return self.visible
+        wanted = np.zeros(len(self.source), dtype=np.bool_)
+        wanted[np.array(self.source.numbers_of(ids), dtype=np.intp)] = True
+        return self.visible[wanted[self.visible]]
 
 
 class KeyTable(QAbstractTableModel):
@@ -292,9 +315,9 @@ class KeyTable(QAbstractTableModel):
         positions = self._positions()[np.array(self._source.numbers_of(names), dtype=np.intp)]
         return np.sort(positions[positions >= 0])
 
-    def lines_at(self, positions: Indices) -> list[tuple[str, ...]]:
-        """All cells of many visible rows."""
-        return self._source.lines(self._visible[positions]) if self._source is not None else []
+    def shown(self) -> ShownRows:
+        """The visible rows, in the table's order; the table replaces the array and never changes it."""
+        return ShownRows(self._source, self._visible)
 
     def _positions(self) -> Indices:
         if self._position is None:
@@ -395,7 +418,7 @@ class KeyTable(QAbstractTableModel):
         if column == Column.STATUS:
             return text.spoken(row.reason) or meaning(row.status)
         if column == Column.ROLE:
-            return f"{row.role} {_kind_words().get(row.kind, row.kind)}"
+            return f"{row.role} {kind_words().get(row.kind, row.kind)}"
         if column == Column.VALUE and len(row.values) == 1:
             return text.exact(row.values[0])
         if column == Column.TARGET and not row.reached and not row.missing:

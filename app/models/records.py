@@ -9,16 +9,21 @@ from typing import Any
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 from PySide6.QtGui import QBrush, QColor, QIcon
 
+from app.status import Status
 from app.theme import icons
 from app.theme.palettes import Tone
-from app.theme.theme import colours
+from app.theme.theme import colours, theme
 
 _ROOT = QModelIndex()
+_STATUSES = frozenset(status.value for status in Status)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line: its cells, an icon for the first cell, a tone, a tool tip, and the row id it belongs to."""
+    """One line: its cells, an icon for the first cell, a tone, a tool tip, and the row id it belongs to.
+
+    The icon is a bundled one's name, or a status for its shape.
+    """
 
     cells: tuple[str, ...]
     icon: str = ""
@@ -58,7 +63,13 @@ class RecordTable(QAbstractTableModel):
     def _take_theme(self) -> None:
         now = colours()
         looks = {(record.icon, record.tone) for record in self._records}
-        self._icons = {(name, tone): icons.icon(name, now.tone(tone).ink, now.border) for name, tone in looks if name}
+        self._icons = {
+            (name, tone): theme().status_icon(Status(name))
+            if name in _STATUSES
+            else icons.icon(name, now.tone(tone).ink, now.border)
+            for name, tone in looks
+            if name
+        }
         self._inks = {tone: QBrush(QColor(now.tone(tone).ink)) for _, tone in looks}
 
     def rowCount(self, parent: Any = _ROOT) -> int:

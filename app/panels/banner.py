@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QAction, QColor, QPainter, QPaintEvent, QPalette
+from PySide6.QtGui import QAction, QColor, QKeySequence, QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from app.observation import Observation
@@ -50,9 +50,11 @@ class Banner(QFrame):
         self._text.setMinimumWidth(200)
         words.addWidget(self._text)
         row.addLayout(words, 1)
-        self.next_button = Button(self.tr("Next problem  F8"), "next")
-        self.next_button.setToolTip(next_problem.toolTip())
+        self.next_button = Button(self.tr("Next problem"), "next")
         self.next_button.clicked.connect(next_problem.trigger)
+        self._next_problem = next_problem
+        next_problem.changed.connect(self._name_key)  # keys may be chosen by the user
+        self._name_key()
         row.addWidget(self.next_button)
         self.fix_button = Button(self.tr("Fix by export"), "write", primary=True)
         self.fix_button.setToolTip(self.tr("Preview a copy of the checkpoint that this engine loads as intended"))
@@ -121,6 +123,11 @@ class Banner(QFrame):
         self._text.setText(text)
         self.setAccessibleDescription(f"{word}: {text}")
         self._colour()
+
+    def _name_key(self) -> None:
+        keys = self._next_problem.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
+        self.next_button.setText("  ".join(part for part in (f" {self.next_button.accessibleName()}", keys) if part))
+        self.next_button.setToolTip(self._next_problem.toolTip())
 
     def _colour(self) -> None:
         palette = QPalette(self._word.palette())

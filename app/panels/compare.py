@@ -28,7 +28,7 @@ from core.errors import KVScopeError
 _SAMPLES: dict[int, str] = {
     Column.CHANGE: "Changed, within noise",
     Column.LAYER: "Layer",
-    Column.ROLE: "Role_",
+    Column.ROLE: "k bias",
     Column.LEFT: "0.000618 – 0.0151",
     Column.RIGHT: "0.000618 – 0.0151",
     Column.RATIO: "× 0.99999",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from PySide6.QtCore import Qt
@@ -10,7 +11,8 @@ from PySide6.QtWidgets import QListWidget, QListWidgetItem, QPlainTextEdit, QTex
 
 from app.digest import Digest
 from app.models.config_text import Place, lines_of, marked, places_of
-from app.panels.layouts import split, vertical
+from app.panels.layouts import grow, split, vertical
+from app.panels.reading import Passage
 from app.text import complaint, translate
 from app.theme.theme import colours, fixed_font, theme
 from core.checkpoint import Checkpoint
@@ -29,6 +31,7 @@ class ConfigPanel(QWidget):
         self._digest: Digest | None = None
         self._stale = True
         self._marked: dict[int, Place] = {}
+        self._value: Any = None
         self.files = QListWidget()
         self.files.setAccessibleName(self.tr("Config files and shards"))
         self.files.currentRowChanged.connect(self._on_file_changed)
@@ -47,7 +50,12 @@ class ConfigPanel(QWidget):
         self.fields.itemActivated.connect(self._on_field_chosen)
         self.fields.itemClicked.connect(self._on_field_chosen)
         self._parts = split(Qt.Orientation.Horizontal, (self.files, 220, 0), (self.text, 620, 3), (self.fields, 340, 2))
-        vertical(self._parts, parent=self)
+        self.gone = Passage()
+        self.gone.setAccessibleName(self.tr("What is no longer there"))
+        self._gone = QWidget()
+        vertical(self.gone, parent=self._gone, margins=(10, 6, 10, 6))
+        self._gone.hide()
+        grow(vertical(self._gone, self._parts, parent=self), self._parts)
         theme().changed.connect(self._mark)
 
     def show_digest(self, digest: Digest | None) -> None:
@@ -73,16 +81,20 @@ class ConfigPanel(QWidget):
         self.files.clear()
         self.fields.clear()
         self.text.clear()
+        self._gone.hide()
         digest = self._digest
         if digest is None:
             return
         checkpoint, sources = digest.inspection.checkpoint, digest.inspection.declaration.sources
         deciding = {source.file for source in sources}
-        names = sorted(checkpoint.config_names(), key=lambda name: (name not in deciding, name))
+        there = set(checkpoint.config_names())
+        names = sorted(there | _kept(checkpoint, deciding), key=lambda name: (name not in deciding, name))
         for name in names:
             self._add_file(
                 name, self.tr("{file}  ·  decided something").format(file=name) if name in deciding else name
             )
+        if checkpoint.remote is None:
+            self._tell_what_is_gone(checkpoint, [name for name in names if name not in there])
         for shard in checkpoint.shards[:_MOST_SHARDS]:
             if shard.metadata:
                 self._add_file(f"\0{shard.name}", self.tr("metadata of {file}").format(file=shard.name))
@@ -95,6 +107,22 @@ class ConfigPanel(QWidget):
             self.files.setCurrentRow(0)
         else:
             self.text.setPlainText(self.tr("This checkpoint has neither a config file nor metadata."))
+
+    def _tell_what_is_gone(self, checkpoint: Checkpoint, names: Sequence[str]) -> None:
+        """Say what of the checkpoint was moved or deleted since it was opened."""
+        if not checkpoint.root.exists():
+            words = self.tr(
+                "{path} is no longer there. Shown is what was read when it was opened; its other config files were not "
+                "read. Reload opens it again once it is back."
+            ).format(path=checkpoint.root)
+        elif names:
+            words = self.tr(
+                "{files}: no longer in {path}. Shown is what was read when it was opened; Reload judges without it."
+            ).format(files=", ".join(names), path=checkpoint.root)
+        else:
+            return
+        self.gone.setPlainText(words)
+        self._gone.show()
 
     def _add_file(self, name: str, shown: str) -> None:
         item = QListWidgetItem(shown)
@@ -120,9 +148,9 @@ class ConfigPanel(QWidget):
         if digest is None or row < 0:
             return
         name = str(self.files.item(row).data(_FIELD))
-        self._marked = {}
+        self._marked, self._value = {}, None
         try:
-            value = _content(digest.inspection.checkpoint, name)
+            value = self._value = _content(digest.inspection.checkpoint, name)
         except KVScopeError as error:
             self.text.setPlainText(complaint(error))
             return
@@ -156,11 +184,19 @@ class ConfigPanel(QWidget):
         file, field = item.data(_FIELD)
         if digest is None or not self.show_file(file):
             return
-        place = places_of(_content(digest.inspection.checkpoint, file), field)
+        place = places_of(self._value, field)
         number = next((number for number, marks in self._marked.items() if marks == place), None)
         if number is not None:
             self.text.setTextCursor(QTextCursor(self.text.document().findBlockByNumber(number)))
             self.text.centerCursor()
+
+
+def _kept(checkpoint: Checkpoint, deciding: Collection[str]) -> set[str]:
+    """The deciding files that were read when the checkpoint was opened, wherever they are now."""
+    if checkpoint.remote is not None:
+        return set()
+    names = {name for name in deciding if name.endswith(".json") and checkpoint.config_fault(name) is None}
+    return {name for name in names if checkpoint.config(name) is not None}
 
 
 def _content(checkpoint: Checkpoint, name: str) -> Any:
@@ -175,4 +211,11 @@ def _content(checkpoint: Checkpoint, name: str) -> Any:
             path=path,
             remedy=translate("ConfigPanel", "Open it in an editor."),
         )
-    return checkpoint.config(name) or {}
+    value = checkpoint.config(name)
+    if value is None:
+        raise KVScopeError(
+            translate("ConfigPanel", "is no longer there"),
+            path=path,
+            remedy=translate("ConfigPanel", "Reload the checkpoint."),
+        )
+    return value

@@ -70,6 +70,7 @@ class Coverage(QWidget):
             if widget is not None:
                 widget.deleteLater()
         counted = self.counts()
+        before: QWidget = self.strip
         for status in Status:
             if not counted[status]:
                 continue
@@ -84,6 +85,8 @@ class Coverage(QWidget):
             entry.setEnabled(status is not Status.NONE)
             entry.clicked.connect(self._on_entry_clicked)
             self._entries.addWidget(entry)
+            QWidget.setTabOrder(before, entry)  # made anew each time, they would come after everything else
+            before = entry
 
     def _on_entry_clicked(self) -> None:
         sender = self.sender()

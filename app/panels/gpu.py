@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Literal
 
 from PySide6.QtCore import Qt, Signal
@@ -21,6 +20,7 @@ from app.panels.reading import ElidedBox, Page, Passage
 from app.panels.tables import Table
 from app.selection import Selection
 from app.session import Session, cancelled
+from app.shell import verify_command
 from app.theme.palettes import Tone
 from app.theme.theme import theme
 from core.engines import DEFAULT_ENGINE, get_engine
@@ -260,6 +260,8 @@ class GpuPanel(QWidget):
     def _show_reason(self) -> None:
         """Why there is no CUDA, and the command that would do the same elsewhere."""
         reasons = [device.reason for device in self.devices() if device.reason is not None]
+        if self._refusal():  # no GPU would help
+            reasons = []
         self._reason.setVisible(bool(reasons))
         self._command.setVisible(bool(reasons))
         self.copy_button.setVisible(bool(reasons))
@@ -276,10 +278,10 @@ class GpuPanel(QWidget):
     def command(self) -> str:
         """The command line that verifies this checkpoint on a GPU."""
         path = self._digest.inspection.checkpoint.place if self._digest is not None else "PATH"
-        options = [f"--tensor-parallel {self.ranks.value()}"] if self.ranks.value() > 1 else []
+        options = ["--tensor-parallel", str(self.ranks.value())] if self.ranks.value() > 1 else []
         if self.forward.isChecked() and self.ranks.value() == 1:
             options += ["--forward", *(["--projections"] if self.projections.isChecked() else [])]
-        return " ".join(["kvscope verify", shlex.quote(str(path)), "--device cuda:0", *options])
+        return verify_command(path, self._session.choices, *options)
 
     def _show_result(self) -> None:
         done: Verification | None = self._session.verification

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QItemSelectionModel, QModelIndex, QSize, Qt, Signal
-from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QHeaderView, QPushButton, QTreeView, QVBoxLayout, QWidget
+from PySide6.QtCore import QItemSelectionModel, QModelIndex, QPersistentModelIndex, QSize, Qt, Signal
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTreeView,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app.digest import Digest
 from app.jobs import AnyJobs
@@ -15,6 +25,20 @@ from app.text import complaint, translate
 from app.theme.theme import theme
 from core.errors import KVScopeError
 from core.progress import Progress
+
+
+class _Elided(QStyledItemDelegate):
+    """Elides names at the left, as their ends tell them apart, and sentences about faults at the right."""
+
+    def __init__(self, tree: GroupTree, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._tree = tree
+
+    def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
+        super().initStyleOption(option, index)
+        group = self._tree.group(index)
+        said = group is not None and group.label == group.fault
+        option.textElideMode = Qt.TextElideMode.ElideRight if said else Qt.TextElideMode.ElideLeft
 
 
 class GroupsPanel(QWidget):
@@ -39,7 +63,7 @@ class GroupsPanel(QWidget):
         self.view.setExpandsOnDoubleClick(False)
         self.view.setIconSize(QSize(13, 13))
         self.view.setIndentation(14)
-        self.view.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.view.setItemDelegateForColumn(0, _Elided(self.tree, self.view))
         header = self.view.header()
         header.setStretchLastSection(False)
         header.setMinimumSectionSize(20)
@@ -152,7 +176,7 @@ class GroupsPanel(QWidget):
             top = index if not index.parent().isValid() else index.parent()
             shard = self.tree.group(top)
             if shard is not None and not shard.fault:
-                self.filter_requested.emit(f"file:{quoted(shard.label)}")
+                self.filter_requested.emit(f"file:{quoted(shard.pattern)}")
             return
         words = [part for part in (group.pattern or group.label).split("*") if part]
         self.filter_requested.emit(" ".join(quoted(part) for part in words))

@@ -27,13 +27,13 @@ class HeldView(QWidget):
         super().__init__(parent)
         self._verification: Verification | None = None
         columns = {
-            self.tr("Layer"): "12.self_attn.attn__",
+            self.tr("Layer"): "12.self_attn.attn",
             self.tr("Attribute"): "_prob_scale_float",
-            self.tr("Expected"): "0.0312 – 0.0478",
-            self.tr("Held"): "0.0312 – 0.0478",
+            self.tr("Expected"): "0.0312 – 0.047",
+            self.tr("Held"): "0.0312 – 0.047",
             self.tr("Dtype"): "bfloat16",
-            self.tr("Max. error"): "Max. error_",
-            self.tr("Compared with"): "",
+            self.tr("Max. error"): "Max. error",
+            self.tr("Against"): "",
         }
         self.table = RecordTable(list(columns), [2, 3, 5], self)
         samples = dict(enumerate(columns.values()))

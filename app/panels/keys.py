@@ -283,12 +283,17 @@ class KeysPanel(QWidget):
 
     def _on_model_reset(self) -> None:
         shown, total = self.table.rowCount(), self.table.total()
-        what = self.tr("tensors") if self._all else self.tr("scales")
+        missing = 0 if self._all or self._digest is None else sum(row.missing for row in self._digest.rows)
+        what = self.tr("tensors") if self._all else self.tr("rows") if missing else self.tr("scales")
         filtered = bool(self.table.query.terms)
         self._head.detail.setText(
             self.tr("{shown} of {total} {what}").format(shown=text.count(shown), total=text.count(total), what=what)
             if filtered
             else f"{text.count(total)} {what}"
+            if not missing
+            else self.tr("{scales} scales, {missing} missing").format(
+                scales=text.count(total - missing), missing=text.count(missing)
+            )
         )
         self._clear.setVisible(filtered)
         if shown or self._digest is None:
@@ -321,6 +326,13 @@ class KeysPanel(QWidget):
     def _on_selection_changed(self, origin: object) -> None:
         if origin is not self:
             self._follow()
+
+    def show_current(self) -> None:
+        """Bring the current row on screen, also after the table got its size."""
+        current = self._selection.current
+        place = self.table.position_of(current) if current is not None else None
+        if place is not None:
+            self.view.scrollTo(self.table.index(place, self.view.columnAt(0)))
 
     def _follow(self) -> None:
         """Show the selection's visible rows as selected and its current row on screen."""

@@ -55,6 +55,9 @@ class LogPanel(QWidget):
         self.text.setMaximumBlockCount(MOST_LINES)
         self.text.setFont(fixed_font(0.95))
         self.text.setAccessibleName(self.tr("Log"))
+        self.text.setPlaceholderText(
+            self.tr("Nothing to report. Warnings and faults of KVScope itself are written here.")
+        )
         self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         copy = Button(self.tr("Copy all"), "copy", flat=True)
         copy.clicked.connect(self._on_copy_clicked)

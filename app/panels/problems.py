@@ -43,6 +43,7 @@ class Detail(QWidget):
         super().__init__(parent)
         self._finding: Finding | None = None
         self._page = Page()
+        self._page.setAccessibleName(self.tr("The problem in full"))
         rows = QVBoxLayout(self._page.page)
         rows.setContentsMargins(14, 10, 8, 6)
         rows.setSpacing(8)
@@ -96,8 +97,8 @@ class Detail(QWidget):
     def finding(self) -> Finding | None:
         return self._finding
 
-    def show_finding(self, finding: Finding, ids: int) -> None:
-        """Show one finding that concerns ``ids`` rows."""
+    def show_finding(self, finding: Finding, ids: int, *, filterable: bool) -> None:
+        """Show one finding that concerns ``ids`` rows; ``filterable`` where the filter knows its code."""
         self._finding = finding
         self._severity.show_word(severity_word(finding.severity), severity_tone(finding.severity))
         self._title.setText(text.spoken(finding.title))
@@ -123,7 +124,7 @@ class Detail(QWidget):
             shown.setPlainText(values[name])
             title.setVisible(bool(values[name]))
             shown.setVisible(bool(values[name]))
-        self.filter_button.setEnabled(ids > 0)
+        self.filter_button.setEnabled(ids > 0 and filterable)
         self.select_button.setEnabled(ids > 0)
         self.fix_button.setVisible(finding.remedy in APPLIED_BY_EXPORT)
         self._page.to_top()
@@ -231,7 +232,8 @@ class ProblemsPanel(QWidget):
 
     def _show(self, finding: Finding) -> None:
         ids = self._digest.ids_of(finding) if self._digest is not None else ()
-        self.detail.show_finding(finding, len(ids))
+        judged = self._digest.inspection.findings if self._digest is not None else ()
+        self.detail.show_finding(finding, len(ids), filterable=finding in judged)
 
     def _on_row_changed(self, current: QModelIndex) -> None:
         finding = self.table.finding(current.row())
@@ -254,6 +256,8 @@ class ProblemsPanel(QWidget):
         if shown is not None and current in self._digest.ids_of(shown):
             return
         for row, finding in enumerate(self.table.findings()):
+            if finding.severity == "info" and not finding.keys:
+                continue  # of whole layers: it would take the place of what is wrong with the checkpoint
             if current in self._digest.ids_of(finding):
                 model = self.view.selectionModel()
                 model.blockSignals(True)

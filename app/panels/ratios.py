@@ -37,6 +37,7 @@ class RatioStrip(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._dots: tuple[Dot, ...] = ()
+        self._rows = 0
         self._places = 1
         self._span = _LEAST
         self._marked: frozenset[int] = frozenset()
@@ -51,6 +52,7 @@ class RatioStrip(QWidget):
 
     def show_rows(self, rows: Sequence[Row]) -> None:
         """Show the rows that have a ratio, at their layers; rows without a layer come last."""
+        self._rows = len(rows)
         rated = [row for row in rows if row.ratio is not None and row.left is not None]
         layers = sorted({_stack(row) for row in rated})
         places = {layer: place for place, layer in enumerate(layers)}
@@ -71,6 +73,15 @@ class RatioStrip(QWidget):
         """Ring the rows of the selection."""
         self._marked = frozenset(id(row) for row in rows)
         self.update()
+
+    @property
+    def note(self) -> str:
+        """Why there is not one dot; "" where there is."""
+        if self._dots or not self._rows:
+            return ""
+        return self.tr(
+            "No ratio to draw: no scale is on both sides with as many values there, none of them a zero or NaN."
+        )
 
     def dots(self) -> tuple[Dot, ...]:
         return self._dots
@@ -106,6 +117,15 @@ class RatioStrip(QWidget):
         font = self.font()
         font.setPointSizeF(font.pointSizeF() * 0.85)
         painter.setFont(font)
+        if self.note:
+            painter.setPen(QColor(now.muted))
+            painter.drawText(
+                self.rect().adjusted(_MARGIN, 0, -_MARGIN, 0),
+                Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap,
+                self.note,
+            )
+            painter.end()
+            return
         noise = math.log1p(CALIBRATION_NOISE), math.log1p(-CALIBRATION_NOISE)
         upper, lower = self._y(noise[0]), self._y(noise[1])
         painter.fillRect(QRectF(box.left(), upper, box.width(), lower - upper), QColor(now.neutral.tint))

@@ -116,8 +116,8 @@ class RepairRow(QWidget):
         self.reason = Passage(offer.reason, small=True)
         indented = horizontal(self.reason)
         indented.setContentsMargins(22, 0, 0, 0)
-        self.reason.setVisible(bool(offer.reason))
         vertical(self.box, indented, line, parent=self, spacing=2)
+        self.reason.setVisible(bool(offer.reason))  # only now: without a parent it would be shown as a window
         self.show_fix(None)
 
     def take(self, offer: Offer) -> bool:

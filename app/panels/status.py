@@ -11,7 +11,10 @@ from app.jobs import Job, Jobs
 from app.panels.parts import label, tool_button
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from app.digest import Digest
+    from core.diagnosis.finding import Finding
     from core.loading.devices import Device
 
 
@@ -42,8 +45,8 @@ class StatusBar(QStatusBar):
         jobs.progressed.connect(self._on_progressed)
         jobs.job_ended.connect(self._on_job_ended)
 
-    def show_digest(self, digest: Digest | None) -> None:
-        """Say what is open."""
+    def show_digest(self, digest: Digest | None, findings: Sequence[Finding] = ()) -> None:
+        """Say what is open, and how much is wrong with it."""
         if digest is None:
             self.files.clear()
             self.counts.clear()
@@ -57,7 +60,7 @@ class StatusBar(QStatusBar):
         ]
         self.files.setText("  ·  ".join(parts))
         self.files.setToolTip(checkpoint.place)
-        severities = [finding.severity for finding in digest.inspection.findings]
+        severities = [finding.severity for finding in findings]
         found = [
             text.plural(number, one, many)
             for number, one, many in (

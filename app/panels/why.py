@@ -49,6 +49,9 @@ class BeatView(QFrame):
             body.addLayout(self._facts())
         if beat.source:
             body.addWidget(Passage(beat.source, small=True))
+        for passage in self.findChildren(Passage):
+            # Selected with the mouse. The page is what Tab comes to: a story has thirty of these.
+            passage.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
 
     def _names(self) -> Passage:
         """The name, or the name before and after with what changed marked."""
@@ -121,6 +124,7 @@ class WhyPanel(QWidget):
         grow(top, self._also)
         self._beats = vertical(margins=(4, 0, 0, 0))
         self._page = Page()
+        self._page.setAccessibleName(self.tr("Why"))
         vertical(top, self._beats, 1, parent=self._page.page)
         self._note = Note("why")
         body = QWidget()
@@ -184,6 +188,7 @@ class WhyPanel(QWidget):
         self._stack.setCurrentWidget(self._page)
         for _ in range(3):  # the page, its steps, their texts: laid out before they are painted, not after
             QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
+        self._page.setAccessibleDescription(story.as_text(sources=False))
         self._page.to_top()
 
     def _show_also(self) -> None:

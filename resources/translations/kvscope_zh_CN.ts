@@ -499,8 +499,8 @@
       <translation>结论</translation>
     </message>
     <message>
-      <source>Next problem  F8</source>
-      <translation>下一个问题  F8</translation>
+      <source>Next problem</source>
+      <translation>下一个问题</translation>
     </message>
     <message>
       <source>Fix by export</source>
@@ -628,6 +628,14 @@
     <message>
       <source>{count} rows copied</source>
       <translation>已复制 {count} 行</translation>
+    </message>
+    <message>
+      <source>Copying</source>
+      <translation>正在复制</translation>
+    </message>
+    <message>
+      <source>Copying was cancelled.</source>
+      <translation>复制已取消。</translation>
     </message>
     <message>
       <source>Story copied</source>
@@ -851,6 +859,10 @@
       <translation>起决定作用的字段</translation>
     </message>
     <message>
+      <source>What is no longer there</source>
+      <translation>已不存在的内容</translation>
+    </message>
+    <message>
       <source>{file}  ·  decided something</source>
       <translation>{file}  ·  起决定作用</translation>
     </message>
@@ -863,12 +875,28 @@
       <translation>此检查点既没有配置文件，也没有元数据。</translation>
     </message>
     <message>
+      <source>{path} is no longer there. Shown is what was read when it was opened; its other config files were not read. Reload opens it again once it is back.</source>
+      <translation>{path} 已不存在。这里显示的是打开时读到的内容；其他配置文件当时没有读取。恢复之后，“重新载入”会再次打开它。</translation>
+    </message>
+    <message>
+      <source>{files}: no longer in {path}. Shown is what was read when it was opened; Reload judges without it.</source>
+      <translation>{files}：已不在 {path} 中。这里显示的是打开时读到的内容；“重新载入”将不再依据它来判断。</translation>
+    </message>
+    <message>
       <source>is too large to show here</source>
       <translation>太大，无法在此显示</translation>
     </message>
     <message>
       <source>Open it in an editor.</source>
       <translation>请在编辑器中打开它。</translation>
+    </message>
+    <message>
+      <source>is no longer there</source>
+      <translation>已不存在</translation>
+    </message>
+    <message>
+      <source>Reload the checkpoint.</source>
+      <translation>请重新载入检查点。</translation>
     </message>
   </context>
   <context>
@@ -7110,6 +7138,10 @@
   <context>
     <name>Detail</name>
     <message>
+      <source>The problem in full</source>
+      <translation>问题详情</translation>
+    </message>
+    <message>
       <source>Evidence</source>
       <translation>证据</translation>
     </message>
@@ -7873,7 +7905,7 @@
       <translation>最大误差</translation>
     </message>
     <message>
-      <source>Compared with</source>
+      <source>Against</source>
       <translation>比较对象</translation>
     </message>
     <message>
@@ -8042,12 +8074,20 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
       <translation>个张量</translation>
     </message>
     <message>
+      <source>rows</source>
+      <translation>行</translation>
+    </message>
+    <message>
       <source>scales</source>
       <translation>个缩放因子</translation>
     </message>
     <message>
       <source>{shown} of {total} {what}</source>
       <translation>{total} {what}中的 {shown}</translation>
+    </message>
+    <message>
+      <source>{scales} scales, {missing} missing</source>
+      <translation>{scales} 个缩放因子，{missing} 个缺失</translation>
     </message>
     <message>
       <source>No row matches the filter.</source>
@@ -8063,6 +8103,10 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     <message>
       <source>Log</source>
       <translation>日志</translation>
+    </message>
+    <message>
+      <source>Nothing to report. Warnings and faults of KVScope itself are written here.</source>
+      <translation>暂无记录。KVScope 自身的警告和故障会写在这里。</translation>
     </message>
     <message>
       <source>Copy all</source>
@@ -8287,6 +8331,10 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     <message>
       <source>{beyond} of {count} scales differ by more than {noise}</source>
       <translation>{count} 个缩放因子中有 {beyond} 个相差超过 {noise}</translation>
+    </message>
+    <message>
+      <source>No ratio to draw: no scale is on both sides with as many values there, none of them a zero or NaN.</source>
+      <translation>没有可绘制的比值：没有哪个缩放因子在两边都存在、数值个数相同且不含零或 NaN。</translation>
     </message>
     <message>
       <source>B / A by layer; band: calibration noise of {noise}</source>
@@ -8724,6 +8772,14 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
       <translation>在检查点中</translation>
     </message>
     <message>
+      <source>not known</source>
+      <translation>未知</translation>
+    </message>
+    <message>
+      <source>No tensor that could be read reaches {parameter}. {files}: cannot be read, and may hold it.</source>
+      <translation>能读取的张量中没有一个到达 {parameter}。{files}：无法读取，它可能就在其中。</translation>
+    </message>
+    <message>
       <source>no tensor</source>
       <translation>没有张量</translation>
     </message>
@@ -8894,6 +8950,14 @@ Examples: k_proj -layer:0   value:&gt;0.5   shape:8x1x1   status:dropped,missing
     <message>
       <source>The load is over before it gets a value.</source>
       <translation>在它得到值之前加载就已结束。</translation>
+    </message>
+    <message>
+      <source>The layer would end with</source>
+      <translation>该层将会得到</translation>
+    </message>
+    <message>
+      <source>That is, if the unreadable files hold nothing for it.</source>
+      <translation>前提是无法读取的文件中没有属于它的内容。</translation>
     </message>
     <message>
       <source>The layer ends with</source>

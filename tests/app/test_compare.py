@@ -244,3 +244,20 @@ def test_the_model_keeps_its_promises(samples: Path, shared: Path, qapp: object)
     table.refresh_theme()
     table.show_comparison(None)
     assert table.rowCount() == 0
+
+
+def test_a_comparison_without_ratios_says_why(window: Window, opened: Open, idle: Idle, samples: Path) -> None:
+    opened(LLAMA)
+    window.actions_table["compare"].trigger()
+    window.session.compare(str(samples / "llmcompressor/llama-32layers-kv_attn_head"))
+    idle()
+    panel = window.workspace.compare
+    assert panel.strip.dots() == ()
+    assert panel.strip.note.startswith("No ratio to draw")
+    roles = {panel.table.index(row, Column.ROLE).data() for row in range(panel.table.rowCount())}
+    assert roles == {"k", "v", "q", "k zp", "v zp", "q zp"}  # as the key table calls them
+    place = next(row for row in range(panel.table.rowCount()) if panel.table.index(row, Column.ROLE).data() == "k zp")
+    assert panel.table.index(place, Column.ROLE).data(Qt.ItemDataRole.ToolTipRole) == "k zero point"
+    window.session.compare(str(samples / QWEN))
+    idle()
+    assert panel.strip.note == ""

@@ -123,7 +123,15 @@ def test_a_prediction_that_is_wrong_is_the_first_problem(
     assert "model.layers.0.self_attn.attn, v: _v_scale holds" in first.evidence
     assert "They parted at: post-process." in first.consequence
     assert window.workspace.problems.detail.finding == first
-    assert window.workspace.tabs.tabText(0) == f"Problems ({len(before) + 1})"
+    assert all(finding.severity == "info" for finding in before)
+    assert window.workspace.tabs.tabText(0) == "Problems (1)"
+    assert window.status.counts.text() == "1 error"
+    assert window.workspace.banner.next_button.isVisible()
+    window.actions_table["next_problem"].trigger()
+    assert window.workspace.selection.current == first.keys[0]
+    window.workspace.show_tab("problems")
+    assert not window.workspace.problems.detail.filter_button.isEnabled()  # the filter knows what was predicted
+    assert window.workspace.problems.detail.select_button.isEnabled()
     window.workspace.problems.choose(0)
     assert len(window.workspace.selection.ids) == 36
     monkeypatch.undo()
@@ -133,6 +141,8 @@ def test_a_prediction_that_is_wrong_is_the_first_problem(
     idle()
     assert window.workspace.banner.certainty.text() == "OBSERVED"
     assert table.findings()[0].code == before[0].code
+    assert window.workspace.tabs.tabText(0) == "Problems"
+    assert window.status.counts.text() == "no problems"
 
 
 def test_the_attention_is_plotted(listed: Window, idle: Idle) -> None:
@@ -254,3 +264,18 @@ def test_an_engine_whose_loader_is_not_here_says_so(listed: Window, idle: Idle) 
     listed.workspace.header.engine.pick("vllm-0.33.0")
     idle()
     assert panel.run_button.isEnabled()
+
+
+def test_the_command_for_a_gpu_repeats_what_was_chosen(listed: Window, idle: Idle) -> None:
+    panel, session = listed.workspace.gpu, listed.session
+    session.choose(replace(session.choices, kv_cache_dtype="fp8_e4m3", engine="vllm-0.27.1"))
+    idle()
+    assert panel.command() == (
+        f"kvscope verify {session.path} --engine vllm-0.27.1 --kv-cache-dtype fp8_e4m3 --device cuda:0"
+    )
+    panel.show_devices((Device(id="cpu", name="cpu"), Device(id="cuda", name="", reason="there is no GPU")))
+    assert panel.reason.endswith("On a machine with a GPU, run:")
+    session.choose(replace(session.choices, engine="sglang-0.5.23"))
+    idle()
+    assert panel.reason == ""  # no GPU would help: the loader is not SGLang's
+    assert not panel.copy_button.isVisible()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QDialogButtonBox
+from PySide6.QtWidgets import QDialogButtonBox, QLabel
 from pytestqt.qtbot import QtBot
 
 from app.dialogs import AddressDialog
@@ -90,3 +90,15 @@ def test_the_start_page_asks_for_an_address(window: Window) -> None:
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
     [dialog] = window.findChildren(AddressDialog)
     dialog.reject()
+
+
+def test_the_dialog_is_as_high_as_its_text(window: Window, qtbot: QtBot) -> None:
+    window.actions_table["open_address"].trigger()
+    dialog = window.findChildren(AddressDialog)[-1]
+    qtbot.wait(50)
+    for label in dialog.findChildren(QLabel):
+        assert label.height() >= label.heightForWidth(label.width())
+    assert dialog.rect().contains(dialog.buttons.geometry())
+    button = dialog.buttons.button(QDialogButtonBox.StandardButton.Open)
+    assert button.height() >= button.minimumSizeHint().height()
+    dialog.close()

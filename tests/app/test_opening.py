@@ -114,11 +114,42 @@ def test_a_corrupt_shard_is_a_red_node_and_the_rest_stays_usable(
     tree = workspace.groups.tree
     groups = [tree.group(tree.index(row, 0)) for row in range(tree.rowCount())]
     faulty = [group for group in groups if group is not None and group.fault]
-    assert [group.label for group in faulty] == [shard.name]
+    assert [(group.label, group.pattern) for group in faulty] == [(shard.stem, shard.name)]
+    assert faulty[0].children is not None
+    assert shard.name in faulty[0].fault
     assert tree.data(tree.index(1, 0), Qt.ItemDataRole.ForegroundRole) is not None
     assert shard.name in tree.data(tree.index(1, 0), Qt.ItemDataRole.ToolTipRole)
     assert workspace.keys.table.rowCount() > 0
     assert "faulty file" in window.status.counts.text()
+    # Nothing says that a value is missing which nobody could look for.
+    current = digest.by_id[workspace.selection.current or ""]
+    assert current.missing
+    assert workspace.problems.detail.finding is not None
+    assert workspace.problems.detail.finding.code == "broken-file"
+    story = workspace.why.story
+    assert story is not None
+    assert f"{shard.name}: cannot be read, and may hold it." in story.beats[0].text
+    assert story.beats[-1].title == "The layer would end with"
+    missing = sum(row.missing for row in digest.rows)
+    assert missing > 0
+    assert workspace.keys._head.detail.text() == f"{len(digest.rows) - missing} scales, {missing} missing"
+    assert f"{len(digest.rows) - missing} scales" in window.status.files.text()
+    workspace.keys.set_filter("layer:0")
+    assert workspace.keys._head.detail.text() == f"2 of {len(digest.rows)} rows"
+
+
+def test_a_fault_in_a_header_is_told_with_its_byte(window: Window, opened: Open, samples: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(samples / "llmcompressor/llama-32layers-kv_attn_head", folder)
+    shard = folder / "model-00002-of-00003.safetensors"
+    stored = bytearray(shard.read_bytes())
+    stored[100] = 0x01  # a control character in the header's JSON
+    shard.write_bytes(stored)
+    opened(str(folder))
+    tree = window.workspace.groups.tree
+    top = next(tree.index(row, 0) for row in range(3) if "00002" in tree.index(row, 0).data())
+    window.workspace.groups.view.expand(top)
+    assert "(at byte " in tree.index(0, 0, top).data()
 
 
 def test_opening_another_path_while_one_loads_never_mixes_them(

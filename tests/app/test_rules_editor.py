@@ -13,6 +13,8 @@ from PySide6.QtWidgets import QFileDialog
 
 from app import cli
 from app.rules_editor import RulesEditor
+from app.status import Status
+from app.theme.status import word
 from app.theme.theme import colours, theme
 from app.window import Window
 from tests.app.conftest import Open
@@ -150,3 +152,15 @@ def test_the_table_follows_the_theme(editor: RulesEditor) -> None:
 def test_each_checkpoint_has_one_editor(editor: RulesEditor, window: Window) -> None:
     window.actions_table["rules"].trigger()
     assert window.findChildren(RulesEditor) == [editor]
+
+
+def test_each_status_has_its_own_shape(editor: RulesEditor, idle: Idle) -> None:
+    editor.editor.setPlainText(DROPPING)
+    editor.preview_now()
+    idle()
+    for row in range(editor.table.rowCount()):
+        record = editor.table.record(row)
+        assert record is not None
+        shown = editor.table.index(row, 0).data(Qt.ItemDataRole.DecorationRole)
+        assert shown.cacheKey() == theme().status_icon(Status(record.icon)).cacheKey()
+        assert word(Status(record.icon)) == record.cells[0]

@@ -10,7 +10,7 @@ import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QFileDialog, QLabel
+from PySide6.QtWidgets import QAbstractButton, QFileDialog, QLabel, QStyledItemDelegate, QStyleOptionViewItem
 from pytestqt.qtbot import QtBot
 
 from app.models.query import FIELDS
@@ -304,3 +304,27 @@ def test_a_checkpoint_opens_with_the_story_of_its_worst_problem(window: Window, 
     assert "AttributeError" in story.as_text()
     opened("modelopt/qwen3-36layers-fp8-kvfp8")
     assert window.workspace.selection.current == "model.layers.0.self_attn.k_proj.k_scale"
+
+
+def test_groups_are_told_apart_where_their_names_do_not_fit(window: Window, opened: Open, shared: Path) -> None:
+    opened(str(shared / "checkpoints/modelopt/trtllm-llama-fp8-kvfp8-outlier"))
+    view = window.workspace.groups.view
+    shown = set()
+    for row in range(view.model().rowCount()):
+        index = view.model().index(row, 0)
+        option = QStyleOptionViewItem()
+        delegate = view.itemDelegateForIndex(index)
+        assert isinstance(delegate, QStyledItemDelegate)
+        delegate.initStyleOption(option, index)
+        room = view.columnWidth(0) - view.indentation() - view.iconSize().width() - 12
+        shown.add(view.fontMetrics().elidedText(option.text, option.textElideMode, room))
+    assert len(shown) == view.model().rowCount() == 3
+
+
+def test_the_row_to_begin_with_is_wholly_on_screen(window: Window, samples: Path, idle: Idle, qtbot: QtBot) -> None:
+    window.open_path(str(samples / DEEPSEEK), select="model.layers.7.self_attn.v_proj.v_scale")
+    idle()
+    view, table = window.workspace.keys.view, window.workspace.keys.table
+    place = table.position_of(window.workspace.selection.current or "")
+    assert place == 15
+    qtbot.waitUntil(lambda: view.viewport().rect().contains(view.visualRect(table.index(place, 0))), timeout=5_000)

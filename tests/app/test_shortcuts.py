@@ -75,3 +75,14 @@ def test_cancelling_changes_nothing_and_defaults_come_back(window: Window) -> No
     dialog.ok.click()
     assert keys(window, "find") == list(window.actions_table.spec("find").keys)
     assert Settings().keys() == {}
+
+
+def test_the_banner_names_the_key_in_force(window: Window, opened: Open) -> None:
+    opened("modelopt/deepseekv3-30layers-fp8-kvfp8")
+    button = window.workspace.banner.next_button
+    assert button.text().strip() == "Next problem  F8"
+    dialog = dialog_of(window)
+    dialog.fields["next_problem"].setKeySequence(QKeySequence("Ctrl+Shift+G"))
+    dialog.ok.click()
+    assert button.text().strip() == "Next problem  Ctrl+Shift+G"
+    assert "Ctrl+Shift+G" in button.toolTip()

@@ -63,6 +63,53 @@ def test_rows_that_are_no_scales_are_copied_too(window: Window, opened: Open, id
     assert found["model.layers.0.self_attn.k_proj.k_scale"]["values"]
 
 
+def test_many_rows_are_copied_in_a_job_as_few_are_at_once(window: Window, opened: Open, idle: Idle) -> None:
+    opened(QWEN)
+    window.workspace.keys.set_all_tensors(True)
+    idle()
+    keys, selection = window.workspace.keys, window.workspace.selection
+    keys.set_filter("layers")
+    ids = list(keys.table.visible_ids())
+    assert len(ids) > 900
+    made = {}
+    for name in ("copy_key", "copy_text", "copy_csv", "copy_row"):
+        QGuiApplication.clipboard().setText("before")
+        selection.select(ids)
+        window.actions_table[name].trigger()
+        assert [job.lane for job in window.jobs.running()] == ["copy"], name
+        assert clipboard() == "before"
+        keys.set_filter("no row has this name")  # what was chosen is copied, whatever is shown meanwhile
+        idle()
+        made[name] = clipboard()
+        assert window.status.currentMessage().startswith(f"{len(ids):,} "), name
+        keys.set_filter("layers")
+    assert made["copy_key"].splitlines()[-1] == ids[-1]
+    assert [line.split("\t")[4] for line in made["copy_text"].splitlines()[1:]] == ids
+    assert [row["Checkpoint key"] for row in csv.DictReader(io.StringIO(made["copy_csv"]))] == ids
+    objects = json.loads(made["copy_row"])
+    assert sorted(item["key"] for item in objects) == sorted(ids)
+    assert made["copy_row"] == json.dumps(objects, indent=2, ensure_ascii=False)
+    for size in (1, 100, 101):  # the same, put together from parts
+        selection.select(ids[:size])
+        window.actions_table["copy_row"].trigger()
+        few = json.loads(clipboard())
+        assert clipboard() == json.dumps(few, indent=2, ensure_ascii=False)
+        assert len([few] if size == 1 else few) == size
+
+
+def test_copying_is_cancelled(window: Window, opened: Open, idle: Idle) -> None:
+    opened(QWEN)
+    window.workspace.keys.set_all_tensors(True)
+    idle()
+    window.workspace.selection.select(list(window.workspace.keys.table.visible_ids()))
+    QGuiApplication.clipboard().setText("before")
+    window.actions_table["copy_row"].trigger()
+    window.actions_table["stop"].trigger()
+    idle()
+    assert clipboard() == "before"
+    assert window.status.currentMessage() == "Copying was cancelled."
+
+
 def test_a_tensor_that_two_shards_hold_is_copied_by_its_key(
     window: Window, opened: Open, idle: Idle, samples: Path, tmp_path: Path
 ) -> None:
@@ -176,6 +223,47 @@ def test_a_broken_config_is_told_in_its_place(
     assert "generation_config.json" in panel.text.toPlainText()
     assert panel.show_file("large.json")
     assert "too large to show here" in panel.text.toPlainText()
+
+
+def test_a_folder_that_vanished_after_opening_is_told(
+    window: Window, opened: Open, idle: Idle, samples: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(samples / GEMMA, folder)
+    opened(str(folder))
+    folder.rename(tmp_path / "elsewhere")
+    window.workspace.show_tab("config")
+    idle()
+    panel = window.workspace.config
+    assert panel.gone.isVisible()
+    assert panel.gone.toPlainText().startswith(f"{folder} is no longer there. ")
+    assert panel.files.item(0).text() == "config.json  ·  decided something"  # as it was read
+    assert any('"quant_method": "quark"' in line for line in panel.marked_lines())
+    (tmp_path / "elsewhere").rename(folder)
+    window.actions_table["reload"].trigger()
+    idle()
+    assert not panel.gone.isVisible()
+    names = [panel.files.item(row).data(Qt.ItemDataRole.UserRole) for row in range(panel.files.count())]
+    assert "generation_config.json" in names
+    (folder / "generation_config.json").unlink()
+    assert panel.show_file("config.json")
+    assert panel.show_file("generation_config.json")
+    assert "is no longer there" in panel.text.toPlainText()
+
+
+def test_a_config_deleted_after_opening_is_told(
+    window: Window, opened: Open, idle: Idle, samples: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(samples / GEMMA, folder)
+    opened(str(folder))
+    (folder / "config.json").unlink()
+    window.workspace.show_tab("config")
+    idle()
+    panel = window.workspace.config
+    assert panel.gone.isVisible()
+    assert panel.gone.toPlainText().startswith(f"config.json: no longer in {folder}. ")
+    assert panel.show_file("config.json")
 
 
 def test_fields_are_found_whatever_their_keys_hold() -> None:

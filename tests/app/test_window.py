@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QTabWidget
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractScrollArea,
+    QApplication,
+    QComboBox,
+    QLineEdit,
+    QTabWidget,
+    QWidget,
+)
 from pytestqt.qtbot import QtBot
 
+from app import entry
 from app.panels.pickers import Picker
 from app.session import Choices
 from app.status import Status
@@ -191,3 +201,89 @@ def test_dialogs_open_and_close(window: Window, opened: Open, idle: Idle, qtbot:
         else:
             dialog.close()
     idle()
+
+
+def test_tab_goes_through_the_views_as_they_stand(window: Window, opened: Open, qtbot: QtBot) -> None:
+    opened(DEEPSEEK)
+    window.activateWindow()
+    workspace = window.workspace
+    workspace.selection.select([workspace.keys.table.id_at(5) or ""])  # the story is told anew, after all else is made
+    qtbot.wait(50)
+    workspace.keys.view.setFocus()
+    passed: list[QWidget] = []
+    while (widget := QApplication.focusWidget()) is not None and widget not in passed:
+        passed.append(widget)
+        QTest.keyClick(widget, Qt.Key.Key_Tab)
+    in_why = [place for place, widget in enumerate(passed) if workspace.why.isAncestorOf(widget)]
+    assert in_why == [1, 2, 3]  # two buttons and the story, which is one stop
+    page, story = passed[3], workspace.why.story
+    assert isinstance(page, QAbstractScrollArea)
+    assert story is not None
+    assert page.accessibleDescription() == story.as_text(sources=False)
+    assert workspace.tabs.isAncestorOf(passed[4])
+    strip = passed.index(workspace.coverage.strip)
+    legend = [place for place, widget in enumerate(passed) if workspace.coverage.isAncestorOf(widget)]
+    assert legend == list(range(strip, strip + len(legend)))  # the strip, then its legend's buttons
+    assert len(legend) == 2
+    groups = [place for place, widget in enumerate(passed) if workspace.groups.isAncestorOf(widget)]
+    assert groups[0] == legend[-1] + 1
+    page.setFocus()
+    bar = page.verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() > 0)
+    QTest.keyClick(page, Qt.Key.Key_PageDown)
+    assert bar.value() > 0
+
+
+class _Windows(QObject):
+    """Notes every widget that is shown as a window of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[str] = []
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Show and isinstance(watched, QWidget) and watched.isWindow():
+            self.shown.append(repr(watched))
+        return False
+
+
+def test_no_panel_opens_a_window_and_each_takes_the_keyboard(
+    window: Window, opened: Open, idle: Idle, qapp: QApplication
+) -> None:
+    windows = _Windows()
+    qapp.installEventFilter(windows)
+    window.activateWindow()
+    for sample in (LLAMA, GEMMA):
+        opened(sample)
+        for name in TABS:
+            window.workspace.show_tab(name)
+            idle()
+            focused = QApplication.focusWidget()
+            assert focused is not None, name
+            assert window.workspace.tabs.isAncestorOf(focused), name
+            assert focused.focusPolicy() & Qt.FocusPolicy.TabFocus, name
+    qapp.removeEventFilter(windows)
+    assert windows.shown == []
+    window.workspace.show_tab("problems")
+    assert QApplication.focusWidget() is window.workspace.problems.view
+
+
+def test_what_is_worst_is_shown_first_also_where_it_concerns_no_row(window: Window, opened: Open, shared: Path) -> None:
+    opened(str(shared / "checkpoints/llmcompressor/llama-attn_int8_asym"))
+    workspace = window.workspace
+    assert workspace.problems.table.findings()[0].code == "load-refused"
+    finding = workspace.problems.detail.finding
+    assert finding is not None
+    assert finding.code == "load-refused"  # of the whole checkpoint, while the row to begin with has another one
+    assert workspace.selection.current is not None
+    QTest.keyClick(window, Qt.Key.Key_F8)
+    finding = workspace.problems.detail.finding
+    assert finding is not None
+    assert finding.code == "uninitialised"
+
+
+def test_no_widget_is_asked_for_its_neighbour_in_the_focus_chain() -> None:
+    """PySide takes what nextInFocusChain() returns for a child: windows that are collected end the process."""
+    calls = re.compile(r"\.(next|previous)InFocusChain\(")
+    app = Path(entry.__file__).parent
+    assert [path.name for path in app.rglob("*.py") if calls.search(path.read_text("utf-8"))] == []
