@@ -78,8 +78,18 @@ def _compressed_tensors(config: Mapping[str, Any], version: Version) -> Fault | 
     for group, field in kept:
         if fault := _config_group(group, field, config, version):
             return fault
-    sparsity = config.get("sparsity_config")
-    if isinstance(sparsity, Mapping) and sparsity.get("targets"):
+    return _sparsity(config.get("sparsity_config"))
+
+
+def _sparsity(sparsity: Any) -> Fault | None:
+    if not sparsity:
+        return None
+    if not isinstance(sparsity, Mapping):
+        message = "Input should be a valid dictionary or instance of SparsityCompressionConfig"
+        return Fault("ValidationError", message, "sparsity_config")
+    if not isinstance(sparsity.get("format"), str):
+        return Fault("ValidationError", "Input should be a valid string", "sparsity_config.format")
+    if sparsity.get("targets"):
         return Fault(
             "DeprecationWarning",
             "Sparsity support has been removed from compressed-tensors. Please use a model without sparsity "
@@ -252,16 +262,31 @@ def _gptq(config: Mapping[str, Any], version: Version) -> Fault | None:
             "activation ordering or desc_act=False."
         )
         return Fault("ValueError", message, "desc_act") if version >= (0, 33) else None
-    if config["bits"] not in (4, 8) or not config["sym"]:
+    if fault := _not_packed(config["bits"], "bits"):
+        return fault
+    if isinstance(config["sym"], list | Mapping):
+        return Fault("TypeError", f"unhashable type: '{type(config['sym']).__name__}'", "sym")
+    if config["bits"] not in (4, 8) or config["sym"] != True:  # noqa: E712 - a 1 is taken, another true value is not
         message = f"Unsupported quantization config: bits={config['bits']}, sym={config['sym']}"
         return Fault("ValueError", message, "bits")
     return None
 
 
+def _not_packed(bits: Any, field: str) -> Fault | None:
+    """What Python says where 32 is divided by what is no number."""
+    if not isinstance(bits, int | float):
+        message = f"unsupported operand type(s) for //: 'int' and '{type(bits).__name__}'"
+        return Fault("TypeError", message, field)
+    return None if bits else Fault("ZeroDivisionError", "integer division or modulo by zero", field)
+
+
 def _awq(config: Mapping[str, Any], _version: Version) -> Fault | None:
     if fault := _missing(config, ["w_bit", "bits"], ["q_group_size", "group_size"], ["zero_point"]):
         return fault
-    bits = config.get("w_bit", config.get("bits"))
+    name = "w_bit" if "w_bit" in config else "bits"
+    bits = config[name]
+    if fault := _not_packed(bits, name):
+        return fault
     if bits != 4:
         message = (
             f"Unsupported num_bits = {bits}. Supported: 4. For 8-bit AWQ, use Marlin backend by setting "

@@ -178,6 +178,23 @@ def _float16_unstable(start: _Start) -> Refusal | None:
     )
 
 
+def _listed_dtype(start: _Start) -> Refusal | None:
+    """Transformers makes a text of whatever is called dtype, at any depth, and takes what follows its first dot."""
+    waiting: list[tuple[str, Any]] = [("", start.declaration.hf_config)]
+    while waiting:
+        field, found = waiting.pop()
+        value = found.get("dtype")
+        if isinstance(value, list) and "." not in str(value):
+            return Refusal(
+                error="IndexError: list index out of range",
+                stage="model config",
+                reason=say("Transformers cannot read a dtype that is a list"),
+                source=Source(CONFIG, f"{field}dtype", value),
+            )
+        waiting += [(f"{field}{name}.", inner) for name, inner in found.items() if isinstance(inner, Mapping)]
+    return None
+
+
 def _unreadable_dict(start: _Start) -> Refusal | None:
     declared = start.declaration
     if declared.config_error is None:
@@ -435,6 +452,7 @@ def _e5m2(start: _Start) -> Refusal | None:
 
 _CHECKS: tuple[Callable[[_Start], Refusal | None], ...] = (
     _unrecognized_model,
+    _listed_dtype,
     _float16_unstable,
     _unreadable_dict,
     _modelopt_block_for_auto,

@@ -6782,6 +6782,10 @@
       <translation>对于 Quark，vLLM 每个张量只接受一个 KV 缩放因子，不接受 {qscheme}</translation>
     </message>
     <message>
+      <source>Transformers cannot read a dtype that is a list</source>
+      <translation>Transformers 无法读取写成列表的 dtype</translation>
+    </message>
+    <message>
       <source>{count:,} scale tensors</source>
       <translation>{count:,} 个缩放因子张量</translation>
     </message>
