@@ -33,6 +33,8 @@ _REFUSAL_FIXES = (
     ("position_ids", _NO_EXPORT),
     ("packing_format", say("Export again in a format that this engine reads (AutoRound: llm_compressor).")),
 )
+_ODD_FIELD = ("TypeError", "AttributeError", "KeyError", "IndexError", "ZeroDivisionError", "error")
+"""What Python raises where a field is missing or of another type, and ``regex`` for a pattern that is none."""
 _LACKED = "has no attribute 'is_fused_shared_expert_enabled'"
 """EagleMistralLarge3Model's loader asks its own class for it, before it looks at any name."""
 _RENAMED = say("Export with names that this engine takes.")
@@ -56,8 +58,15 @@ def after_refusal(facts: Facts, error: str) -> tuple[str, str, Sequence[KVScale]
     if "symmetric" in error and offsets and zero:
         fix = say("Leave the zero points out on export, all of which are zero: the scheme then is symmetric.")
         return fix, "drop", offsets
-    fixes = (fix for sign, fix in _REFUSAL_FIXES if sign in error)
-    return next(fixes, say("Export again with a scheme that this engine takes, or choose another engine.")), "", ()
+    fixes = [fix for sign, fix in _REFUSAL_FIXES if sign in error]
+    where = facts.case.deliveries.load.key
+    if not fixes and where is not None and error.partition(":")[0] in _ODD_FIELD:
+        fixes = [say("Mend this field, which the engine reads and does not check: {where}.", where=where)]
+    return (
+        next(iter(fixes), say("Export again with a scheme that this engine takes, or choose another engine.")),
+        "",
+        (),
+    )
 
 
 def after_failure(facts: Facts, scale: KVScale | None) -> tuple[str, str]:

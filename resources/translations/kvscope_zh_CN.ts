@@ -2014,6 +2014,10 @@
       <translation>{kind} 规则 {pattern}</translation>
     </message>
     <message>
+      <source>Mend this field, which the engine reads and does not check: {where}.</source>
+      <translation>请修正该字段，引擎会读取它但不作检查：{where}。</translation>
+    </message>
+    <message>
       <source>Export again with a scheme that this engine takes, or choose another engine.</source>
       <translation>请以此引擎接受的方案重新导出，或选择其他引擎。</translation>
     </message>

@@ -15,6 +15,18 @@ def test_a_refusal_gives_the_engines_words_and_a_way_out(tmp_path: Path) -> None
     assert found.remedy == "to-fp8"
 
 
+def test_an_odd_field_that_ends_the_start_is_to_be_mended(tmp_path: Path) -> None:
+    compressed = COMPRESSED | {"ignore": None}
+    found = finding(look(tmp_path, llama(compressed), GOOD), "load-refused")
+    assert found.evidence == (
+        "TypeError: 'NoneType' object is not iterable. "
+        "vLLM cannot read the list of layers that are left unquantized, ignore."
+    )
+    assert found.fix == (
+        "Mend this field, which the engine reads and does not check: config.json: quantization_config.ignore = null."
+    )
+
+
 def test_a_name_that_leads_into_a_projection_shows_the_rule_that_did_it() -> None:
     inspection = inspect(SAMPLES / "quark" / "gemma3-26layers-fp8-kvfp8")
     found = finding(inspection, "load-raises")
