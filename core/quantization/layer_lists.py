@@ -32,7 +32,7 @@ def check_layer_lists(declaration: Declaration) -> Fault | None:
 
 
 def _patterns(listed: Any, field: str, *, mapped: bool) -> Fault | None:
-    """Names, or regular expressions behind "re:". ``mapped``: the model's mapper renames the entries first."""
+    """Names, or regular expressions behind "re:". ``mapped``: most models' mappers rename the entries first."""
     if not isinstance(listed, list | str | Mapping):
         return Fault("TypeError", f"'{type(listed).__name__}' object is not iterable", field)
     for entry in listed:

@@ -78,7 +78,22 @@ def _compressed_tensors(config: Mapping[str, Any], version: Version) -> Fault | 
     for group, field in kept:
         if fault := _config_group(group, field, config, version):
             return fault
-    return _sparsity(config.get("sparsity_config"))
+    return _sparsity(config.get("sparsity_config")) or _transforms(config.get("transform_config"))
+
+
+def _transforms(transforms: Any) -> Fault | None:
+    """``TransformConfig``: groups of rotations, and nothing beside them; what a group holds is not looked at here."""
+    if not transforms:
+        return None
+    if not isinstance(transforms, Mapping):
+        message = "Input should be a valid dictionary or instance of TransformConfig"
+        return Fault("ValidationError", message, "transform_config")
+    if not isinstance(transforms.get("config_groups"), Mapping):
+        return Fault("ValidationError", "Field required", "transform_config.config_groups")
+    for name in transforms:
+        if name != "config_groups":
+            return Fault("ValidationError", "Extra inputs are not permitted", f"transform_config.{name}")
+    return None
 
 
 def _sparsity(sparsity: Any) -> Fault | None:
