@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core.architectures.layers import HEADS, KV_HEADS, KV_SHARED, believed, layer_kinds, positive, text_config_of
+from core.architectures.defaults import head_counts
+from core.architectures.layers import KV_SHARED, layer_kinds, positive, text_config_of
 from core.architectures.modules import ModuleNode, OwnLoader
 from core.backends.base import Backend
 from core.backends.kv_method import (
@@ -104,12 +105,7 @@ class Setup:
 
 def attention_shape(config: Mapping[str, Any], *, tp_rank: int = 0, tp_size: int = 1) -> AttentionShape:
     """Heads of the language model's attention layers on one of ``tp_size`` ranks."""
-    text = text_config_of(config)
-    heads = believed(text, *HEADS) or 1
-    if text.get("multi_query") is True and not text.get("new_decoder_architecture"):
-        kv_heads = 1
-    else:
-        kv_heads = believed(text, *KV_HEADS) or heads
+    heads, kv_heads = head_counts(config)
     return AttentionShape(
         num_heads=heads // tp_size,
         num_kv_heads=max(1, kv_heads // tp_size),
