@@ -119,6 +119,13 @@ class ModuleNode:
             self._known["loops"] = here or any(child.has_loops() for child in self.children.values())
         return bool(self._known["loops"])
 
+    def stops_at_any(self) -> bool:
+        """Whether a loader at or below this module ends the load at the first tensor that reaches it, whichever."""
+        if "stops" not in self._known:
+            here = isinstance(self.loader, OwnLoader) and bool(self.loader.lacks)
+            self._known["stops"] = here or any(child.stops_at_any() for child in self.children.values())
+        return bool(self._known["stops"])
+
     def _attention_below(self) -> tuple[tuple[str, ModuleNode], ...]:
         if "attention" not in self._known:
             here = () if self.attention is None else (("", self),)

@@ -77,7 +77,14 @@ class TensorrtLlm:
         )
 
     # ----------------------------------------------------------------------------------------------------- prediction
-    def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
+    def deliver(
+        self,
+        declaration: Declaration,
+        settings: Settings,
+        tensors: Sequence[Fed],
+        wish: Wish,
+        names: Sequence[str] = (),
+    ) -> Deliveries:
         algorithm, _ = _algorithm(declaration, wish)
         if declaration.dialect == "tensorrt-llm":
             return _converted(tensors, algorithm, self.how_checked)

@@ -132,6 +132,35 @@ def test_a_class_that_lacks_what_its_loader_asks_for_stops_the_load(tmp_path: Pa
     assert not older.deliveries.confirmed
 
 
+@pytest.mark.parametrize(
+    ("tensors", "key"),
+    [
+        ({"model.norm.weight": 1.0}, "model.norm.weight"),
+        ({"norm.weight": 1.0}, "norm.weight"),  # Mistral's own name
+        ({"lm_head.weight": 1.0}, None),  # does not get there
+        (kv(0.25, 0.5) | {"model.embed_tokens.weight": 1.0}, "model.embed_tokens.weight"),
+        (kv(0.25, 0.5) | {"model.norm.weight": 1.0}, min(kv(0.25, 0.5))),
+        ({"foo.k_scale": 0.5, "model.norm.weight": 1.0}, "foo.k_scale"),  # another error, before
+    ],
+)
+def test_a_loader_that_any_tensor_stops_is_stopped_by_ordinary_ones(
+    tmp_path: Path, tensors: dict[str, float], key: str | None
+) -> None:
+    """Seen in vLLM 0.33.0: the first tensor that reaches the loader counts, scale or not."""
+    config = tiny_configs()["EagleMistralLarge3ForCausalLM"]
+    inspection = inspect(write_checkpoint(tmp_path / "draft", tensors, quantization=MODELOPT, config=config))
+    load = inspection.deliveries.load
+    assert (load.outcome, load.key) == ("raises" if key else "loads", key)
+    assert len(inspection.deliveries.deliveries) == len(inspection.tensors)
+    assert {each.outcome for each in inspection.deliveries.deliveries if each.key != key} <= {"not_reached"}
+    for ranks in (1, 2):
+        found = verify(inspection, tensor_parallel=ranks)
+        assert found.agreed, found.text
+        assert found.key == key
+    whole = verify(inspection, weights="all")
+    assert (whole.outcome, whole.key) == (load.outcome, key)
+
+
 def test_a_loader_that_ends_with_a_check_of_its_own(tmp_path: Path) -> None:
     """Seen in vLLM 0.33.0: after the last tensor, unless every layer has full attention and k for v."""
     draft = tiny_configs()["Gemma4DSparkModel"]
