@@ -5626,6 +5626,10 @@
       <translation>丢失所有缩放因子</translation>
     </message>
     <message>
+      <source>loads the scales for a cache that computes its own</source>
+      <translation>加载缩放因子，但缓存自行计算缩放因子</translation>
+    </message>
+    <message>
       <source>loads the scales but keeps the cache in {dtype}</source>
       <translation>加载缩放因子但将缓存保持为 {dtype}</translation>
     </message>
