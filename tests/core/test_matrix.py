@@ -102,11 +102,9 @@ def test_engines_that_do_the_same_share_a_column(samples: Path) -> None:
                 "bfloat16 in "
                 "0.23.0 and stops while loading (AttributeError) since 0.25.0; SGLang 0.5.23 loads the scales but "
                 "keeps "
-                "the cache in bfloat16; TensorRT-LLM loses every scale without a word. An export with portable names "
+                "the cache in bfloat16; TensorRT-LLM is not known. An export with portable names "
                 "serves every layer in vLLM 0.22.1 and 0.25.0 to 0.33.0: kvscope export PATH OUT. An FP8 cache "
-                "(--kv-cache-dtype fp8_e4m3) puts the scales to use in vLLM 0.23.0 and SGLang 0.5.23. No export "
-                "helps in "
-                "TensorRT-LLM."
+                "(--kv-cache-dtype fp8_e4m3) puts the scales to use in vLLM 0.23.0 and SGLang 0.5.23."
             ),
         ),
         (
