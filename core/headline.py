@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from core.diagnosis.facts import has_run_time_scales
 from core.engines import DEFAULT_ENGINE, INSTALLED, get_engine
 from core.engines.vllm.releases import RELEASES, version_of
 from core.inspection import Inspection
@@ -53,7 +54,9 @@ def _degraded(column: Column, inspection: Inspection) -> str:
     lost = [outcome for outcome in outcomes if outcome in ("dropped", "ignored")]
     if outcomes and len(lost) == len(outcomes):
         return say("loses every scale without a word" if set(lost) == {"ignored"} else "loses every scale")
-    if column.mend == "cache":
+    if column.unused and has_run_time_scales(inspection.settings.kv_cache_dtype_resolved):
+        return say("loads the scales for a cache that computes its own")
+    if column.mend == "cache" or (column.unused and not column.served):
         return say("loads the scales but keeps the cache in {dtype}", dtype=_cache(inspection))
     if column.served < column.expecting:
         if not column.served:
@@ -139,7 +142,8 @@ def _advice(releases: Sequence[Column], others: Sequence[Column]) -> Iterable[st
 
 def _hopeless(column: Column) -> bool:
     known = column.inspection is not None and bool(column.inspection.scales)
-    return known and not column.mend and column.outcome in ("degraded", "fails") and not column.served
+    lost = column.outcome in ("degraded", "fails") and not column.served and not column.unused
+    return known and not column.mend and lost
 
 
 def engine_names(columns: Sequence[Column], releases: Sequence[Column]) -> str:

@@ -159,7 +159,7 @@ def _judge(
 ) -> Inspection:
     profile = get_engine(engine)
     settings = profile.settle(declaration, wish)
-    deliveries = profile.deliver(declaration, settings, tensors, wish)
+    deliveries = profile.deliver(declaration, settings, tensors, wish, checkpoint.catalog.names)
     if stands_for:
         judged = (layer for layer in deliveries.attention if stands_for.get(layer.layer, 1))
         deliveries = replace(deliveries, attention=tuple(judged))

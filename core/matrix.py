@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from core.diagnosis.facts import has_run_time_scales, is_quantized_cache
 from core.diagnosis.finding import VerdictOutcome
 from core.engines import ENGINES, get_engine
 from core.engines.outcome import AttentionLayer
@@ -20,7 +21,8 @@ Mend = Literal["", "cache", "export"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One engine's answer. ``inspection`` is None where the engine does not know an option asked for, and ``reason``
-    says which. ``served`` counts the layers that end with k and v of their own, ``expecting`` those that should.
+    says which. ``served`` counts the layers that run on a k and a v of their own, ``expecting`` those that should, and
+    ``unused`` those that receive a k and a v of their own for a cache that does not use them.
 
     ``mend`` is what brings more layers home in this engine: "cache" an FP8 cache (the scales arrive, and ``auto``
     does not use them), "export" a normalized copy, whose names follow the convention ``names``; "" nothing does, or
@@ -32,6 +34,7 @@ class Column:
     inspection: Inspection | None
     served: int
     expecting: int
+    unused: int = 0
     reason: str = ""
     mend: Mend = ""
     mended: int = 0
@@ -56,9 +59,25 @@ class LayerRow:
     layers: tuple[AttentionLayer | None, ...]
 
 
-def served(layer: AttentionLayer) -> bool:
-    """Whether the layer ends with a k and a v of its own from the checkpoint."""
-    return layer.error is None and all(layer.source.get(role) == "checkpoint" for role in ("k", "v"))
+def served(layer: AttentionLayer, inspection: Inspection) -> bool:
+    """Whether the layer ends with a k and a v of its own from the checkpoint, and its cache uses them."""
+    return _receives(layer, "checkpoint") and _is_used(layer, inspection)
+
+
+def unused(layer: AttentionLayer, inspection: Inspection) -> bool:
+    """Whether the layer receives a k and a v of its own that its cache does not use: it is kept in the model dtype, or
+    computes its own scales.
+    """
+    return _receives(layer, "checkpoint", "duplicated", "forced") and not _is_used(layer, inspection)
+
+
+def _receives(layer: AttentionLayer, *sources: str) -> bool:
+    return layer.error is None and all(layer.source.get(role) in sources for role in ("k", "v"))
+
+
+def _is_used(layer: AttentionLayer, inspection: Inspection) -> bool:
+    cache = layer.own_cache or inspection.settings.kv_cache_dtype_resolved
+    return is_quantized_cache(cache) and not has_run_time_scales(cache)
 
 
 def matrix(
@@ -95,8 +114,9 @@ def _column(inspection: Inspection, engine: str) -> Column:
         engine=engine,
         title=title,
         inspection=found,
-        served=_count(found, filter(served, layers)),
+        served=_count(found, (layer for layer in layers if served(layer, found))),
         expecting=_count(found, layers),
+        unused=_count(found, (layer for layer in layers if unused(layer, found))),
     )
 
 
@@ -119,7 +139,8 @@ def _with_mend(column: Column) -> Column:
         raise
     except KVScopeError:  # an export that cannot be written mends nothing; why is the export panel's to tell
         return column
-    mended = _count(inspection, (each for each in plan.predicted.attention if each.expects_scales and served(each)))
+    receiving = [layer for layer in plan.predicted.attention if layer.expects_scales and served(layer, plan.before)]
+    mended = _count(inspection, receiving)
     if plan.predicted.load.outcome != "loads" or not mended:
         return column
     if not plan.changes:
@@ -163,7 +184,14 @@ def alike(columns: Sequence[Column]) -> tuple[tuple[Column, ...], ...]:
     for column in columns:
         layers = column.inspection.deliveries.attention if column.inspection is not None else ()
         ends = tuple(
-            (layer.layer, layer.error, tuple(layer.final.items()), tuple(layer.source.items())) for layer in layers
+            (
+                layer.layer,
+                layer.error,
+                tuple(layer.final.items()),
+                tuple(layer.source.items()),
+                column.inspection is not None and unused(layer, column.inspection),
+            )
+            for layer in layers
         )
         groups.setdefault(ends or column.engine, []).append(column)
     return tuple(map(tuple, groups.values()))

@@ -271,9 +271,8 @@ def _parameter(layer: AttentionLayer, delivery: Delivery) -> str:
     scale = delivery.scale
     if scale is None:
         return ""
-    role = "k" if scale.role == "kv" else scale.role
-    leaf = f"{role}_{'zero_point' if scale.kind == 'zero_point' else 'scale'}"
-    return f"{layer.path}.{leaf}" if leaf in layer.parameters else ""
+    leaf = layer.parameter_for(scale.role, "zero_point" if scale.kind == "zero_point" else "scale")
+    return f"{layer.path}.{leaf}" if leaf is not None else ""
 
 
 def _best(found: Iterable[NearMiss], parameters: frozenset[str], *, renamed: bool) -> tuple[NearMiss, ...]:

@@ -27,7 +27,8 @@ models of ``configs.json``:
     ``loaders``: for ``own`` loaders, the stacked names in order, where ``maybe_remap_kv_scale_name`` runs ("first",
     "stacked", "others", "both" of these, "never"), and whether an absent name raises or is skipped; ``lacked_by``:
     class -> the attribute that the loop asks for before the first tensor, and that this class never gets. ``at_end``:
-    the ``error`` after the last tensor, unless every layer has full attention and the config this field.
+    the ``error`` after the last tensor, unless every layer has full attention and the config this field; and what
+    follows unless a ``field`` is the same for every layer.
 
 ``loops-vllm-<version>.json`` (schema ``kvscope.loops/1``), for older versions instead of ``own_loaders.json``: the same
     two things, the loaders as steps that :mod:`core.architectures.loops` describes.

@@ -31,6 +31,9 @@ _INTERVALS = {
 }  # fmt: skip
 """Every how many layers one has full attention where the config class decides (transformers 5.20)."""
 
+_CHOOSES_PERIOD = "embedding_gemma2_text"
+_GEMMA4 = ("gemma4_text", "gemma4_unified_text", "diffusion_gemma_text", _CHOOSES_PERIOD)
+
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config", "vlm_config")
 _NESTING = ("thinker_config", "vlm_config")
 
@@ -79,6 +82,38 @@ def not_believed(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
             yield name, count
 
 
+def of_each_layer(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The text config as each decoder layer reads it: with what ``per_layer_config`` puts in its place there. Gemma 4's
+    config class makes one for the layers with full attention where there is none (transformers 5.20,
+    Gemma4TextConfig).
+    """
+    text, kinds = text_config_of(config), layer_kinds(config)
+    own = text.get("per_layer_config")
+    if not _is_gemma4(text):
+        return (text,) * len(kinds)
+    if "per_layer_config" not in text:
+        full = {**text, **_of_full_layers(text)}
+        return tuple(full if kind.partition("+")[0] == FULL else text for kind in kinds)
+    written = own.items() if isinstance(own, Mapping) else ()
+    layers = {int(name): each for name, each in written if name.isdecimal() and isinstance(each, Mapping)}
+    return tuple({**text, **layers[index]} if index in layers else text for index in range(len(kinds)))
+
+
+def _of_full_layers(text: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"head_dim": text.get("global_head_dim", 512)}
+    if text.get("model_type") == _CHOOSES_PERIOD:
+        found["num_key_value_heads"] = text.get("num_global_key_value_heads", 1)
+    elif text.get("num_global_key_value_heads") is not None and (
+        text.get("model_type") == "diffusion_gemma_text" or text.get("attention_k_eq_v")
+    ):
+        found["num_key_value_heads"] = text["num_global_key_value_heads"]
+    return found
+
+
+def _is_gemma4(text: Mapping[str, Any]) -> bool:
+    return text.get("model_type") in _GEMMA4
+
+
 def layer_kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The kind of every decoder layer, in order; an empty tuple when the config does not say how many there are, or
     claims more than :data:`core.naming.conventions.MOST_LAYERS`.
@@ -90,6 +125,8 @@ def layer_kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
     kinds = next((found for source in _SOURCES if (found := source(text, count))), [FULL] * count)
     if len(kinds) > MOST_LAYERS:
         return ()
+    if kinds and _is_gemma4(text):
+        kinds[-1] = FULL  # whatever is listed (transformers 5.20, Gemma4TextConfig)
     kinds = [_OLDER_NAMES.get(kind, kind) for kind in kinds]
     shared = positive(text, "num_kv_shared_layers") or 0
     first_shared = len(kinds) - shared if 0 < shared < len(kinds) else len(kinds)
@@ -187,6 +224,14 @@ def _interval(text: Mapping[str, Any], count: int) -> list[str]:
     return [LINEAR if (index + 1) % interval else FULL for index in range(count)]
 
 
+def _five_to_one(text: Mapping[str, Any], count: int) -> list[str]:
+    """Gemma 4 and its kin where nothing is listed: every sixth layer has full attention (their config classes)."""
+    if not _is_gemma4(text):
+        return []
+    period = (positive(text, "sliding_window_pattern") if text.get("model_type") == _CHOOSES_PERIOD else None) or 6
+    return ["sliding_attention" if (index + 1) % period else FULL for index in range(count)]
+
+
 def _all_linear(text: Mapping[str, Any], count: int) -> list[str]:
     """Models that have no attention unless the config says where."""
     return [LINEAR] * count if text.get("model_type") in ("granitemoehybrid", "mamba", "mamba2", "falcon_mamba") else []
@@ -194,7 +239,7 @@ def _all_linear(text: Mapping[str, Any], count: int) -> list[str]:
 
 _SOURCES: tuple[Callable[[Mapping[str, Any], int], list[str]], ...] = (
     _blocks, _letters, _pairs, _types, _full_indexes, _numbered, _groups, _periods, _no_ops, _sparse, _interval,
-    _all_linear,
+    _five_to_one, _all_linear,
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from core.architectures.layers import DRAFTS, FULL, LINEAR, NONE, believed, layer_kinds, text_config_of
+from core.architectures.layers import DRAFTS, FULL, LINEAR, NONE, believed, layer_kinds, of_each_layer, text_config_of
 from core.architectures.loops import LoopLoader
 from core.architectures.surveys import loops, own_loaders, survey
 from core.backends.base import AttentionKind
@@ -118,6 +118,13 @@ class ModuleNode:
             )
             self._known["loops"] = here or any(child.has_loops() for child in self.children.values())
         return bool(self._known["loops"])
+
+    def stops_at_any(self) -> bool:
+        """Whether a loader at or below this module ends the load at the first tensor that reaches it, whichever."""
+        if "stops" not in self._known:
+            here = isinstance(self.loader, OwnLoader) and bool(self.loader.lacks)
+            self._known["stops"] = here or any(child.stops_at_any() for child in self.children.values())
+        return bool(self._known["stops"])
 
     def _attention_below(self) -> tuple[tuple[str, ModuleNode], ...]:
         if "attention" not in self._known:
@@ -372,12 +379,17 @@ class _Builder:
             at_end="" if self._lent else self._at_end(entry.get("at_end")),
         )
 
-    def _at_end(self, written: Mapping[str, str] | None) -> str:
+    def _at_end(self, written: Mapping[str, Any] | None) -> str:
         if written is None:
             return ""
         full = all(kind.partition("+")[0] == FULL for kind in self._kinds)
         asked = text_config_of(self._config).get(written["unless_full_attention_and"])
-        return "" if full and asked else written["error"]
+        if not (full and asked):
+            return str(written["error"])
+        equal = written["unless_equal"]
+        sizes = [layer.get(equal["field"], equal["default"]) for layer in of_each_layer(self._config)]
+        other = next((index for index, size in enumerate(sizes) if size != sizes[0]), None)
+        return equal["error"].format(first=sizes[0], other=sizes[other], layer=other) if other is not None else ""
 
 
 def _regexes(by_hand: Mapping[str, Any]) -> Iterator[Rule]:

@@ -101,7 +101,7 @@ def loss(facts: Facts, scale: KVScale) -> tuple[str, str, str]:
     """Why a scale reaches nothing, what to do, and the export's remedy."""
     delivery = facts.delivery(scale)
     role = "k" if scale.role == "kv" else scale.role
-    takers = [layer for layer in facts.owners(scale) if f"{role}_scale" in layer.parameters]
+    takers = [layer for layer in facts.owners(scale) if layer.parameter_for(role) is not None]
     if not takers:
         classes = sorted({layer.cls for layer in facts.owners(scale)})
         scales = f"{role}_scale" if facts.parameters else say("KV-cache scales")
@@ -111,7 +111,7 @@ def loss(facts: Facts, scale: KVScale) -> tuple[str, str, str]:
         if facts.parameters or classes not in ([], ["Attention"]):
             told = say("{lacking} on {classes} layers", lacking=told, classes=listed(classes))
         return told, say("No name helps here: choose an engine or a quantization method that has these scales."), ""
-    wanted = f"{takers[0].path}.{role}_scale"
+    wanted = f"{takers[0].path}.{takers[0].parameter_for(role)}"
     told = say("{way}; the parameter is {parameter}", way=way(scale.key, delivery), parameter=wanted)
     mapper = _mapper(facts)
     if mapper is not None and (delivery is None or not delivery.steps):

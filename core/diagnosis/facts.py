@@ -75,12 +75,12 @@ class Facts:
 
     @cached_property
     def cache_quantized(self) -> bool:
-        return self._cache not in _PLAIN_CACHE
+        return is_quantized_cache(self._cache)
 
     @cached_property
     def run_time_scales(self) -> bool:
         """Whether the cache's scales are computed while the engine runs, per token and head."""
-        return self._cache.endswith("_per_token_head")
+        return has_run_time_scales(self._cache)
 
     @cached_property
     def _cache(self) -> str:
@@ -289,6 +289,16 @@ class Facts:
     def sound(self) -> tuple[KVScale, ...]:
         """The scales that no mark doubts."""
         return tuple(scale for scale in self.scales if identity(scale) not in self.marks)
+
+
+def is_quantized_cache(dtype: str) -> bool:
+    """Whether a cache of that dtype, as an engine resolves it, needs scales."""
+    return dtype not in _PLAIN_CACHE
+
+
+def has_run_time_scales(dtype: str) -> bool:
+    """Whether the scales of such a cache are computed while the engine runs."""
+    return dtype.endswith("_per_token_head")
 
 
 def anchor(path: str) -> str:

@@ -122,13 +122,20 @@ class Installed(Vllm):
         return replace(super().settle(declaration, wish), engine=Choice(self.id, "chosen", self.how_checked))
 
     # ----------------------------------------------------------------------------------------------------- prediction
-    def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
+    def deliver(
+        self,
+        declaration: Declaration,
+        settings: Settings,
+        tensors: Sequence[Fed],
+        wish: Wish,
+        names: Sequence[str] = (),
+    ) -> Deliveries:
         method = settings.method.value
         if method in self.new_methods:
             return self._mapped_only(declaration, settings, tensors, method)
         if method is not None and method in self.base.backends and method not in self.release.backends:
             return self._refused(tensors, method)
-        deliveries = super().deliver(declaration, settings, tensors, wish)
+        deliveries = super().deliver(declaration, settings, tensors, wish, names)
         return replace(deliveries, notes=(*deliveries.notes, *self._notes(method, settings.architecture.value)))
 
     def _mapped_only(

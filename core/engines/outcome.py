@@ -55,7 +55,8 @@ class AttentionLayer:
     per-head scales the float the engine keeps beside them (the maximum over heads). ``per_head`` holds the heads.
     ``source`` says where each value came from. ``error`` is the engine's exception when post-processing raises.
     ``own_cache`` is the dtype of the layer's KV cache where the engine's ``--kv-cache-dtype`` does not decide it:
-    "auto" means the model dtype.
+    "auto" means the model dtype. ``joint`` is the parameter that is made of k's and v's scales together, one number of
+    each, where there is such a one.
     """
 
     path: str
@@ -69,6 +70,20 @@ class AttentionLayer:
     error: str | None = None
     expects_scales: bool = True
     own_cache: str | None = None
+    joint: str = ""
+
+    def parameter_for(self, role: str, kind: str = "scale") -> str | None:
+        """The name of the parameter that takes the scales of that role, None where the layer has none. A common scale
+        ("kv") is taken for k.
+        """
+        own = f"{'k' if role == 'kv' else role}_{kind}"
+        if own in self.parameters:
+            return own
+        return self.joint if self.joint and kind == "scale" and role in ("k", "v", "kv") else None
+
+    def shape_for(self, parameter: str) -> tuple[int, ...]:
+        """The shape in which one tensor goes to that parameter."""
+        return (1,) if parameter == self.joint else self.parameters[parameter]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

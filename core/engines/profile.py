@@ -61,8 +61,17 @@ class EngineProfile(Protocol):
         """What the prediction will assume, each with its origin. Raises UsageError for a choice that does not exist."""
         ...
 
-    def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
-        """What the engine does with these tensors, in the order in which it reads them."""
+    def deliver(
+        self,
+        declaration: Declaration,
+        settings: Settings,
+        tensors: Sequence[Fed],
+        wish: Wish,
+        names: Sequence[str] = (),
+    ) -> Deliveries:
+        """What the engine does with these tensors, in the order in which it reads them. ``names`` are those of all
+        tensors of the checkpoint in that order, for loaders that end the load at any of them.
+        """
         ...
 
     def map_names(

@@ -80,7 +80,7 @@ def take_from(inspection: Inspection, rows: Sequence[Row], source: ScaleSource, 
     lacking = []
     for layer in layers:
         for role in _ROLES:
-            if (layer.path, role) in have or f"{role}_scale" not in layer.parameters:
+            if (layer.path, role) in have or layer.parameter_for(role) is None:
                 continue
             module, file = _place(inspection, places, layer)
             entry = source.find(role, layer.layer, module)
@@ -133,7 +133,7 @@ def _receivers(facts: Facts, inspection: Inspection) -> Sequence[AttentionLayer]
 def _missing(facts: Facts, layer: AttentionLayer, code: str) -> Sequence[Role]:
     """The roles that a layer lacks and that this finding speaks of; only those that it has a parameter for."""
     have = facts.roles_at.get(layer.path, frozenset())
-    lacking = [role for role in _ROLES if role not in have and f"{role}_scale" in layer.parameters]
+    lacking = [role for role in _ROLES if role not in have and layer.parameter_for(role) is not None]
     if code in ("k-without-v", "v-without-k"):
         given, wanted = code[0], code[-1]
         return [role for role in lacking if role == wanted and given in have]
@@ -160,4 +160,6 @@ def _wanted(module: str, file: str, role: Role, layer: AttentionLayer) -> KVScal
 
 def _shape(layer: AttentionLayer, role: Role, values: Sequence[float]) -> tuple[int, ...]:
     """One value for each head where the parameter takes so many, else a scalar."""
-    return (len(values),) if len(values) > 1 and math.prod(layer.parameters[f"{role}_scale"]) == len(values) else ()
+    parameter = layer.parameter_for(role)
+    room = math.prod(layer.shape_for(parameter)) if parameter is not None else 1
+    return (len(values),) if len(values) > 1 and room == len(values) else ()

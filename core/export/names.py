@@ -146,8 +146,8 @@ class Oracle:
         delivery = self.fate(part.fed)
         if scale is None or layer is None or delivery.outcome != "loaded" or delivery.target is None:
             return None
-        name = f"{'k' if part.role == 'kv' else part.role}_{scale.kind}"  # engines take a common scale for k
-        return name if name in layer.parameters and delivery.target == f"{layer.path}.{name}" else None
+        name = layer.parameter_for(part.role, scale.kind)
+        return name if name is not None and delivery.target == f"{layer.path}.{name}" else None
 
 
 def parts_of(scale: KVScale, names: str) -> tuple[Part, ...]:

@@ -82,7 +82,10 @@ def untranslatable(inspection: Inspection, scale: KVScale) -> str | None:
     """Why a scale keeps its name whatever the engine takes: it is not the number that the new name would promise."""
     scheme = inspection.declaration.kv_scheme
     reason = no_scale(scale)
-    if reason is None and scheme is not None and (scheme.type == "int" or scheme.num_bits not in {8, None}):
+    if reason is not None or scheme is None:
+        return reason
+    as_declared = (scheme.algorithm or "").lower() == inspection.settings.kv_cache_dtype_resolved
+    if not as_declared and (scheme.type == "int" or scheme.num_bits not in {8, None}):
         return say(
             "it belongs to a cache declared as {scheme}, and the engine's parameters take FP8 scales",
             scheme=scheme.label,
@@ -181,10 +184,10 @@ def _misfit(oracle: Oracle, scale: KVScale) -> str | None:
     if not oracle.inspection.declaration.quantized and oracle.inspection.settings.method.value is None:
         return say("nothing declares a quantization; --fix declare declares the KV cache's")
     layer = oracle.layer_of(scale)
-    parameter = f"{'k' if scale.role == 'kv' else scale.role}_{scale.kind}"
-    if layer is None or parameter not in layer.parameters:
+    parameter = layer.parameter_for(scale.role, scale.kind) if layer is not None else None
+    if layer is None or parameter is None:
         return None
-    wanted = math.prod(layer.parameters[parameter])
+    wanted = math.prod(layer.shape_for(parameter))
     if scale.numel != wanted:
         engine = get_engine(str(oracle.inspection.settings.engine.value)).title
         return say(
@@ -209,7 +212,7 @@ def _in_shape(oracle: Oracle, part: Part, scale: KVScale) -> Part:
 
 def _shaped(oracle: Oracle, part: Part, scale: KVScale) -> Part:
     parameter, layer = oracle.parameter(part), oracle.layer_of(scale)
-    return part if parameter is None or layer is None else settled(part, scale.shape, layer.parameters[parameter])
+    return part if parameter is None or layer is None else settled(part, scale.shape, layer.shape_for(parameter))
 
 
 def _resolve_collisions(inspection: Inspection, parts: dict[int, tuple[Part, ...]], dropped: dict[int, str]) -> None:
@@ -267,7 +270,7 @@ def _why_not(oracle: Oracle, scale: KVScale) -> str:
     role = "k" if scale.role == "kv" else scale.role
     if layer is None:
         return say("{engine} builds no attention layer with a KV cache there", engine=engine)
-    if f"{role}_scale" not in layer.parameters:
+    if layer.parameter_for(role) is None:
         return say(
             "{engine} gives {cls} layers no {parameter} under {method}"
             if layer.parameters
@@ -373,9 +376,8 @@ def _not_taken(oracle: Oracle, parts: Mapping[int, tuple[Part, ...]]) -> tuple[U
     oracle.ask(part.fed for _, scale in missing for each in SPELLINGS for part in parts_of(scale, each.id))
     for position, scale in missing:
         layer = oracle.layer_of(scale)
-        role = "k" if scale.role == "kv" else scale.role
         others = [parts_of(scale, each.id) for each in SPELLINGS]
-        known = layer is not None and f"{role}_scale" in layer.parameters
+        known = layer is not None and layer.parameter_for(scale.role) is not None
         if not known or not any(way and all(oracle.lands(part) for part in way) for way in others):
             reason = _why_not(oracle, scale)
         else:

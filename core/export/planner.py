@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from core.checkpoint import Checkpoint
 from core.checkpoint.dtypes import DTYPES
+from core.diagnosis.facts import is_quantized_cache
 from core.diagnosis.thresholds import LARGEST_NUMBER
 from core.engines import get_engine
 from core.errors import ExportError
@@ -22,7 +23,6 @@ from core.export.plan import ExportPlan, TensorEdit
 from core.export.repairs import Repaired, repair
 from core.export.target import with_quantized_cache
 from core.inspection import Inspection, imagine, reinspect
-from core.quantization import is_quantized
 from core.wording import say, without_stop
 
 _ROOM_PER_FILE = 8192
@@ -161,7 +161,7 @@ def _notes(
         yield say("The scales were calibrated together with the offsets left out: large values may be clipped.")
     resolved = after.settings.kv_cache_dtype_resolved
     loaded = any(found.outcome == "loaded" and found.scale is not None for found in after.deliveries.deliveries)
-    if loaded and not is_quantized(resolved):
+    if loaded and not is_quantized_cache(resolved):
         yield (
             say(
                 "With the KV-cache dtype {dtype!r} {engine} does not quantize its cache and runs at 1.0; start it with "
@@ -200,14 +200,15 @@ def _warnings(work: Repaired, after: Inspection, title: str) -> Iterable[str]:
         yield say("The scales were calibrated together with the offsets left out: large values may be clipped.")
     scheme = work.inspection.declaration.kv_scheme
     largest = LARGEST_NUMBER.get(scheme.algorithm or "FP8") if scheme is not None else None
+    if scheme is None or (scheme.algorithm or "").lower() == after.settings.kv_cache_dtype_resolved:
+        return  # the cache is kept as it is declared
     if largest is not None and largest != LARGEST_NUMBER["FP8"] and work.inspection.scales:
         ratio = largest / LARGEST_NUMBER["FP8"]
-        label = scheme.label if scheme is not None else ""
         yield (
             say(
                 "The scales are those of {scheme}, amax / {largest:g}; an FP8 cache wants amax / 448: "
                 "--fix factor={factor:.4g} makes them so.",
-                scheme=label,
+                scheme=scheme.label,
                 largest=largest,
                 factor=ratio,
             )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core.diagnosis.facts import is_quantized_cache
 from core.inspection import Inspection, reinspect
-from core.quantization import is_quantized
 
 QUANTIZED_CACHE = "fp8"
 
@@ -18,7 +18,7 @@ def with_quantized_cache(inspection: Inspection) -> Inspection:
     cache instead; an explicit choice stands.
     """
     chosen = inspection.wish.kv_cache_dtype
-    if chosen != "auto" or not inspection.scales or is_quantized(inspection.settings.kv_cache_dtype_resolved):
+    if chosen != "auto" or not inspection.scales or is_quantized_cache(inspection.settings.kv_cache_dtype_resolved):
         return inspection
     if inspection.deliveries.load.outcome == "unknown":
         return inspection

@@ -18,6 +18,9 @@ from core.engines.vllm.remap import maybe_remap_kv_scale_name
 from core.loading.auto_loader import Weights
 from core.loading.parameters import Part, default_weight_loader, weight_loader_of
 
+_AT_END: Mapping[str, type[Exception]] = {"AssertionError": AssertionError, "RuntimeError": RuntimeError}
+"""What checks at the end of a loop raise."""
+
 _LAYER = re.compile(r"(?:model\.|model\.language_model\.)?layers\.([0-9]{1,9})\.")
 
 
@@ -37,7 +40,7 @@ class OwnLoadedModule(nn.Module):
         Raises:
             KeyError: a name is no parameter, and this loop does not skip such names.
             AttributeError: the loop asks for what its class has not.
-            AssertionError: the loop ends with a check that this model fails.
+            AssertionError, RuntimeError: the loop ends with a check that this model fails.
         """
         if self.loader.lacks:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {self.loader.lacks!r}")
@@ -66,7 +69,8 @@ class OwnLoadedModule(nn.Module):
                 load(parameter, tensor, shard)
             loaded.add(target)
         if self.loader.at_end:
-            raise AssertionError(self.loader.at_end.partition(": ")[2])
+            kind, _, message = self.loader.at_end.partition(": ")
+            raise _AT_END[kind](message)
         return loaded
 
     def _find(self, name: str, parameters: Mapping[str, torch.Tensor]) -> tuple[str, str | None] | None:

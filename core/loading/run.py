@@ -69,6 +69,8 @@ class LoaderRun:
         error, written = self._load(model)
         if error is not None:
             mine = {fed.key for fed in self.inspection.tensors}
+            if self.setup.stop is not None:
+                mine.add(self.setup.stop.key)
             key = self._key if error != self.setup.at_end else None
             misplaced = self.weights == "all" and key is not None and key not in mine
             return replace(self._so_far(), error=error, key=key, misplaced=misplaced)
@@ -135,18 +137,28 @@ class LoaderRun:
         """The catalog rows to read, in the engine's order."""
         if self.weights == "all":
             return list(range(len(self.inspection.checkpoint.catalog)))
-        return scale_rows(self.inspection)
+        rows = scale_rows(self.inspection)
+        stop = self.setup.stop
+        return rows if stop is None else [*rows[: stop.after], self._row_of(stop.key), *rows[stop.after :]]
+
+    def _row_of(self, key: str) -> int:
+        return self.inspection.checkpoint.catalog.rows_of(key)[0]
 
     def _stream(self, rows: Sequence[int]) -> Iterator[tuple[str, torch.Tensor]]:
         """The tensors, one by one; remembers the last, which is the one a loader stumbles over."""
-        tensors = read_tensors(self.inspection.checkpoint, rows)
-        for _ in rows:
+        stop = self._row_of(self.setup.stop.key) if self.setup.stop is not None else None
+        tensors = read_tensors(self.inspection.checkpoint, [row for row in rows if row != stop])
+        for row in rows:
             begun = time.perf_counter()
-            self._key, tensor = next(tensors)
+            # Of the tensor that ends the load its name is enough: it may be the largest of all.
+            self._key, tensor = next(tensors) if row != stop else self._unread(row)
             self._reading += time.perf_counter() - begun
             self.progress.advance()
             tensor.key = self._key  # type: ignore[attr-defined]
             yield self._key, tensor
+
+    def _unread(self, row: int) -> tuple[str, torch.Tensor]:
+        return self.inspection.checkpoint.catalog.names[row], torch.empty(0, device="meta")
 
     def _read_back(self) -> Observed:
         """Post-process chunk by chunk; what each layer held before and holds after."""

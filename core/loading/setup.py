@@ -35,7 +35,8 @@ def setup_for(inspection: Inspection) -> Setup | None:
             remedy=say("Verify with `--engine {engine}`", engine=DEFAULT_ENGINE),
         )
     declared = declaration_for(engine, inspection.declaration)
-    return engine.setup(declared, inspection.settings, inspection.tensors, inspection.wish)
+    names = inspection.checkpoint.catalog.names
+    return engine.setup(declared, inspection.settings, inspection.tensors, inspection.wish, names)
 
 
 def declaration_for(engine: Vllm, declaration: Declaration) -> Declaration:

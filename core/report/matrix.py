@@ -9,7 +9,7 @@ from typing import Any
 from core.engines.outcome import AttentionLayer
 from core.headline import headline
 from core.installation import installed_note
-from core.matrix import Column, LayerRow, alike, layer_rows
+from core.matrix import Column, LayerRow, alike, layer_rows, unused
 from core.output import as_lines
 from core.side_by_side import keys_apart, why_they_differ
 from core.wording import are, plural
@@ -58,8 +58,9 @@ def _parting(columns: Sequence[Column]) -> list[str]:
 
 
 def matrix_as_data(columns: Sequence[Column]) -> dict[str, Any]:
-    """The same for JSON: the sentence, and each engine's outcome with its number of layers; ``mend`` says what brings
-    more of them home ("cache", "export" or null), ``mended`` how many are served then.
+    """The same for JSON: the sentence, and each engine's outcome with its number of layers, of which ``unused`` receive
+    scales for a cache that does not use them; ``mend`` says what brings more of them home ("cache", "export" or null),
+    ``mended`` how many are served then.
     """
     note = installed_note(columns)
     return {
@@ -74,6 +75,7 @@ def matrix_as_data(columns: Sequence[Column]) -> dict[str, Any]:
                 "outcome": column.outcome,
                 "served": column.served,
                 "expecting": column.expecting,
+                "unused": column.unused,
                 "text": column.text,
                 "mend": column.mend or None,
                 "mended": column.mended if column.mend else None,
@@ -95,7 +97,7 @@ def _layers(columns: Sequence[Column]) -> list[str]:
     shown = [place for place in range(len(groups)) if any(row.layers[place] is not None for row in rows)]
     if not shown:
         return []
-    cells = [(row, tuple(_cell(row.layers[place]) for place in shown)) for row in rows]
+    cells = [(row, tuple(_cell(row.layers[place], groups[place][0]) for place in shown)) for row in rows]
     folded: list[tuple[str, tuple[str, ...]]] = []
     start = 0
     for index, (_, texts) in enumerate(cells):
@@ -124,14 +126,15 @@ def _range(first: LayerRow, last: LayerRow) -> str:
     return f"{first.number}-{last.number}"
 
 
-def _cell(layer: AttentionLayer | None) -> str:
+def _cell(layer: AttentionLayer | None, column: Column) -> str:
     if layer is None:
         return "-"
     if layer.error is not None:
         return f"! {layer.error.partition(':')[0]}"
     if not layer.final:
         return "? not reached"
-    return ", ".join(f"{role} {_value(layer, role)}" for role in _ROLES)
+    told = ", ".join(f"{role} {_value(layer, role)}" for role in _ROLES)
+    return f"{told}, unused" if column.inspection is not None and unused(layer, column.inspection) else told
 
 
 def _value(layer: AttentionLayer, role: str) -> str:

@@ -4186,6 +4186,14 @@
       <translation>{engine} 没有架构 {value!r} 的描述</translation>
     </message>
     <message>
+      <source>the layout of {architecture} in {engine} is not described here</source>
+      <translation>此处没有描述 {architecture} 在 {engine} 中的布局</translation>
+    </message>
+    <message>
+      <source>no quantization config of {method} is read: model dtype</source>
+      <translation>不读取 {method} 的量化配置：使用模型 dtype</translation>
+    </message>
+    <message>
       <source>the checkpoint declares {algorithm}</source>
       <translation>检查点声明了 {algorithm}</translation>
     </message>
@@ -4206,10 +4214,6 @@
       <translation>未声明量化</translation>
     </message>
     <message>
-      <source>the layout of {architecture} in {engine} is not described here</source>
-      <translation>此处没有描述 {architecture} 在 {engine} 中的布局</translation>
-    </message>
-    <message>
       <source>config.json does not say how many layers the model has</source>
       <translation>config.json 未写明模型有多少层</translation>
     </message>
@@ -4228,6 +4232,10 @@
     <message>
       <source>the parameter has the same name</source>
       <translation>参数的名称相同</translation>
+    </message>
+    <message>
+      <source>{engine} reads no quantization config of {method}: it would take the weights as they stand, without their scales</source>
+      <translation>{engine} 不读取 {method} 的量化配置：它会按原样接受权重，而不带其缩放因子</translation>
     </message>
     <message>
       <source>vLLM {version} was not run: answered as vLLM {known}, whose loading code is the nearest before it</source>
@@ -5656,6 +5664,10 @@
     <message>
       <source>loses every scale</source>
       <translation>丢失所有缩放因子</translation>
+    </message>
+    <message>
+      <source>loads the scales for a cache that computes its own</source>
+      <translation>加载缩放因子，但缓存自行计算缩放因子</translation>
     </message>
     <message>
       <source>loads the scales but keeps the cache in {dtype}</source>

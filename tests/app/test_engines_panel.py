@@ -133,6 +133,9 @@ def test_what_mends_an_engine_is_told(panel: EnginesPanel, window: Window, sampl
     idle()
     choose(panel, "vllm-0.23.0")
     assert panel.detail.verdict.toPlainText().endswith("so none is used. Mended by --kv-cache-dtype fp8_e4m3.")
+    for engine in ("vllm-0.23.0", "sglang-0.5.23"):  # whose layers hold 1.0, and the scales
+        assert cell(panel, engine, EngineColumn.SERVED, Qt.ItemDataRole.DisplayRole) == "0 of 26"
+        assert "keeps the cache in bfloat16" in str(cell(panel, engine, EngineColumn.FATE, Qt.ItemDataRole.DisplayRole))
     choose(panel, "vllm-0.27.1")
     assert "Mended by an export (26 of 26 layers are served then)." in panel.detail.verdict.toPlainText()
     assert panel.detail.why.toPlainText() == "Every key ends alike in both."

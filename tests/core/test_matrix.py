@@ -16,6 +16,7 @@ from core.report.matrix import matrix_as_data, matrix_text
 
 QWEN = "modelopt/qwen3-36layers-fp8-kvfp8"
 GEMMA = "quark/gemma3-26layers-fp8-kvfp8"
+HEADS = "llmcompressor/llama-32layers-kv_attn_head"
 DEEPSEEK = "modelopt/deepseekv3-30layers-fp8-kvfp8"
 
 
@@ -31,13 +32,16 @@ def test_every_engine_answers_and_counts_its_layers(samples: Path) -> None:
 
 
 def test_layers_stand_side_by_side(samples: Path) -> None:
-    rows = layer_rows(matrix(inspect(samples / QWEN), ["vllm-0.33.0", "sglang-0.5.23"]))
+    columns = matrix(inspect(samples / QWEN), ["vllm-0.33.0", "sglang-0.5.23"])
+    rows = layer_rows(columns)
     assert [row.number for row in rows] == list(range(36))
     ours, theirs = rows[0].layers
     assert ours is not None
     assert theirs is not None
-    assert served(ours)
-    assert not served(theirs)
+    assert columns[0].inspection is not None
+    assert columns[1].inspection is not None
+    assert served(ours, columns[0].inspection)
+    assert not served(theirs, columns[1].inspection)
 
 
 def test_an_option_that_one_engine_does_not_know_leaves_the_others(samples: Path) -> None:
@@ -98,11 +102,9 @@ def test_engines_that_do_the_same_share_a_column(samples: Path) -> None:
                 "bfloat16 in "
                 "0.23.0 and stops while loading (AttributeError) since 0.25.0; SGLang 0.5.23 loads the scales but "
                 "keeps "
-                "the cache in bfloat16; TensorRT-LLM loses every scale without a word. An export with portable names "
+                "the cache in bfloat16; TensorRT-LLM is not known. An export with portable names "
                 "serves every layer in vLLM 0.22.1 and 0.25.0 to 0.33.0: kvscope export PATH OUT. An FP8 cache "
-                "(--kv-cache-dtype fp8_e4m3) puts the scales to use in vLLM 0.23.0 and SGLang 0.5.23. No export "
-                "helps in "
-                "TensorRT-LLM."
+                "(--kv-cache-dtype fp8_e4m3) puts the scales to use in vLLM 0.23.0 and SGLang 0.5.23."
             ),
         ),
         (
@@ -142,6 +144,37 @@ def test_what_mends_a_column(samples: Path) -> None:
     data = matrix_as_data(tuple(columns.values()))
     assert {"mend": "export", "mended": 26, "names": "portable", "served": 0}.items() <= data["engines"][0].items()
     assert {"mend": None, "mended": None, "names": None}.items() <= data["engines"][-1].items()
+
+
+@pytest.mark.parametrize(
+    ("sample", "engine", "cache", "fate", "layer"),
+    [
+        (GEMMA, "sglang-0.5.23", "auto", "loads the scales but keeps the cache in bfloat16", "k 0.0"),
+        (GEMMA, "vllm-0.23.0", "auto", "loads the scales but keeps the cache in bfloat16", "k 1 forced, v 1 forced"),
+        (HEADS, "vllm-0.33.0", "bfloat16", "loads the scales but keeps the cache in bfloat16", "k 0."),
+        (
+            QWEN,
+            "vllm-0.33.0",
+            "int8_per_token_head",
+            "loads the scales for a cache that computes its own",
+            "k 1 forced",
+        ),
+    ],
+)
+def test_layers_whose_cache_uses_no_scale_are_not_served(
+    samples: Path, sample: str, engine: str, cache: str, fate: str, layer: str
+) -> None:
+    (column,) = matrix(inspect(samples / sample, engine=engine, kv_cache_dtype=cache), [engine])
+    assert column.outcome == "degraded"
+    assert (column.served, column.unused) == (0, column.expecting)
+    lines = matrix_text([column]).splitlines()
+    assert fate in lines[0]
+    assert "No export helps" not in lines[0]
+    assert f" 0 of {column.expecting} " in lines[2]
+    assert lines[-1].partition("  ")[2].strip().startswith(layer)
+    assert lines[-1].endswith(", unused")
+    (told,) = matrix_as_data([column])["engines"]
+    assert (told["served"], told["unused"]) == (0, column.expecting)
 
 
 def test_a_cancelled_matrix_stops(samples: Path) -> None:

@@ -97,7 +97,14 @@ class Sglang:
         return found if found.method == wanted else suppose(declaration, wanted)
 
     # ----------------------------------------------------------------------------------------------------- prediction
-    def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
+    def deliver(
+        self,
+        declaration: Declaration,
+        settings: Settings,
+        tensors: Sequence[Fed],
+        wish: Wish,
+        names: Sequence[str] = (),
+    ) -> Deliveries:
         if declaration.dialect == "tensorrt-llm":
             return _refused(_NO_MODEL_TYPE, "config.json: model_type", tensors)
         if declaration.dialect == "mistral":

@@ -13,6 +13,7 @@ from core.engines.tensorrt_llm.rules import (
     ARCHITECTURES,
     CONVERTED,
     JOINED,
+    READ,
     UNDER_PROJECTIONS,
     Algorithm,
     Factors,
@@ -31,9 +32,10 @@ _ALGORITHMS: Mapping[str, Algorithm] = {"fp8": "FP8", "fp8_e4m3": "FP8", "nvfp4"
 _SOURCE = "TensorRT-LLM, _torch/modules/linear.py (fused QKV projection)"
 _JOINED_BY = "TensorRT-LLM, models/modeling_utils.py (preprocess_weights)"
 _UNQUANTIZED = (None, "", "NONE", "None")
+_JOINT: Mapping[str, str] = {"NVFP4": "qkv_proj.kv_scales", "INT8": "qkv_proj.kv_cache_scaling_factor"}
 _TAKES: Mapping[Algorithm, Mapping[str, tuple[int, ...]]] = {
-    "NVFP4": {"qkv_proj.kv_scales": (3,)},
-    "INT8": {"qkv_proj.kv_cache_scaling_factor": (1,)},
+    "NVFP4": {_JOINT["NVFP4"]: (3,)},
+    "INT8": {_JOINT["INT8"]: (1,)},
 }
 _FACTORS: Mapping[str, tuple[int, ...]] = {JOINED: (1,), "kv_cache_rcp_scaling_factor": (1,)}
 _ATTENTION = ("full_attention", "sliding_attention", "chunked_attention", "indexed_attention")
@@ -77,22 +79,34 @@ class TensorrtLlm:
         )
 
     # ----------------------------------------------------------------------------------------------------- prediction
-    def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
+    def deliver(
+        self,
+        declaration: Declaration,
+        settings: Settings,
+        tensors: Sequence[Fed],
+        wish: Wish,
+        names: Sequence[str] = (),
+    ) -> Deliveries:
         algorithm, _ = _algorithm(declaration, wish)
         if declaration.dialect == "tensorrt-llm":
             return _converted(tensors, algorithm, self.how_checked)
         name = settings.architecture.value
         count = len(layer_kinds(declaration.hf_config))
-        if name not in ARCHITECTURES or not count:
-            reason = (
-                say(
-                    "the layout of {architecture} in {engine} is not described here",
-                    architecture=name,
-                    engine=self.title,
-                )
-                if name not in ARCHITECTURES
-                else say("config.json does not say how many layers the model has")
+        reason = ""
+        if name not in ARCHITECTURES:
+            reason = say(
+                "the layout of {architecture} in {engine} is not described here", architecture=name, engine=self.title
             )
+        elif not count:
+            reason = say("config.json does not say how many layers the model has")
+        elif (method := settings.method.value) is not None and method not in READ:
+            reason = say(
+                "{engine} reads no quantization config of {method}: it would take the weights as they stand, without "
+                "their scales",
+                engine=self.title,
+                method=method,
+            )
+        if reason:
             load = LoadResult("unknown", reason=reason)
             return Deliveries(
                 load=load, deliveries=tuple(_lost(fed, "not_reached", reason) for fed in tensors), attention=()
@@ -126,16 +140,16 @@ def _one_of(choices: Sequence[str]) -> str:
     return say("Choose one of {choices}", choices=joined(", ", choices))
 
 
-def _target(name: str) -> str | None:
+def _target(name: str, parameter: str = _JOINT["NVFP4"]) -> str | None:
     found = UNDER_PROJECTIONS.match(name)
-    return f"{found['module']}.qkv_proj.kv_scales" if found else None
+    return f"{found['module']}.{parameter}" if found else None
 
 
-def _steps(name: str) -> tuple[Step, ...]:
-    target = _target(name)
+def _steps(name: str, parameter: str = _JOINT["NVFP4"]) -> tuple[Step, ...]:
+    target = _target(name, parameter)
     if target is None:
         return ()
-    rule = Rule(RuleKind.REGEX, r"\.[kv]_proj\.([kv])_scale$", ".qkv_proj.kv_scales", source=_SOURCE)
+    rule = Rule(RuleKind.REGEX, r"\.[kv]_proj\.([kv])_scale$", f".{parameter}", source=_SOURCE)
     return (Step(rule, name, target, "Linear"),)
 
 
@@ -143,6 +157,9 @@ def _algorithm(declaration: Declaration, wish: Wish) -> tuple[Algorithm, str]:
     """How the cache is stored: as asked for, else as the checkpoint declares it."""
     if wish.kv_cache_dtype != "auto":
         return _ALGORITHMS.get(wish.kv_cache_dtype, "none"), ""
+    method = _method(declaration, wish).value
+    if method is not None and method not in READ:
+        return "none", say("no quantization config of {method} is read: model dtype", method=method)
     scheme = declaration.kv_scheme
     named = (scheme.algorithm or "").upper() if scheme is not None else ""
     if named in ("FP8", "NVFP4", "INT8"):
@@ -172,12 +189,13 @@ def _native(
         if found is not None and fed.values and int(found["layer"]) in beside and not _TOWER.search(fed.key):
             beside[int(found["layer"])].append((fed.key, found["role"], fed.values))
     attention, used, failure = [], set[str](), None
+    takes, joint = _TAKES.get(algorithm, {}), _JOINT.get(algorithm, "")
     for index, path in paths.items():
         try:
             cached = scales_of_layer(algorithm, beside[index])
         except EngineError as error:
             failure = failure or (str(error), beside[index][0][0] if beside[index] else None)
-            attention.append(_layer(path, index, {}, {}, takes=_TAKES.get(algorithm, {})))
+            attention.append(_layer(path, index, {}, {}, takes=takes, joint=joint))
             continue
         used |= cached.used
         source: ValueSource = "checkpoint" if cached.used else "default"
@@ -185,7 +203,7 @@ def _native(
             source = "forced"
         final = {"k": cached.k, "v": cached.v, "q": 1.0, "prob": 1.0}
         sources: dict[str, ValueSource] = {"k": source, "v": source, "q": "default", "prob": "default"}
-        attention.append(_layer(path, index, final, sources, takes=_TAKES.get(algorithm, {})))
+        attention.append(_layer(path, index, final, sources, takes=takes, joint=joint))
     if failure is not None:
         reason = failure[0].partition(": ")[2]
         deliveries = tuple(
@@ -207,13 +225,14 @@ _TOWER = re.compile(r"vision|audio|visual")
 
 def _delivery(fed: Fed, used: set[str], algorithm: Algorithm) -> Delivery:
     if fed.key in used:
+        target = _target(fed.key, _JOINT[algorithm])
         return Delivery(
             key=fed.key,
             scale=fed.scale,
-            name=_target(fed.key),
-            target=_target(fed.key),
+            name=target,
+            target=target,
             outcome="loaded",
-            steps=_steps(fed.key),
+            steps=_steps(fed.key, _JOINT[algorithm]),
             reason=say("the fused QKV projection takes it"),
             loaded=fed.values,
             joined=True,
@@ -246,6 +265,7 @@ def _layer(
     source: Mapping[str, ValueSource],
     *,
     takes: Mapping[str, tuple[int, ...]],
+    joint: str = "",
 ) -> AttentionLayer:
     return AttentionLayer(
         path=path,
@@ -256,6 +276,7 @@ def _layer(
         final=final,
         source=source,
         per_head={},
+        joint=joint,
     )
 
 

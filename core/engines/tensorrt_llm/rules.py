@@ -39,6 +39,12 @@ ARCHITECTURES = (
 )  # fmt: skip
 """Models of the PyTorch backend whose attention is ``model.layers.N.self_attn`` with one fused QKV projection."""
 
+READ = ("modelopt", "modelopt_fp4", "modelopt_mixed", "modelopt_mxfp8", "fp8", "mxfp4", "mxfp8", "compressed-tensors",
+        "nvfp4")  # fmt: skip
+"""The quantization methods whose configs the PyTorch backend reads (``_torch/model_config.py``, load_hf_quant_config,
+and ModelOpt's own file). Of any other it sees none: weights are taken as they stand, and no cache is declared.
+"""
+
 JOINED = "kv_cache_scaling_factor"
 """The parameter that both factors of a layer become."""
 
@@ -58,8 +64,9 @@ def scales_of_layer(
     """The scales of one layer of the PyTorch backend from what stands beside its projections.
 
     ``found`` are (key, role, values) in reading order. FP8: 1.0 whatever is there. NVFP4: the largest k and the
-    largest v; both or neither. INT8: one number for both, the larger of k and v, which must be finite, positive and
-    invertible. Raises EngineError where TensorRT-LLM does.
+    largest v as they are stored, which should be amax / 448 (older releases took amax / 2688, and that times 6); both
+    or neither. INT8: one number for both, the larger of k and v, which must be finite, positive and invertible.
+    Raises EngineError where TensorRT-LLM does.
     """
     if algorithm not in ("NVFP4", "INT8") or (algorithm == "NVFP4" and not load_scales):
         return Cached(k=1.0, v=1.0, used=frozenset())

@@ -15,7 +15,7 @@ from core.backends.kv_method import CacheSetup, KVMethod
 from core.backends.older import OUTPUT_SCALES
 from core.engines.outcome import Deliveries, Delivery, LoadResult
 from core.engines.profile import Fed, Wish
-from core.engines.vllm.predict import Setup, predict
+from core.engines.vllm.predict import Setup, first_stop, predict
 from core.engines.vllm.releases import NEWEST, RELEASES, UNIFIED, Release, version_of
 from core.engines.vllm.remap import cache_scale, remapped
 from core.engines.vllm.unregistered import (
@@ -167,8 +167,15 @@ class Vllm:
         return Choice(declaration.method, "config", detail)
 
     # ----------------------------------------------------------------------------------------------------- prediction
-    def deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
-        deliveries = self._deliver(self._read(declaration), settings, tensors, wish)
+    def deliver(
+        self,
+        declaration: Declaration,
+        settings: Settings,
+        tensors: Sequence[Fed],
+        wish: Wish,
+        names: Sequence[str] = (),
+    ) -> Deliveries:
+        deliveries = self._deliver(self._read(declaration), settings, tensors, wish, names)
         name, unsure = settings.architecture.value, ""
         if name is not None and deliveries.load.outcome not in ("unknown", "refused"):
             keys = [fed.key for fed in tensors]
@@ -176,8 +183,10 @@ class Vllm:
         notes = (*deliveries.notes, *(note for note in (self.stands_in, unsure) if note))
         return replace(deliveries, notes=notes, confirmed=not unsure)
 
-    def _deliver(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Deliveries:
-        setup = self.setup(declaration, settings, tensors, wish)
+    def _deliver(
+        self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish, names: Sequence[str]
+    ) -> Deliveries:
+        setup = self.setup(declaration, settings, tensors, wish, names)
         refused = refusal(
             declaration,
             kv_cache_dtype=wish.kv_cache_dtype,
@@ -212,7 +221,14 @@ class Vllm:
                 return refused
         return refused_as_mxfp4(setup.root.cls, settings.method.value, registered) if setup is not None else None
 
-    def setup(self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish) -> Setup | None:
+    def setup(
+        self,
+        declaration: Declaration,
+        settings: Settings,
+        tensors: Sequence[Fed],
+        wish: Wish,
+        names: Sequence[str] = (),
+    ) -> Setup | None:
         """The model, the backend and the cache this prediction runs on; None for an architecture that is not known."""
         method = settings.method.value
         root = self._model(declaration, settings.architecture.value, method, tensors)
@@ -222,7 +238,7 @@ class Vllm:
         if backend is not None and wish.rules is not None:
             backend = _WithRules(backend, wish.rules)
         cache = resolve_kv_cache_dtype(wish.kv_cache_dtype, declaration, attention_layers=_kinds(root))
-        return Setup(
+        setup = Setup(
             root=root,
             backend=backend,
             declared=declaration,
@@ -235,6 +251,7 @@ class Vllm:
             dtype=settings.dtype.value or "bfloat16",
             release=self.release,
         )
+        return replace(setup, stop=first_stop(setup, tensors, names)) if root.stops_at_any() else setup
 
     def _model(
         self, declaration: Declaration, architecture: str | None, method: str | None, tensors: Sequence[Fed]

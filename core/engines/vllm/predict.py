@@ -22,7 +22,7 @@ from core.backends.kv_method import (
 from core.engines.outcome import AttentionLayer, Deliveries, Delivery, DeliveryOutcome, LoadResult, ValueSource
 from core.engines.profile import Fed
 from core.engines.vllm.releases import NEWEST, Release
-from core.engines.vllm.walk import Arrival, Walk
+from core.engines.vllm.walk import Arrival, Lacking, Walk
 from core.naming.conventions import MOST_LAYERS, layer_number
 from core.quantization.declaration import Declaration
 from core.wording import say
@@ -40,10 +40,18 @@ class Layer:
     parameters: Mapping[str, ScaleParameter]
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """An ordinary tensor at which the load ends, and how many of the followed tensors are read before it."""
+
+    key: str
+    after: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """Everything the prediction needs besides the tensors, for one tensor-parallel rank. ``dtype`` is the engine's
-    model dtype.
+    model dtype, ``stop`` the first ordinary tensor that reaches a loader which ends the load at any.
     """
 
     root: ModuleNode
@@ -55,6 +63,7 @@ class Setup:
     release: Release = NEWEST
     tp_rank: int = 0
     tp_size: int = 1
+    stop: Stop | None = None
     layers: tuple[Layer, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,6 +125,19 @@ def attention_shape(config: Mapping[str, Any], *, tp_rank: int = 0, tp_size: int
     )
 
 
+def first_stop(setup: Setup, tensors: Sequence[Fed], names: Iterable[str]) -> Stop | None:
+    """The first of all tensors of the checkpoint, if it is none of ``tensors``, that reaches a loader which ends the
+    load at any.
+    """
+    walk, read = setup.walk(), 0
+    for name in names:
+        followed = read < len(tensors) and tensors[read].key == name
+        if isinstance(walk.follow(name).error, Lacking):
+            return None if followed else Stop(name, read)
+        read += followed
+    return None
+
+
 def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:
     """Follow every tensor in the order in which the engine reads them, then post-process every layer."""
     walk = setup.walk()
@@ -128,27 +150,34 @@ def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:
     held = {target: (parameter.initial,) * parameter.numel for target, (_, _, parameter) in by_parameter.items()}
     written: set[str] = set()
     deliveries: list[Delivery] = []
-    failure: Delivery | None = None
+    load: LoadResult | None = None
     failed = ""
     for tensor in tensors:
-        if failure is not None:
+        if load is None and setup.stop is not None and len(deliveries) == setup.stop.after:
+            load = _stopped(setup.stop, walk)
+        if load is not None:
+            failed = failed or say("the load has already failed at {key}", key=load.key)
             deliveries.append(_not_reached(tensor, failed))
             continue
         delivery = _deliver(tensor, walk.follow(tensor.key, tensor.shape), setup, by_parameter, held, written)
         deliveries.append(delivery)
         if delivery.outcome == "raises":
-            failure = delivery
-            failed = say("the load has already failed at {key}", key=failure.key)
-    if failure is not None:
-        load = LoadResult("raises", failure.error, failure.key, failure.reason)
-        attention = tuple(_unfinished(layer) for layer in setup.layers)
-    elif setup.at_end:
+            load = LoadResult("raises", delivery.error, delivery.key, delivery.reason)
+    if load is None and setup.stop is not None:
+        load = _stopped(setup.stop, walk)
+    if load is None and setup.at_end:
         load = LoadResult("raises", setup.at_end, None, setup.at_end.partition(": ")[2])
-        attention = tuple(_unfinished(layer) for layer in setup.layers)
-    else:
+    if load is None:
         load = LoadResult("loads")
         attention = tuple(_finish(layer, held, written) for layer in setup.layers)
+    else:
+        attention = tuple(_unfinished(layer) for layer in setup.layers)
     return Deliveries(load=load, deliveries=tuple(deliveries), attention=_expecting(attention, setup))
+
+
+def _stopped(stop: Stop, walk: Walk) -> LoadResult:
+    arrival = walk.follow(stop.key)
+    return LoadResult("raises", str(arrival.error), stop.key, arrival.reason)
 
 
 def _deliver(

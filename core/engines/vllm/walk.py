@@ -58,6 +58,10 @@ class Arrival:
     wraps: str = ""
 
 
+class Lacking(EngineError):
+    """What a loader raises that asks its class for an attribute which that has not: at any tensor that reaches it."""
+
+
 class _Stop(Exception):
     """The walk ended without a parameter."""
 
@@ -348,7 +352,7 @@ class Walk:
     def _own(self, node: ModuleNode, loader: OwnLoader, prefix: str, name: str, steps: list[Step]) -> str:
         """A hand-written loop, as ``own_loaders.json`` describes it."""
         if loader.lacks:
-            raise EngineError("AttributeError", f"{node.cls!r} object has no attribute {loader.lacks!r}")
+            raise Lacking("AttributeError", f"{node.cls!r} object has no attribute {loader.lacks!r}")
         name = self._renamed(loader.mapper, node, name, steps)
         if loader.hands_to:
             return self._call(node.children[loader.hands_to], f"{prefix}.{loader.hands_to}".strip("."), name, steps)

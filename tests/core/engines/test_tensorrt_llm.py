@@ -14,8 +14,12 @@ from core.engines import Fed, Wish, get_engine
 from core.engines.outcome import Deliveries
 from core.engines.tensorrt_llm.rules import Algorithm, scales_of_layer
 from core.errors import UsageError
-from core.inspection import inspect
+from core.export import plan_export
+from core.export.fixes import parse_fixes
+from core.inspection import inspect, reinspect
+from core.matrix import matrix
 from core.quantization.declaration import Declaration, KVScheme, Source
+from tests.core.loading.writing import write_checkpoint
 
 ENGINE = "tensorrt-llm"
 LLAMA: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2}
@@ -223,6 +227,53 @@ def test_k_and_v_of_one_fused_projection_are_no_conflict(shared: Path) -> None:
     found = inspect(shared / "checkpoints" / "modelopt" / "llama-fp8-kvnvfp4", engine=ENGINE)
     assert found.findings == ()
     assert found.verdict.outcome == "ok"
+
+
+def test_a_method_whose_config_is_not_read_is_unknown(shared: Path) -> None:
+    """Quark's NVFP4 cache: nothing declares it to this engine, and the weights would lose their scales too."""
+    found = inspect(shared / "checkpoints" / "quark" / "llama-fp8-kvnvfp4", engine=ENGINE)
+    assert found.settings.kv_cache_dtype_resolved == "auto"
+    assert found.verdict.outcome == "unknown"
+    assert "reads no quantization config of quark" in found.verdict.text
+    assert found.findings == ()
+    (column,) = matrix(found, [ENGINE])
+    assert column.mend == ""
+    read = inspect(shared / "checkpoints" / "modelopt" / "llama-fp8-kvnvfp4", engine=ENGINE)
+    asked = reinspect(found, wish=Wish(method="modelopt", kv_cache_dtype="nvfp4"))
+    (finding,) = (each for each in asked.findings if each.code == "dropped-scale")
+    assert finding.fix == "Multiply by 6 on export: these are global scales of an NVFP4 cache, amax / 2688."
+    plan = plan_export(asked, fixes=parse_fixes(["dropped-scale"]))
+    assert plan.verdict_predicted.outcome == "ok"
+    written = {edit.new_key: edit.values for edit in plan.edits}
+    for scale in read.scales:  # ModelOpt's own numbers for the same model
+        assert written[scale.key] == pytest.approx(scale.values, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "parameter"), [("NVFP4", "qkv_proj.kv_scales"), ("INT8", "qkv_proj.kv_cache_scaling_factor")]
+)
+def test_scales_under_other_names_are_exported_beside_the_projections(
+    tmp_path: Path, algorithm: str, parameter: str
+) -> None:
+    quantization = {"quant_method": "modelopt", "quantization": {"quant_algo": None, "kv_cache_quant_algo": algorithm}}
+    tensors = {f"model.layers.{layer}.self_attn.{role}_scale": 0.25 for layer in (0, 1) for role in ("k", "v")}
+    found = inspect(write_checkpoint(tmp_path / "portable", tensors, quantization=quantization), engine=ENGINE)
+    assert found.settings.kv_cache_dtype_resolved == algorithm.lower()
+    assert found.verdict.outcome in ("degraded", "fails")
+    (column,) = matrix(found, [ENGINE])
+    assert (column.mend, column.mended, column.names) == ("export", 2, "modelopt")
+    plan = plan_export(found)
+    assert {edit.new_key for edit in plan.edits} == {beside(layer, role) for layer in (0, 1) for role in ("k", "v")}
+    assert plan.verdict_predicted.outcome == "ok"
+    targets = {delivery.target for delivery in plan.predicted.deliveries}
+    assert targets == {f"model.layers.{layer}.self_attn.{parameter}" for layer in (0, 1)}
+
+
+def test_scales_are_set_where_none_are_stored(shared: Path) -> None:
+    found = inspect(shared / "checkpoints" / "modelopt" / "llama-bf16-kvnvfp4cast", engine=ENGINE)
+    plan = plan_export(found, fixes=parse_fixes(["declared-absent=0.05"]))
+    assert [edit.new_key for edit in plan.edits] == [beside(layer, role) for layer in (0, 1) for role in ("k", "v")]
+    assert plan.verdict_predicted.outcome == "ok"
 
 
 def test_names_and_choices() -> None:

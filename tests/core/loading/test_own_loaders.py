@@ -132,6 +132,35 @@ def test_a_class_that_lacks_what_its_loader_asks_for_stops_the_load(tmp_path: Pa
     assert not older.deliveries.confirmed
 
 
+@pytest.mark.parametrize(
+    ("tensors", "key"),
+    [
+        ({"model.norm.weight": 1.0}, "model.norm.weight"),
+        ({"norm.weight": 1.0}, "norm.weight"),  # Mistral's own name
+        ({"lm_head.weight": 1.0}, None),  # does not get there
+        (kv(0.25, 0.5) | {"model.embed_tokens.weight": 1.0}, "model.embed_tokens.weight"),
+        (kv(0.25, 0.5) | {"model.norm.weight": 1.0}, min(kv(0.25, 0.5))),
+        ({"foo.k_scale": 0.5, "model.norm.weight": 1.0}, "foo.k_scale"),  # another error, before
+    ],
+)
+def test_a_loader_that_any_tensor_stops_is_stopped_by_ordinary_ones(
+    tmp_path: Path, tensors: dict[str, float], key: str | None
+) -> None:
+    """Seen in vLLM 0.33.0: the first tensor that reaches the loader counts, scale or not."""
+    config = tiny_configs()["EagleMistralLarge3ForCausalLM"]
+    inspection = inspect(write_checkpoint(tmp_path / "draft", tensors, quantization=MODELOPT, config=config))
+    load = inspection.deliveries.load
+    assert (load.outcome, load.key) == ("raises" if key else "loads", key)
+    assert len(inspection.deliveries.deliveries) == len(inspection.tensors)
+    assert {each.outcome for each in inspection.deliveries.deliveries if each.key != key} <= {"not_reached"}
+    for ranks in (1, 2):
+        found = verify(inspection, tensor_parallel=ranks)
+        assert found.agreed, found.text
+        assert found.key == key
+    whole = verify(inspection, weights="all")
+    assert (whole.outcome, whole.key) == (load.outcome, key)
+
+
 def test_a_loader_that_ends_with_a_check_of_its_own(tmp_path: Path) -> None:
     """Seen in vLLM 0.33.0: after the last tensor, unless every layer has full attention and k for v."""
     draft = tiny_configs()["Gemma4DSparkModel"]
@@ -151,3 +180,37 @@ def test_a_loader_that_ends_with_a_check_of_its_own(tmp_path: Path) -> None:
     assert verify(inspect(tmp_path / "draft")).text.startswith("Observed on cpu (")
     assert f"after the last tensor the load raises {error}, as predicted." in verify(inspect(tmp_path / "draft")).text
     assert "no export helps here" in inspect(tmp_path / "draft").findings[0].fix
+
+
+def test_the_check_at_the_end_of_a_loader_reads_the_config_layer_by_layer(tmp_path: Path) -> None:
+    """Seen in vLLM 0.33.0 with each of these: norms of several sizes cannot be stacked, the last layer always has full
+    attention, and where nothing is listed one layer in six has.
+    """
+    draft = tiny_configs()["Gemma4DSparkModel"] | {"attention_k_eq_v": True}
+    full = ["full_attention"] * 4
+    uniform = draft | {"layer_types": full, "per_layer_config": {}}
+    unlisted = {key: value for key, value in draft.items() if key not in ("layer_types", "per_layer_config")}
+    own_size = {key: value for key, value in uniform.items() if key != "head_dim"}
+    stack = "RuntimeError: stack expects each tensor to be equal size, but got [{}] at entry 0 and [{}] at entry {}"
+    mixed = "AssertionError: Gemma4 DSpark fused precompute assumes uniform attention_k_eq_v layers"
+    tensors = {f"layers.{layer}.self_attn.attn.{role}_scale": 0.5 for layer in (0, 1) for role in ("k", "v")}
+    for number, (config, expected) in enumerate(
+        (
+            (uniform | {"per_layer_config": {"1": {"head_dim": 32}}}, stack.format(16, 32, 1)),
+            (uniform | {"per_layer_config": {"0": {"head_dim": 32}}}, stack.format(32, 16, 1)),
+            (uniform | {"per_layer_config": {"1": {"head_dim": 16}, "02": {"head_dim": 32}}}, stack.format(16, 32, 2)),
+            (own_size | {"per_layer_config": {"1": {"head_dim": 16}}}, stack.format(256, 16, 1)),
+            (own_size | {"per_layer_config": {"1": {"head_dim": 256}}}, None),
+            (uniform | {"per_layer_config": {str(layer): {"head_dim": 32} for layer in range(4)}}, None),
+            (uniform | {"per_layer_config": {"1": {"num_key_value_heads": 1}}}, None),
+            (uniform | {"per_layer_config": None}, None),
+            (unlisted | {"layer_types": full}, None),
+            (unlisted | {"layer_types": [*full[:3], "sliding_attention"]}, None),
+            (unlisted, mixed),
+            (unlisted | {"layer_types": None}, mixed),
+        )
+    ):
+        inspection = inspect(write_checkpoint(tmp_path / str(number), tensors, config=config))
+        found = verify(inspection)
+        assert found.agreed, found.text
+        assert (inspection.deliveries.load.error, found.error) == (expected, expected)
