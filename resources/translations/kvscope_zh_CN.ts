@@ -5190,6 +5190,14 @@
       <translation>请去掉 --link 或使用 --copy，或选择源所在文件系统上的文件夹。</translation>
     </message>
     <message>
+      <source>Not all of them are zero, and without them the scales do not fit.</source>
+      <translation>它们并不全为零，没有它们，缩放因子就不准确。</translation>
+    </message>
+    <message>
+      <source>The convention {names!r} has no name for zero points: {count} keep the names that they have ({key}). {what}</source>
+      <translation>约定 {names!r} 没有零点的名称：{count} 个零点保留原有名称（{key}）。{what}</translation>
+    </message>
+    <message>
       <source>tensors in PyTorch's pickled files are not renamed yet</source>
       <translation>尚不支持对 PyTorch pickle 文件中的张量改名</translation>
     </message>
@@ -5204,6 +5212,14 @@
     <message>
       <source>With the KV-cache dtype {dtype!r} {engine} does not quantize its cache and runs at 1.0; start it with --kv-cache-dtype fp8 to use the scales. No config file has to change for that.</source>
       <translation>KV 缓存数据类型为 {dtype!r} 时，{engine} 不量化缓存，以 1.0 运行；要使用缩放因子，请用 --kv-cache-dtype fp8 启动。为此无需修改任何配置文件。</translation>
+    </message>
+    <message>
+      <source>They are all zero; --fix zero-points leaves them out.</source>
+      <translation>它们全为零；--fix zero-points 可将其略去。</translation>
+    </message>
+    <message>
+      <source>They are all zero.</source>
+      <translation>它们全为零。</translation>
     </message>
     <message>
       <source>{engine} passes these scales over as they are; under names that it takes, it stops at {layer}: mend their values as well, or keep the names (--names as-is).</source>
