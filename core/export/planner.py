@@ -82,7 +82,12 @@ def plan_export(
         verdict_predicted=after.verdict,
         findings_predicted=tuple(found for found in after.findings if found.code not in work.settled),
         fixes=tuple(work.applied),
-        notes=(*_notes(work.inspection, naming, edits, after, title), *_warnings(work, after, title), *notes),
+        notes=(
+            *_notes(work.inspection, naming, edits, after, title),
+            *work.notes,
+            *_warnings(work, after, title),
+            *notes,
+        ),
     )
 
 

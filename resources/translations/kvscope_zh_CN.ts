@@ -4578,6 +4578,10 @@
       <translation>请去掉 --fix declare</translation>
     </message>
     <message>
+      <source>{engine} gives attention layers no scales under {method}, whatever is declared</source>
+      <translation>在 {method} 下，无论如何声明，{engine} 都不给注意力层缩放因子</translation>
+    </message>
+    <message>
       <source>Calibrate the KV cache for FP8</source>
       <translation>请为 FP8 校准 KV 缓存</translation>
     </message>
@@ -4596,10 +4600,6 @@
     <message>
       <source>One scale for each layer is stored in place of one for each channel.</source>
       <translation>现在每层存储一个缩放因子，而不是每个通道一个。</translation>
-    </message>
-    <message>
-      <source>{engine} gives attention layers no scales under {method}, whatever is declared</source>
-      <translation>在 {method} 下，无论如何声明，{engine} 都不给注意力层缩放因子</translation>
     </message>
     <message>
       <source>Choose another engine, or quantize the weights in another format</source>
@@ -4888,6 +4888,10 @@
     <message>
       <source>the written index does not agree with the shards</source>
       <translation>写出的索引与分片不一致</translation>
+    </message>
+    <message>
+      <source>{value}, the largest of {count} values</source>
+      <translation>{value}（{count} 个值中最大的）</translation>
     </message>
     <message>
       <source>{title}: {values} divided by {largest:g}.</source>
@@ -5382,6 +5386,10 @@
       <translation>{title}：{choice}。</translation>
     </message>
     <message>
+      <source>{source} has one scale for each head, and so they are declared and stored; by its documentation, vLLM serves such a cache with FlashAttention alone. --fix per-head stores the largest of each layer instead.</source>
+      <translation>{source} 为每个头提供一个缩放因子，因此按每个头声明和存储；据 vLLM 的文档，只有 FlashAttention 能运行这样的缓存。--fix per-head 则改为只存储每层中最大的一个。</translation>
+    </message>
+    <message>
       <source>{title}: it is written anew, as the files are.</source>
       <translation>{title}：按文件的实际情况重新写出。</translation>
     </message>
@@ -5440,6 +5448,10 @@
     <message>
       <source>{fix} finds nothing to change</source>
       <translation>{fix} 没有可改变的内容</translation>
+    </message>
+    <message>
+      <source>{source} has several values for each of {count} scales; the largest of them is stored, because {engine} does not take so many here.</source>
+      <translation>{source} 中有 {count} 个缩放因子各含多个值；只存储其中最大的，因为 {engine} 在此不接受这么多值。</translation>
     </message>
     <message>
       <source>{title}: the last shard's stays, which engines use.</source>
