@@ -1502,12 +1502,24 @@
       <translation>是 Space，不是模型</translation>
     </message>
     <message>
+      <source>is a file in a chain of file systems, of which checkpoints alone are read</source>
+      <translation>是文件系统链中的文件，而链中只能读取检查点</translation>
+    </message>
+    <message>
       <source>names no server</source>
       <translation>没有指明服务器</translation>
     </message>
     <message>
       <source>is no address of a model</source>
       <translation>不是模型的地址</translation>
+    </message>
+    <message>
+      <source>names no file in a folder</source>
+      <translation>没有指明文件夹中的文件</translation>
+    </message>
+    <message>
+      <source>Download the file and name it.</source>
+      <translation>请下载该文件并指明它。</translation>
     </message>
     <message>
       <source>Write https://host/path/model.safetensors</source>
@@ -6968,6 +6980,10 @@
       <translation>不含 KV 缓存缩放因子（{format}）</translation>
     </message>
     <message>
+      <source>is the index of a checkpoint</source>
+      <translation>是检查点的索引</translation>
+    </message>
+    <message>
       <source>describes tensors and holds no scales</source>
       <translation>只描述张量，不含缩放因子</translation>
     </message>
@@ -6982,6 +6998,10 @@
     <message>
       <source>Choose the file that the calibration wrote</source>
       <translation>请选择校准写出的文件</translation>
+    </message>
+    <message>
+      <source>Give the address of the folder that it lies in</source>
+      <translation>请给出它所在文件夹的地址</translation>
     </message>
     <message>
       <source>Give the checkpoint that it belongs to</source>

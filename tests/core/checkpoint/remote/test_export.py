@@ -44,6 +44,71 @@ def test_scales_come_from_an_address(address: str, fix: bool, server: Server, tm
     assert b"secret" not in written
 
 
+SIDE = {"kv_cache": {"dtype": "float8_e4m3fn", "scaling_factor": {"0": {"0": 0.5, "1": 0.25}}}}
+
+
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize("fix", [True, False])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hf://org/llama/kv_cache_scales.json",
+        "{url}/org/llama/resolve/main/kv_cache_scales.json",
+        "http://user:secret@{host}/files/org/llama/kv_cache_scales.json?Signature=secret",
+        "file://{root}/org/llama/kv_cache_scales.json",
+    ],
+)
+def test_a_side_file_comes_from_an_address(
+    address: str, fix: bool, server: Server, hub_root: Path, tmp_path: Path
+) -> None:
+    (hub_root / "org" / "llama" / "kv_cache_scales.json").write_text(json.dumps(SIDE))
+    address = address.format(url=server.url, host=server.url.removeprefix("http://"), root=hub_root)
+    inspection = inspect(lost_layer(tmp_path / "source"), kv_cache_dtype="fp8")
+    server.set_faults()
+    if fix:
+        plan = plan_export(inspection, fixes=parse_fixes([f"missing-scale={address}"]))
+    else:
+        plan = plan_export(inspection, scales_from=address)
+    assert all(request["path"].count(".safetensors") == 0 for request in server.requests())
+    assert "kv_cache_scales.json" in plan.fixes[0].reason
+    result = write_export(plan, tmp_path / "out")
+    assert result.verdict_after.outcome == "ok"
+    first, second = (layer.final for layer in result.after.deliveries.attention)
+    assert (first["k"], first["v"]) == (0.5, 0.5)
+    assert (second["k"] == 0.25) is not fix
+    written = b"".join(bytes_of(tmp_path / "out").values()) + str(plan_as_data(plan)).encode()
+    assert b"kv_cache_scales.json" in written
+    assert b"secret" not in written
+
+
+@pytest.mark.usefixtures("whole")
+def test_what_is_wrong_with_a_side_file_at_an_address_names_it(
+    server: Server, hub_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = hub_root / "org" / "llama"
+    (folder / "large.json").write_text(json.dumps(SIDE) + " " * 20_000)
+    (folder / "page.json").write_text("<html>please log in</html>")
+    (folder / "list.json").write_text("[1]")
+    (folder / "odd.json").write_text(json.dumps({"kv_cache": {"scaling_factor": {"0": {"0": -1.0}}}}))
+    (folder / "index.json").write_text(json.dumps({"weight_map": {}}))
+    monkeypatch.setattr("core.checkpoint.remote.bringing.LARGEST_CONFIG", 20_000)
+    inspection = inspect(lost_layer(tmp_path / "source"), kv_cache_dtype="fp8")
+    for name, said in (
+        ("none.json", "there is no such file. Check the address."),
+        ("large.json", " bytes long, more than the 20,000 that KVScope reads of such a file. "),
+        ("page.json", "is a web page, saved in place of the file"),
+        ("list.json", "holds no JSON object (at byte 0). Download or copy the file again."),
+        ("odd.json", "kv_cache.scaling_factor.0.0 is -1.0, and a scale is a finite number above 0 (vLLM up to 0.6"),
+        ("config.json", "is no side file of KV-cache scales that is known here. Known are "),
+        ("index.json", "is the index of a checkpoint. Give the address of the folder that it lies in"),
+    ):
+        for address in (f"hf://org/llama/{name}", f"{server.url}/files/org/llama/{name}", f"file://{folder}/{name}"):
+            with pytest.raises(KVScopeError) as error:
+                plan_export(inspection, scales_from=address)
+            assert str(error.value).startswith(f"{address}: ")
+            assert said in str(error.value)
+
+
 @pytest.mark.usefixtures("whole")
 def test_what_is_wrong_with_an_address_names_it(server: Server, tmp_path: Path) -> None:
     inspection = inspect(lost_layer(tmp_path / "source"), kv_cache_dtype="fp8")
