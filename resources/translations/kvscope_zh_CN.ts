@@ -5114,6 +5114,10 @@
       <translation>请不用 --overlay 导出。</translation>
     </message>
     <message>
+      <source>Download it first, and export that folder without --overlay.</source>
+      <translation>请先下载它，再不带 --overlay 导出该文件夹。</translation>
+    </message>
+    <message>
       <source>{engine} was not seen to honour an overlay</source>
       <translation>尚未见过 {engine} 采用覆盖层</translation>
     </message>
@@ -5290,8 +5294,8 @@
       <translation>请等到无人写入它时，重新打开检查点并再次导出。</translation>
     </message>
     <message>
-      <source>is not on this machine, and a copy of it would download all of its {size:,.1f} GB</source>
-      <translation>不在本机上，复制它需要下载全部 {size:,.1f} GB</translation>
+      <source>is not on this machine, and a copy of it would download all of its {size}</source>
+      <translation>不在本机上，复制它需要下载全部 {size}</translation>
     </message>
     <message>
       <source>the disk has {free} free and the export needs {needed}</source>

@@ -167,3 +167,28 @@ def test_an_overlay_brings_its_own_configs(server: Server, hub_root: Path, tmp_p
 @pytest.mark.usefixtures("server")
 def test_a_plan_names_the_address_that_it_is_for(whole: None) -> None:
     assert plan_as_data(plan_export(inspect("hf://org/llama")))["source"] == "hf://org/llama"
+
+
+@pytest.mark.usefixtures("server")
+def test_an_overlay_that_cannot_be_names_the_address_and_a_way_that_leads_on(tmp_path: Path) -> None:
+    remedy = "Download it first, and export that folder without --overlay."
+    inspection = inspect("hf://org/qwen3")
+    where = "model-00001-of-00003.safetensors, key 'model.layers.0.self_attn.k_proj.k_scale'"
+    target = "model.layers.0.self_attn.attn.k_scale"
+    for plan, said in (
+        (
+            plan_export(inspection, engine="sglang-0.5.23"),
+            "hf://org/qwen3: SGLang 0.5.23 was not seen to honour an overlay.",
+        ),
+        (
+            plan_export(inspection, fixes=parse_fixes(["factor=2"])),
+            f"{where}: the tensor changes and keeps its name, and an overlay leaves the old one in its shard.",
+        ),
+        (
+            plan_export(inspection, names="portable"),
+            f"{where}: vLLM 0.33.0 loads it into {target}, and an overlay leaves the key in its shard.",
+        ),
+    ):
+        with pytest.raises(KVScopeError) as error:
+            write_export(plan, tmp_path / "out", options=WriteOptions(overlay=True))
+        assert str(error.value) == f"{said} {remedy}"
