@@ -4894,6 +4894,10 @@
       <translation>这是 KVScope 的错误；请连同导出计划一起报告。</translation>
     </message>
     <message>
+      <source>Old names stay in their shards, where {engine} makes nothing of them: the verdict counts them as scales that end nowhere.</source>
+      <translation>旧名称仍留在各自的分片中，{engine} 不会用到它们：结论把它们计为没有去处的缩放因子。</translation>
+    </message>
+    <message>
       <source>the written checkpoint has a fault: {fault}</source>
       <translation>写出的检查点有缺陷：{fault}</translation>
     </message>
@@ -7500,6 +7504,10 @@
       <translation>已写入 {folder}:{size}，用时 {seconds:.1f} 秒，{count} 个张量已与源比较。</translation>
     </message>
     <message>
+      <source>Written to {folder}: {size} in {seconds:.1f} s. Put it beside the shards of {address}.</source>
+      <translation>已写入 {folder}：{size}，用时 {seconds:.1f} 秒。请把它放到 {address} 的分片旁边。</translation>
+    </message>
+    <message>
       <source>Cancelled; nothing was left behind.</source>
       <translation>已取消；没有留下任何文件。</translation>
     </message>
@@ -7599,6 +7607,14 @@
       <translation>复制</translation>
     </message>
     <message>
+      <source>Overlay: a small shard added, the others left as they are</source>
+      <translation>覆盖层：添加一个小分片，其余分片保持不变</translation>
+    </message>
+    <message>
+      <source>This checkpoint is not on this machine, and a copy would download all of it. An overlay fetches no shard: it is a small one and an index, to be put beside the shards or uploaded there. For a copy, download the checkpoint first and open that folder.</source>
+      <translation>此检查点不在本机上，复制它需要全部下载。覆盖层不下载任何分片：它是一个小分片和一个索引，放到原有分片旁边或上传到那里即可。如需副本，请先下载检查点并打开该文件夹。</translation>
+    </message>
+    <message>
       <source>Write</source>
       <translation>写出</translation>
     </message>
@@ -7631,8 +7647,16 @@
       <translation>修复</translation>
     </message>
     <message>
+      <source>A copy would download the whole checkpoint.</source>
+      <translation>复制需要下载整个检查点。</translation>
+    </message>
+    <message>
       <source>Scales from {path}</source>
       <translation>来自 {path} 的缩放因子</translation>
+    </message>
+    <message>
+      <source>{changes}; names: {names}.</source>
+      <translation>{changes}；名称：{names}。</translation>
     </message>
     <message>
       <source>{changes}; names: {names}. Needs {space}.</source>

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from core.errors import KVScopeError
-from core.export import WriteOptions, plan_export, write_export
+from core.export import WriteOptions, plan_export, prepare_export, write_export
 from core.export.fixes import parse_fixes
 from core.export.report import plan_as_data
 from core.inspection import inspect
 from tests.core.diagnosis.build import COMPRESSED, Tensor, llama, look
-from tests.core.export.exporting import bytes_of, left_in
+from tests.core.export.exporting import bytes_of, left_in, tensors_of
 from tests.core.export.test_overlay import LLAMA, lost_layer
 from tests.hub_server import Server
 
@@ -192,3 +192,45 @@ def test_an_overlay_that_cannot_be_names_the_address_and_a_way_that_leads_on(tmp
         with pytest.raises(KVScopeError) as error:
             write_export(plan, tmp_path / "out", options=WriteOptions(overlay=True))
         assert str(error.value) == f"{said} {remedy}"
+
+
+@pytest.mark.parametrize("place", ["hf://org/renamed", "{url}/files/org/renamed"])
+def test_an_overlay_renames_what_lies_at_an_address(place: str, server: Server, hub_root: Path, tmp_path: Path) -> None:
+    """These names of a Gemma 3n are dropped without a word: their bytes are fetched for new ones, and nothing else."""
+    source = hub_root / "org" / "renamed"
+    shutil.rmtree(source, ignore_errors=True)
+    weight = {"model.layers.0.mlp.up_proj.weight": Tensor([1.0] * 250_000, (500, 500))}
+    old = {
+        f"model.layers.{layer}.self_attn.{role}_proj.output_scale": Tensor([2.0**-power], (), "BF16")
+        for power, (layer, role) in enumerate([(0, "k"), (0, "v"), (1, "k"), (1, "v")], start=3)
+    }
+    local = look(source, llama(COMPRESSED) | {"architectures": ["Gemma3nForCausalLM"]}, weight | old)
+    server.set_faults()
+    inspection = inspect(place.format(url=server.url))
+    assert inspection.verdict == local.verdict
+    assert local.verdict.outcome == "degraded"
+    plan = plan_export(inspection)
+    assert [edit.action for edit in plan.changes] == ["renamed"] * 4
+    options = WriteOptions(overlay=True)
+    predicted = prepare_export(plan, tmp_path / "out", options).plan
+    result = write_export(plan, tmp_path / "out", options=options)
+    assert sum(request["bytes"] for request in server.requests() if ".safetensors" in request["path"]) < 20_000
+    assert result.verdict_after == predicted.verdict_predicted
+    assert result.verdict_after.text == (
+        "4 of 8 k and v scales reach the 2 attention layers of vLLM 0.33.0, but the other 4 end nowhere."
+    )
+    assert predicted.notes[-1] == (
+        "Old names stay in their shards, where vLLM 0.33.0 makes nothing of them: the verdict counts them as scales "
+        "that end nowhere."
+    )
+    stored = tensors_of(source / "model.safetensors")
+    added = tensors_of(tmp_path / "out" / "model-kvscales.safetensors")
+    assert added == {key.replace("k_proj.output", "k").replace("v_proj.output", "v"): stored[key] for key in old}
+    shutil.copytree(source, tmp_path / "both")
+    shutil.copytree(tmp_path / "out", tmp_path / "both", dirs_exist_ok=True)
+    both = inspect(tmp_path / "both")
+    assert both.verdict == result.verdict_after
+    assert [(layer.final["k"], layer.final["v"]) for layer in both.deliveries.attention] == [
+        (2.0**-3, 2.0**-4),
+        (2.0**-5, 2.0**-6),
+    ]
