@@ -418,9 +418,11 @@ def _export(options: argparse.Namespace) -> int:
         print(json_text(plan_as_data(plan)) if options.json else plan_text(plan))
         return EXIT_FINE
     prepared = prepare(plan, options)
-    data = {**plan_as_data(plan), **prepared_as_data(prepared)}
+    data = {**plan_as_data(prepared.plan), **prepared_as_data(prepared)}
     if not options.json:
-        print(f"{plan_text(plan)}\n{prepared_text(prepared)}", flush=True)  # a reader that leaves does not stop it
+        print(
+            f"{plan_text(prepared.plan)}\n{prepared_text(prepared)}", flush=True
+        )  # a reader that leaves does not stop it
     if options.dry_run:
         if options.json:
             print(json_text(data))

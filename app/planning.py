@@ -27,5 +27,5 @@ def add_planning_arguments(export: argparse.ArgumentParser) -> None:
     export.add_argument(
         "--scales-from",
         metavar="PATH",
-        help="take k and v scales from another checkpoint (also at an address), an overlay or a side file (JSON)",
+        help="take k and v scales from another checkpoint, an overlay or a side file (JSON), also at an address",
     )

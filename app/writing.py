@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from core.errors import UsageError
 from core.progress import Progress
+from core.wording import size
 
 if TYPE_CHECKING:
     from core.export import ExportPlan, ExportResult, Prepared, WriteOptions
@@ -113,7 +114,7 @@ class Line(Progress):
 
     def _position(self) -> str:
         if self.unit == "bytes":
-            return f"{self.done / 1e9:.2f} of {self.total / 1e9:.2f} GB"
+            return f"{size(self.done)} of {size(self.total)}"
         return f"{self.done} of {self.total} {self.unit}".rstrip()
 
     def clear(self) -> None:

@@ -108,6 +108,18 @@ def spread(values: Iterable[float]) -> str:
     return text if len(ordered) == len(found) else say("{values} and NaN", values=text)
 
 
+def size(count: int) -> str:
+    """Bytes in decimal units: "812 bytes", "41.5 kB", "671.9 GB"."""
+    if count < 1000:
+        return plural(count, "byte")
+    value, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if round(value, 1) < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:,.1f} {unit}"
+
+
 def plural(count: int, noun: str) -> Sentence:
     """A count with its noun: "1 layer", "2 layers", "1,024 keys"."""
     return Sentence(f"{count:,} {noun}{'' if count == 1 else 's'}", f"{{count:,}} {noun}s", {"count": count})

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from app import text
 from app.digest import Digest
 from app.models.records import Record, RecordTable
-from app.panels.export_sheet import ExportSheet, action_words
+from app.panels.export_sheet import OVERLAY, ExportSheet, action_words
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
 from app.panels.parts import Button, Note
 from app.panels.repairs import Choices, Choosing, offers_of
@@ -176,8 +176,11 @@ class ExportPanel(QWidget):
             self._say(self.tr("Open a checkpoint to see what an export would change."))
         else:
             if another:
-                place = digest.inspection.checkpoint.root
-                self.folder.setText(str(place.with_name(f"{place.name}-kvscope")))
+                checkpoint = digest.inspection.checkpoint
+                elsewhere = checkpoint.remote is not None
+                folder = Path.home() if elsewhere else checkpoint.root.parent
+                self.folder.setText(str(folder / f"{checkpoint.root.name}-kvscope"))
+                self._sheet.show_place(elsewhere=elsewhere)
             if self.isVisible():
                 self.plan()
 
@@ -202,7 +205,7 @@ class ExportPanel(QWidget):
 
         def work(progress: Progress) -> tuple[ExportPlan, list[tuple[str, str]]]:
             from core.engines import ENGINES
-            from core.export import plan_export
+            from core.export import as_overlay, plan_export
             from core.export.names import CONVENTIONS
             from core.export.target import with_quantized_cache
             from core.inspection import reinspect
@@ -217,6 +220,8 @@ class ExportPanel(QWidget):
                 fixes=choices.fixes,
                 scales_from=choices.scales_from or None,
             )
+            if plan.source.remote is not None:
+                plan = as_overlay(plan)
             if not fill_targets:
                 return plan, []
             engines = [(f"engine:{profile.id}", profile.title) for profile in ENGINES.values()]
@@ -242,7 +247,7 @@ class ExportPanel(QWidget):
         if target is None:
             self._sheet.tell(self.tr("{folder}: no such user").format(folder=self.folder.text()), "error")
             return
-        mode = self.mode.currentData() or None
+        way = self.mode.currentData()
         self._writing, self._written_from = plan, self._session.path
         self._enable()
         self._sheet.tell(self.tr("Writing {folder} …").format(folder=target), "neutral")
@@ -250,7 +255,8 @@ class ExportPanel(QWidget):
         def work(progress: Progress) -> ExportResult:
             from core.export import WriteOptions, write_export
 
-            return write_export(plan, target, options=WriteOptions(mode=mode), progress=progress)
+            options = WriteOptions(overlay=True) if way == OVERLAY else WriteOptions(mode=way or None)
+            return write_export(plan, target, options=options, progress=progress)
 
         self._session.jobs.start(
             self.tr("Exporting to {folder}").format(folder=target.name),
@@ -305,15 +311,25 @@ class ExportPanel(QWidget):
             return
         self._writing = None
         self._result = result
+        remote = plan.source.remote
+        words = (
+            self.tr("Written to {folder}: {size} in {seconds:.1f} s, {count} tensors compared with the source.")
+            if remote is None
+            else self.tr("Written to {folder}: {size} in {seconds:.1f} s. Put it beside the shards of {address}.")
+        )
         self._sheet.tell(
-            self.tr("Written to {folder}: {size} in {seconds:.1f} s, {count} tensors compared with the source.").format(
-                folder=result.out, size=text.size(result.bytes_written), seconds=result.seconds, count=result.verified
+            words.format(
+                folder=result.out,
+                size=text.size(result.bytes_written),
+                seconds=result.seconds,
+                count=result.verified,
+                address=plan.source.place,
             ),
             "ok",
         )
         if self._plan is plan:  # and no other, made for another engine meanwhile
             self._sheet.show_verdicts(plan.verdict_before, result.verdict_after, judged=True)
-        self.open_button.show()
+        self.open_button.setVisible(remote is None)  # an overlay alone opens nowhere
         self._enable()
         self.written.emit(result)
 

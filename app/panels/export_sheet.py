@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, Qt
+from PySide6.QtGui import QStandardItem, QStandardItemModel
 from PySide6.QtWidgets import QGridLayout, QLineEdit
 
 from app import text
@@ -20,6 +21,10 @@ from app.theme.palettes import Tone
 if TYPE_CHECKING:
     from core.diagnosis.finding import Verdict
     from core.export import ExportPlan
+
+
+OVERLAY = "overlay"
+"""The way of writing that leaves all shards alone."""
 
 
 def action_words() -> Mapping[str, str]:
@@ -47,6 +52,7 @@ class ExportSheet(Page):
         self.folder = QLineEdit()
         self.folder.setAccessibleName(self.tr("New folder"))
         self.browse_button = Button(self.tr("Browse…"), "open-folder")
+        self._ways = QStandardItemModel(self)
         self.mode = ElidedBox()
         self.mode.setAccessibleName(self.tr("How unchanged bytes are written"))
         for words, mode in (
@@ -54,8 +60,21 @@ class ExportSheet(Page):
             (self.tr("Hard links of unchanged shards"), "link"),
             (self.tr("Cloned, or refused"), "clone"),
             (self.tr("Copied"), "copy"),
+            (self.tr("Overlay: a small shard added, the others left as they are"), OVERLAY),
         ):
-            self.mode.addItem(words, mode)
+            item = QStandardItem(words)
+            item.setData(mode, Qt.ItemDataRole.UserRole)
+            self._ways.appendRow(item)
+        self.mode.setModel(self._ways)
+        self._elsewhere = Passage(
+            self.tr(
+                "This checkpoint is not on this machine, and a copy would download all of it. An overlay fetches no "
+                "shard: it is a small one and an index, to be put beside the shards or uploaded there. For a copy, "
+                "download the checkpoint first and open that folder."
+            ),
+            small=True,
+        )
+        self._elsewhere.hide()
         self.write_button = Button(self.tr("Write"), "export", primary=True)
         self.open_button = Button(self.tr("Open the result"), "open-folder")
         self.open_button.hide()
@@ -82,6 +101,7 @@ class ExportSheet(Page):
         form.addWidget(self.browse_button, 1, 2)
         form.addWidget(label(self.tr("Written"), dim=True), 2, 0)
         form.addWidget(self.mode, 2, 1, 1, 2)
+        form.addWidget(self._elsewhere, 3, 1, 1, 2)
         line = horizontal(self._summary, self.write_button)
         grow(line, self._summary)
         self._verdicts = QGridLayout()
@@ -105,6 +125,17 @@ class ExportSheet(Page):
         """What became of planning and writing."""
         return self._message.toPlainText()
 
+    def show_place(self, *, elsewhere: bool) -> None:
+        """``elsewhere``: the checkpoint is not on this machine; an overlay alone can be written, and it says why."""
+        self._elsewhere.setVisible(elsewhere)
+        why = self.tr("A copy would download the whole checkpoint.")
+        for row in range(self._ways.rowCount()):
+            item = self._ways.item(row)
+            possible = not elsewhere or item.data(Qt.ItemDataRole.UserRole) == OVERLAY
+            item.setEnabled(possible)
+            item.setToolTip("" if possible else why)
+        self.mode.setCurrentIndex(self.mode.findData(OVERLAY if elsewhere else ""))
+
     def tell(self, words: str, tone: Tone) -> None:
         """Say what became of it, in place of what was said before."""
         self._message.setProperty("wrong", tone == "error")
@@ -124,8 +155,12 @@ class ExportSheet(Page):
         """
         counted: Counter[str] = Counter(edit.action for edit in plan.edits)
         parts = [f"{text.count(counted[action])} {word}" for action, word in action_words().items() if counted[action]]
+        elsewhere = plan.source.remote is not None
+        words = (
+            self.tr("{changes}; names: {names}.") if elsewhere else self.tr("{changes}; names: {names}. Needs {space}.")
+        )
         self._summary.setText(
-            self.tr("{changes}; names: {names}. Needs {space}.").format(
+            words.format(
                 changes=", ".join(parts) or self.tr("no scale changes"),
                 names=self.tr("as they are") if plan.names == "as-is" else plan.names,
                 space=text.size(plan.space_needed),
@@ -147,7 +182,7 @@ class ExportSheet(Page):
             )
         for note in plan.notes:
             self._detail("", text.spoken(note))
-        if plan.files_copied:
+        if plan.files_copied and not elsewhere:
             self._detail(self.tr("Copied as they are"), ", ".join(plan.files_copied))
 
     def show_verdicts(self, before: Verdict, after: Verdict, *, judged: bool) -> None:

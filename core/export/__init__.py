@@ -2,6 +2,7 @@
 
 from core.export.in_place import export_in_place, prepare_in_place
 from core.export.journal import recover, refuse_unended
+from core.export.judging import as_overlay
 from core.export.options import WriteOptions
 from core.export.plan import ConfigEdit, ExportPlan, FieldChange, TensorEdit, Unreachable
 from core.export.planner import plan_export
@@ -18,6 +19,7 @@ __all__ = [
     "TensorEdit",
     "Unreachable",
     "WriteOptions",
+    "as_overlay",
     "export_in_place",
     "plan_export",
     "prepare_export",

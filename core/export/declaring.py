@@ -24,15 +24,18 @@ _OWN_WORDS = {
 }
 
 
-def declare_cache(draft: ConfigDraft, declaration: Declaration, scales: Iterable[KVScale], engine: str) -> str:
-    """Write an FP8 KV-cache scheme into the config files; a sentence that says what was done.
+def declare_cache(
+    draft: ConfigDraft, declaration: Declaration, scales: Iterable[KVScale], engine: str, *, per_head: bool = False
+) -> str:
+    """Write an FP8 KV-cache scheme into the config files; a sentence that says what was done. ``per_head``: scales per
+    head are to come, whatever is stored.
 
     Raises:
         UsageError: it is declared already, or the method has no place for it.
         ExportError: the file cannot take it.
     """
     stored = [scale for scale in scales if scale.kind == "scale" and scale.role in _KV]
-    scheme = fp8_scheme(stored)
+    scheme = fp8_scheme(stored, per_head=per_head)
     if not declaration.declared or quantizes_cache_alone(declaration):
         return declare_alone(draft, declaration, scheme)
     method, source = declaration.method or "", declaration.config_source
@@ -56,7 +59,9 @@ def declare_cache(draft: ConfigDraft, declaration: Declaration, scales: Iterable
         )
     if method == "compressed-tensors":
         draft.set(source.file, (*path, "kv_cache_scheme"), scheme, _why(scheme))
-    elif method.startswith("modelopt"):
+        return say("{file} declares the KV cache as {scheme}.", file=source.file, scheme=_words(scheme))
+    scheme = fp8_scheme(())  # the other methods have words for one scale a layer alone
+    if method.startswith("modelopt"):
         nested = modelopt_block(declaration)[1]
         inner = (*path, "quantization") if nested and "quantization" in declaration.config else path
         draft.set(source.file, (*inner, "kv_cache_quant_algo"), "FP8", _why(scheme))
@@ -77,9 +82,9 @@ def declare_cache(draft: ConfigDraft, declaration: Declaration, scales: Iterable
     return say("{file} declares the KV cache as {scheme}.", file=source.file, scheme=_words(scheme))
 
 
-def fp8_scheme(scales: Sequence[KVScale]) -> dict[str, Any]:
+def fp8_scheme(scales: Sequence[KVScale], *, per_head: bool = False) -> dict[str, Any]:
     """The compressed-tensors scheme of these scales: one for each layer, or one for each head."""
-    strategy = "attn_head" if any(scale.numel > 1 for scale in scales) else "tensor"
+    strategy = "attn_head" if per_head or any(scale.numel > 1 for scale in scales) else "tensor"
     return {"num_bits": 8, "type": "float", "strategy": strategy, "dynamic": False, "symmetric": True}
 
 

@@ -11,12 +11,12 @@ from core.engines import get_engine
 from core.engines.outcome import AttentionLayer
 from core.errors import UsageError
 from core.export.fixes import Choice
-from core.export.mending import Values, renamed
+from core.export.mending import Values, kept, renamed
 from core.export.rows import Places, Row, added_row
 from core.inspection import Inspection
 from core.naming.scales import KVScale, Role
 from core.side_files import ScaleSource
-from core.wording import number, numbered, say, spread
+from core.wording import numbered, say, spread
 
 _ROLES: tuple[Role, ...] = ("k", "v")
 
@@ -37,10 +37,10 @@ def fill(
         for role in _missing(facts, layer, code):
             module, file = _place(inspection, places, layer)
             wanted = _wanted(module, file, role, layer)
-            new, why = values.for_scale(wanted)
-            shape = _shape(layer, role, new)
-            new = new if shape else (max(new),)
-            reason = say("{title}: {value}, {why}.", title=title, value=number(max(new)), why=why)
+            given, why = values.for_scale(wanted)
+            shape = _shape(layer, role, given)
+            new = given if shape else (max(given),)
+            reason = say("{title}: {value}, {why}.", title=title, value=kept(new, given), why=why)
             added.append(added_row(module, file, role, new, shape, code=code, reason=reason))
     return [*rows, *added], not facts.kv_scales
 
@@ -68,13 +68,14 @@ def take_from(inspection: Inspection, rows: Sequence[Row], source: ScaleSource, 
         if len(values) < len(found):
             changed.append(row)
             continue
-        shape = scale.shape if scale.numel else ()
-        count = max(scale.numel, 1)
-        new = values[0] if len(values) == 1 and len(values[0]) == count else (max(map(max, values)),) * count
+        owners = facts.owners(scale)
+        given = values[0] if len(values) == 1 else (max(map(max, values)),)
+        new, shape = _held(scale, owners, given)
         old = spread(scale.values) if scale.values else say("unreadable")
-        reason = say("Scales of {source}: {old} becomes {new}.", source=source.path.name, old=old, new=spread(new))
+        told = kept(new, given)
+        reason = say("Scales of {source}: {old} becomes {new}.", source=source.path.name, old=old, new=told)
         changed.append(renamed(row.holding(new, shape, code, reason), scale))
-        for owner in facts.owners(scale):
+        for owner in owners:
             have |= {(owner.path, role) for role in (_ROLES if scale.role == "kv" else (scale.role,))}
     places = Places(inspection, rows)
     lacking = []
@@ -90,7 +91,7 @@ def take_from(inspection: Inspection, rows: Sequence[Row], source: ScaleSource, 
                 continue
             shape = _shape(layer, role, entry.values)
             new = entry.values if shape else (max(entry.values),)
-            reason = say("Scales of {source}: {value}.", source=source.path.name, value=number(max(new)))
+            reason = say("Scales of {source}: {value}.", source=source.path.name, value=kept(new, entry.values))
             changed.append(added_row(module, file, role, new, shape, code=code, reason=reason))
     if lacking:
         raise UsageError(
@@ -156,6 +157,17 @@ def _wanted(module: str, file: str, role: Role, layer: AttentionLayer) -> KVScal
         key=f"{module}.{role}_scale", file=file, role=role, kind="scale", layer=layer.layer, module=module,
         convention="portable", dtype="F32", shape=(),
     )  # fmt: skip
+
+
+def _held(
+    scale: KVScale, owners: Sequence[AttentionLayer], given: tuple[float, ...]
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """New values for a stored scale, and their shape: the stored one, unless its layer takes as many as are given."""
+    stored = scale.shape if scale.numel else ()
+    if len(given) == math.prod(stored):
+        return given, stored
+    shape = next((found for layer in owners if (found := _shape(layer, scale.role, given))), None)
+    return (given, shape) if shape else ((max(given),) * math.prod(stored), stored)
 
 
 def _shape(layer: AttentionLayer, role: Role, values: Sequence[float]) -> tuple[int, ...]:

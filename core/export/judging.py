@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.checkpoint import Checkpoint, open_checkpoint
-from core.engines import Fed
+from core.engines import Fed, get_engine
 from core.errors import ExportError
 from core.export.plan import ExportPlan
 from core.inspection import Inspection, imagine, inspect_opened
@@ -32,6 +33,27 @@ def judge_beside(plan: ExportPlan, texts: Mapping[str, bytes]) -> Inspection:
     ]
     declaration = read_declaration(_Configs(source, texts), tensor_names=source.catalog.names)
     return imagine(plan.before, [*plan.before.tensors, *new], declaration=declaration)
+
+
+def as_overlay(plan: ExportPlan) -> ExportPlan:
+    """The plan with what is predicted for its overlay: the old names stay in their shards, beside the new ones."""
+    beside = judge_beside(plan, {edit.file: edit.text.encode() for edit in plan.config_edits})
+    notes = plan.notes
+    engine = get_engine(plan.engine).title
+    told = say(
+        "Old names stay in their shards, where {engine} makes nothing of them: the verdict counts them as scales that "
+        "end nowhere.",
+        engine=engine,
+    )
+    if told not in notes and any(edit.action != "added" for edit in plan.changes):
+        notes = (*notes, told)
+    written_anew = {fix.code for fix in plan.fixes} & {"unindexed-scales", "index-disagrees"}
+    return replace(
+        plan,
+        verdict_predicted=beside.verdict,
+        findings_predicted=tuple(finding for finding in beside.findings if finding.code not in written_anew),
+        notes=notes,
+    )
 
 
 class _Configs:

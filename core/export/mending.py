@@ -134,12 +134,11 @@ def set_values(
     values = Values(inspection, rows, choice, source)
 
     def changed(row: Row, scale: KVScale) -> Row:
-        new, why = values.for_scale(scale)
+        given, why = values.for_scale(scale)
         shape = scale.shape if scale.numel else ()
-        if len(new) != scale.numel:
-            new = (max(new),) * math.prod(shape)
+        new = given if len(given) == scale.numel else (max(given),) * math.prod(shape)
         old = spread(scale.values) if scale.values else say("unreadable")
-        reason = say("{title}: {old} becomes {new}, {why}.", title=title, old=old, new=spread(new), why=why)
+        reason = say("{title}: {old} becomes {new}, {why}.", title=title, old=old, new=kept(new, given), why=why)
         held = row.holding(new, shape, choice.fix.code, reason)
         return held if choice.option.value == "xNUMBER" else renamed(held, scale)
 
@@ -261,6 +260,13 @@ def _each(rows: Sequence[Row], chosen: Chosen, change: Callable[[Row, KVScale], 
 def _each_readable(rows: Sequence[Row], chosen: Chosen, change: Callable[[Row, KVScale], Row]) -> list[Row]:
     """What stands in no readable value can only be replaced."""
     return _each(rows, lambda row: row.scale is not None and bool(row.scale.values) and chosen(row), change)
+
+
+def kept(new: Sequence[float], given: Sequence[float]) -> str:
+    """The values that are stored, and of how many they are the largest."""
+    if len(given) == 1 or tuple(new) == tuple(given):
+        return spread(new)
+    return say("{value}, the largest of {count} values", value=number(max(new)), count=len(given))
 
 
 def renamed(row: Row, scale: KVScale) -> Row:

@@ -30,7 +30,6 @@ what the prediction was compared with each of them for.
 OVERLAY = "model-kvscales.safetensors"
 INDEX = "model.safetensors.index.json"
 _LARGEST = 64 << 20
-_REMEDY = say("Export without --overlay.")
 
 
 def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str | None, dict[str, bytes]]:
@@ -44,7 +43,9 @@ def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str |
     title = get_engine(plan.engine).title
     if plan.engine not in HONOURED_BY:
         raise ExportError(
-            say("{engine} was not seen to honour an overlay", engine=title), path=plan.root, remedy=_REMEDY
+            say("{engine} was not seen to honour an overlay", engine=title),
+            path=plan.source.place,
+            remedy=_remedy(plan),
         )
     texts = {edit.file: edit.text.encode() for edit in plan.config_edits}
     if not jobs:
@@ -53,7 +54,9 @@ def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str |
     tensors = [tensor for name, job in jobs.items() for tensor in _new_tensors(plan, name, job)]
     if sum(len(tensor.data or b"") for tensor in tensors) > _LARGEST:
         raise ExportError(
-            say("more than scales would change, and an overlay is for scales"), path=plan.root, remedy=_REMEDY
+            say("more than scales would change, and an overlay is for scales"),
+            path=plan.source.place,
+            remedy=_remedy(plan),
         )
     tensors.sort(key=lambda tensor: (-len(tensor.data or b""), tensor.name))
     empty = ShardHeader(0, {"format": "pt"}, 0, ())
@@ -75,7 +78,7 @@ def _refuse_what_stays(plan: ExportPlan, title: str) -> None:
         if edit.new_key == edit.key:
             raise ExportError(
                 say("the tensor changes and keeps its name, and an overlay leaves the old one in its shard"),
-                path=edit.file, key=edit.key, remedy=_REMEDY,
+                path=edit.file, key=edit.key, remedy=_remedy(plan),
             )  # fmt: skip
     new = [
         Fed(found.key, found.scale.shape, found.scale.values, found.scale)
@@ -83,7 +86,7 @@ def _refuse_what_stays(plan: ExportPlan, title: str) -> None:
         if found.scale is not None and found.key not in old
     ]
     both = predict_tensors(plan.before, [*plan.before.tensors, *new])
-    changed = {edit.key for edit in plan.changes}
+    changed = {edit.key: edit.file for edit in plan.changes}
     for found in both.deliveries:
         if found.key in changed and found.outcome in {"loaded", "raises"}:
             problem = say(
@@ -94,12 +97,12 @@ def _refuse_what_stays(plan: ExportPlan, title: str) -> None:
                 error=found.error,
                 parameter=found.target,
             )
-            raise ExportError(problem, key=found.key, remedy=_REMEDY)
+            raise ExportError(problem, path=changed[found.key], key=found.key, remedy=_remedy(plan))
     if not plan.config_edits and _ends(both) != _ends(plan.predicted):  # else the result itself is judged
         raise ExportError(
             say("{engine} would not end with the planned scales, as the old names stay beside the new", engine=title),
-            path=plan.root,
-            remedy=_REMEDY,
+            path=plan.source.place,
+            remedy=_remedy(plan),
         )
 
 
@@ -111,7 +114,15 @@ def refuse_other_end(plan: ExportPlan, out: Path, after: Deliveries) -> None:
     """
     if _ends(after) != _ends(plan.predicted):
         title = get_engine(plan.engine).title
-        raise ExportError(say("{engine} does not end with the planned scales", engine=title), path=out, remedy=_REMEDY)
+        raise ExportError(
+            say("{engine} does not end with the planned scales", engine=title), path=out, remedy=_remedy(plan)
+        )
+
+
+def _remedy(plan: ExportPlan) -> str:
+    if plan.source.remote is not None:
+        return say("Download it first, and export that folder without --overlay.")
+    return say("Export without --overlay.")
 
 
 def _ends(deliveries: Deliveries) -> list[object]:

@@ -82,7 +82,12 @@ def plan_export(
         verdict_predicted=after.verdict,
         findings_predicted=tuple(found for found in after.findings if found.code not in work.settled),
         fixes=tuple(work.applied),
-        notes=(*_notes(work.inspection, naming, edits, after, title), *_warnings(work, after, title), *notes),
+        notes=(
+            *_notes(work.inspection, naming, edits, after, title),
+            *work.notes,
+            *_warnings(work, after, title),
+            *notes,
+        ),
     )
 
 
@@ -157,6 +162,7 @@ def _notes(
                     count=wide,
                 )
             )
+    yield from _nameless(naming, after)
     if any(inspection.tensors[at].key.endswith(("_bias", "_zero_point")) for at in naming.dropped):
         yield say("The scales were calibrated together with the offsets left out: large values may be clipped.")
     resolved = after.settings.kv_cache_dtype_resolved
@@ -170,6 +176,29 @@ def _notes(
                 engine=title,
             )
         )
+
+
+def _nameless(naming: Naming, after: Inspection) -> Iterable[str]:
+    """What becomes of zero points under a convention that has no name for them."""
+    if not naming.asked or naming.names == AS_IS or spelling_of(naming.names).zero_point:
+        return
+    scales = [fed.scale for fed in naming.tensors if fed.scale is not None]
+    kept = [scale for scale in scales if scale.kind == "zero_point" and scale.values]
+    if not kept:
+        return
+    if any(any(scale.values) for scale in kept):
+        what = say("Not all of them are zero, and without them the scales do not fit.")
+    elif any(finding.code == "zero-points" for finding in after.findings):
+        what = say("They are all zero; --fix zero-points leaves them out.")
+    else:
+        what = say("They are all zero.")
+    yield say(
+        "The convention {names!r} has no name for zero points: {count} keep the names that they have ({key}). {what}",
+        names=naming.names,
+        count=len(kept),
+        key=kept[0].key,
+        what=what,
+    )
 
 
 def _warnings(work: Repaired, after: Inspection, title: str) -> Iterable[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from core import __version__
 from core.export.index import rebuild_index
+from core.export.judging import as_overlay
 from core.export.options import WriteOptions
 from core.export.overlay import overlay_texts
 from core.export.placement import Placement, place, placement_as_data, placement_text
@@ -22,8 +23,8 @@ from core.export.system import System
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """An export that can be written: ``jobs`` are the shards that get a new header, ``texts`` the small files written
-    anew, ``digest`` tells this export from any other.
+    """An export that can be written: ``plan`` with what is predicted for this way of writing, ``jobs`` the shards that
+    get a new header, ``texts`` the small files written anew, ``digest`` tells this export from any other.
     """
 
     plan: ExportPlan
@@ -54,7 +55,7 @@ def prepare_export(
         jobs = shard_jobs(plan)
         if options.overlay:
             overlay, texts = overlay_texts(plan, jobs)
-            jobs = {}
+            jobs, plan = {}, as_overlay(plan)
         else:
             texts = new_texts(plan, jobs)
         placement = place(plan, out, options, jobs=jobs, texts=texts, system=system)

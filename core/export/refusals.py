@@ -12,7 +12,7 @@ from core.export.files import JOURNAL, RECORD, changed_file
 from core.export.plan import ExportPlan
 from core.export.remainder import remainder_of
 from core.export.system import System
-from core.wording import say
+from core.wording import say, size
 
 
 def refuse_remote(plan: ExportPlan) -> None:
@@ -23,9 +23,11 @@ def refuse_remote(plan: ExportPlan) -> None:
     """
     checkpoint = plan.before.checkpoint
     if checkpoint.remote is not None:
-        size = checkpoint.total_bytes / 1e9
         raise ExportError(
-            say("is not on this machine, and a copy of it would download all of its {size:,.1f} GB", size=size),
+            say(
+                "is not on this machine, and a copy of it would download all of its {size}",
+                size=size(checkpoint.total_bytes),
+            ),
             path=checkpoint.place,
             remedy=say(
                 "Download it first and export that folder; --dry-run says what would change without a download, and "
@@ -117,7 +119,7 @@ def refuse_full_disk(out: Path, room: int, *, digest: str, resume: bool, system:
         ) from error
     if free < room:
         raise ExportError(
-            say("the disk has {free} free and the export needs {needed}", free=_size(free), needed=_size(room)),
+            say("the disk has {free} free and the export needs {needed}", free=size(free), needed=size(room)),
             path=out,
             remedy=say("Free some space, or export to another disk."),
         )
@@ -168,7 +170,3 @@ def _same(one: Path, other: Path) -> bool:
         return one == other or one.samefile(other)
     except OSError:
         return False
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

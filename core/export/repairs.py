@@ -14,7 +14,7 @@ from core.checkpoint.remote.address import is_address, parse_address
 from core.diagnosis.finding import Finding
 from core.diagnosis.options import Option
 from core.diagnosis.thresholds import LARGEST_NUMBER
-from core.engines import Fed
+from core.engines import Fed, get_engine
 from core.errors import UsageError
 from core.export.config_files import ConfigDraft
 from core.export.declaring import declare_cache, declare_fp8, follow
@@ -23,6 +23,7 @@ from core.export.fixes import Choice, Fix, choose, options_for, refuse_code
 from core.export.leftovers import leftovers
 from core.export.mending import divide, exchange, invert, reduce, scale_by, set_values
 from core.export.names import parts_of
+from core.export.naming import choose_names
 from core.export.plan import AppliedFix
 from core.export.reindexing import agree, take_in
 from core.export.rows import Row, rows_of
@@ -61,6 +62,10 @@ class Repaired:
     """Whether scales were added where the source has none at all."""
     settled: set[str] = field(default_factory=set)
     """Codes of findings about files that are mended: they are judged by the source's files until these are written."""
+    per_head: bool = False
+    """Whether the cache was declared per head because the scales to come are."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences about what a repair could not take over as its source has it, or only under a condition."""
 
     def asked_for(self, code: str) -> bool:
         """Whether a repair was chosen."""
@@ -83,9 +88,12 @@ def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str |
     pending = sorted(fixes, key=lambda fix: _stage(fix, inspection.findings))
     if scales_from is not None:
         source = _source(scales_from)
-        if not any(row.scale is not None for row in work.tensors):
-            pending = _declared_first(work, pending)
+        if source.several or not any(row.scale is not None for row in work.tensors):
+            pending = _declared_first(work, pending, source)
         work.rows, work.filled = take_from(work.inspection, work.rows, source, SCALES_FROM)
+        _tell_largest(work, work.rows, source, SCALES_FROM)
+        if work.per_head and not any(fix.code == "per-head" for fix in fixes):
+            work.notes.append(_told_heads(source))
         keys = _touched(work.rows, SCALES_FROM)
         work.applied.append(AppliedFix(code=SCALES_FROM, value=_shown(scales_from), reason=_told(source), keys=keys))
         _look_again(work)
@@ -104,16 +112,18 @@ def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str |
     return work
 
 
-def _declared_first(work: Repaired, pending: Sequence[Fix]) -> list[Fix]:
+def _declared_first(work: Repaired, pending: Sequence[Fix], source: ScaleSource) -> list[Fix]:
     """Where nothing is stored, layers have a place for the scales to come only once the cache is declared, as one with
-    stored scales. Returns the repairs that are left to do.
+    stored scales; and whether they have one for each head depends on how it is declared. Returns the repairs that are
+    left to do.
     """
     first = [fix for fix in pending if not _stage(fix, work.inspection.findings)]
     first = [fix for fix in first if options_for(fix, work.inspection.findings)]
     for fix in first:
-        _apply(work, fix)
+        _apply(work, fix, source)
         _look_again(work)
-    _declare_static(work)
+    if not any(row.scale is not None for row in work.tensors):
+        _declare_static(work)
     return [fix for fix in pending if fix not in first]
 
 
@@ -144,7 +154,8 @@ def _finding(fix: Fix, findings: Sequence[Finding]) -> Finding | None:
     return next((finding for finding in findings if finding.code == fix.code), None)
 
 
-def _apply(work: Repaired, fix: Fix) -> None:
+def _apply(work: Repaired, fix: Fix, coming: ScaleSource | None = None) -> None:
+    """Apply one repair; ``coming`` are the scales that will be taken next."""
     findings = work.inspection.findings
     finding = _finding(fix, findings)
     choice = choose(fix, options_for(fix, findings))
@@ -160,7 +171,9 @@ def _apply(work: Repaired, fix: Fix) -> None:
     if remedy == "declare":
         scales = [row.scale for row in work.tensors if row.scale is not None]
         engine = str(work.inspection.settings.engine.value)
-        said = declare_cache(work.configs, work.inspection.declaration, scales, engine)
+        per_head = coming is not None and coming.several and _takes_heads(work, coming)
+        said = declare_cache(work.configs, work.inspection.declaration, scales, engine, per_head=per_head)
+        work.per_head = per_head
         work.applied.append(
             AppliedFix(code=fix.code, value=fix.value, reason=say("{title}: {said}", title=title, said=said))
         )
@@ -172,6 +185,54 @@ def _apply(work: Repaired, fix: Fix) -> None:
     reason = say("{title}: {choice}.", title=title, choice=_words(choice))
     keys = _touched(work.rows, fix.code)
     work.applied.append(AppliedFix(code=fix.code, value=_shown(fix.value), reason=reason, keys=keys))
+
+
+def _takes_heads(work: Repaired, source: ScaleSource) -> bool:
+    """Whether the engine keeps a source's scales per head once they are declared so: the prediction is asked."""
+    draft = ConfigDraft(work.inspection.checkpoint)
+    engine = str(work.inspection.settings.engine.value)
+    try:
+        declare_cache(draft, work.inspection.declaration, (), engine, per_head=True)
+        bare = imagine(work.inspection, [row.fed for row in work.tensors], declaration=draft.declaration())
+        rows, _ = take_from(bare, work.rows, source, SCALES_FROM)
+    except UsageError:  # the repair itself will meet it
+        return False
+    tensors = [row.fed for row in rows if not row.dropped]
+    after = imagine(bare, choose_names(imagine(bare, tensors)).tensors).deliveries
+    several = {scale.layer for scale in source.scales if len(scale.values) > 1}
+    layers = [layer for layer in after.attention if layer.layer in several and layer.expects_scales]
+    return (
+        after.load.outcome == "loads" and bool(layers) and all({"k", "v"} <= layer.per_head.keys() for layer in layers)
+    )
+
+
+def _told_heads(source: ScaleSource) -> str:
+    return say(
+        "{source} has one scale for each head, and so they are declared and stored; by its documentation, vLLM serves "
+        "such a cache with FlashAttention alone. --fix per-head stores the largest of each layer instead.",
+        source=source.path.name,
+    )
+
+
+def _tell_largest(work: Repaired, rows: Sequence[Row], source: ScaleSource, code: str) -> None:
+    """Say where a source has more values for a scale than are stored."""
+    reduced = 0
+    for row in rows:
+        scale = row.scale if not row.dropped else None
+        found = source.find(scale.role, scale.layer, scale.module) if scale is not None and code in row.fixes else None
+        if scale is not None and found is not None and len(found.values) not in (1, scale.numel):
+            reduced += 1
+    if reduced:
+        engine = get_engine(str(work.inspection.settings.engine.value)).title
+        work.notes.append(
+            say(
+                "{source} has several values for each of {count} scales; the largest of them is stored, because "
+                "{engine} does not take so many here.",
+                source=source.path.name,
+                count=reduced,
+                engine=engine,
+            )
+        )
 
 
 def _reindex(work: Repaired, fix: Fix, title: str) -> None:
@@ -215,10 +276,13 @@ def _changed(work: Repaired, fix: Fix, choice: Choice, remedy: str, finding: Fin
     if code in _ADDING:
         _declare_static(work)
         rows, work.filled = fill(work.inspection, work.rows, code, choice, source, title)
-        return rows
-    if code == "kv-not-shared":
-        return [part for row in work.rows for part in (_split(row, code, title) if chosen(row) else (row,))]
-    return _remedied(work, choice, remedy, chosen, title, source, everything=keys is None)
+    elif code == "kv-not-shared":
+        rows = [part for row in work.rows for part in (_split(row, code, title) if chosen(row) else (row,))]
+    else:
+        rows = _remedied(work, choice, remedy, chosen, title, source, everything=keys is None)
+    if source is not None:
+        _tell_largest(work, rows, source, code)
+    return rows
 
 
 def _remedied(

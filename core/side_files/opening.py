@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.checkpoint import open_checkpoint
 from core.checkpoint.configs import load_json_object
 from core.checkpoint.faults import BrokenFileError
-from core.checkpoint.remote.address import is_address
+from core.checkpoint.remote.address import Address, is_address, json_address
 from core.errors import UnreadableCheckpointError
 from core.naming.conventions import ENDINGS, find_scales, is_nvfp4_global
 from core.naming.scales import KVScale
@@ -24,26 +25,47 @@ _LARGEST_INTEGER = {"INT8": 127.0, "INT4": 7.0}
 
 def open_scale_source(path: Path | str, *, progress: Progress | None = None) -> ScaleSource:
     """Read the KV-cache scales of a JSON side file, an overlay (a safetensors file), or another checkpoint; as a
-    string, also those of a checkpoint at an address.
+    string, also those of one at an address.
 
     Raises:
         UnreadableCheckpointError: there is nothing, it cannot be read, is of no known format, or holds no scales.
+        UsageError: an address that names nothing.
     """
     if isinstance(path, str) and is_address(path):
-        return _from_checkpoint(path, progress)
+        address = json_address(path)
+        return _from_checkpoint(path, progress) if address is None else _from_address(address, progress)
     path = Path(path)
     if path.suffix != ".json" or path.is_dir():
         return _from_checkpoint(path, progress)
-    try:
-        content = load_json_object(path)
-    except BrokenFileError as error:
-        raise UnreadableCheckpointError(error.problem, path=path, remedy=error.remedy) from error
-    return _from_json(path, content, progress)
-
-
-def _from_json(path: Path, content: dict[str, Any], progress: Progress | None) -> ScaleSource:
+    content = _content(path, path)
     if "weight_map" in content:  # the index of a sharded checkpoint stands for it
         return _from_checkpoint(path, progress)
+    return _from_json(path, content, path)
+
+
+def _from_address(address: Address, progress: Progress | None) -> ScaleSource:
+    from core.checkpoint.remote.bringing import bring_json
+
+    path = bring_json(address, progress or Progress())
+    content = _content(path, address.shown)
+    if "weight_map" in content:
+        raise UnreadableCheckpointError(
+            say("is the index of a checkpoint"),
+            path=address.shown,
+            remedy=say("Give the address of the folder that it lies in"),
+        )
+    return replace(_from_json(path, content, address.shown), address=address.shown)
+
+
+def _content(path: Path, place: Path | str) -> dict[str, Any]:
+    try:
+        return load_json_object(path)
+    except BrokenFileError as error:
+        raise UnreadableCheckpointError(error.problem, path=place, remedy=error.remedy) from error
+
+
+def _from_json(path: Path, content: dict[str, Any], place: Path | str) -> ScaleSource:
+    """``place`` is the path or address to name in a message."""
     for form in FORMATS:
         if not form.is_this(content):
             continue
@@ -52,22 +74,22 @@ def _from_json(path: Path, content: dict[str, Any], progress: Progress | None) -
         except SideFileError as error:
             raise UnreadableCheckpointError(
                 say("{problem} ({format})", problem=error.problem, format=form.title),
-                path=path,
+                path=place,
                 remedy=say("Correct the file, or take the scales from elsewhere"),
             ) from error
         if not scales:
-            raise _nothing(path, form.title)
+            raise _nothing(place, form.title)
         return ScaleSource(path=path, format=form.id, title=form.title, scales=tuple(scales), notes=tuple(notes))
     if path.name.startswith(ASCEND_DESCRIPTION):
         raise UnreadableCheckpointError(
             say("describes tensors and holds no scales"),
-            path=path,
+            path=place,
             remedy=say("Give the checkpoint that it belongs to"),
         )
     known = joined("; ", (say("{format} ({fields})", format=form.title, fields=form.fields) for form in FORMATS))
     raise UnreadableCheckpointError(
         say("is no side file of KV-cache scales that is known here"),
-        path=path,
+        path=place,
         remedy=say("Known are {known}", known=known),
     )
 

@@ -46,6 +46,11 @@ class ScaleSource:
         """The layers that have a scale, in order."""
         return tuple(sorted({scale.layer for scale in self.scales}))
 
+    @property
+    def several(self) -> bool:
+        """Whether some scale has one value for each head."""
+        return any(len(scale.values) > 1 for scale in self.scales)
+
     def find(self, role: Role, layer: int | None, module: str) -> SourceScale | None:
         """The scale for a role of an attention module, None where the source has none.
 

@@ -1502,12 +1502,24 @@
       <translation>是 Space，不是模型</translation>
     </message>
     <message>
+      <source>is a file in a chain of file systems, of which checkpoints alone are read</source>
+      <translation>是文件系统链中的文件，而链中只能读取检查点</translation>
+    </message>
+    <message>
       <source>names no server</source>
       <translation>没有指明服务器</translation>
     </message>
     <message>
       <source>is no address of a model</source>
       <translation>不是模型的地址</translation>
+    </message>
+    <message>
+      <source>names no file in a folder</source>
+      <translation>没有指明文件夹中的文件</translation>
+    </message>
+    <message>
+      <source>Download the file and name it.</source>
+      <translation>请下载该文件并指明它。</translation>
     </message>
     <message>
       <source>Write https://host/path/model.safetensors</source>
@@ -4590,6 +4602,10 @@
       <translation>请去掉 --fix declare</translation>
     </message>
     <message>
+      <source>{engine} gives attention layers no scales under {method}, whatever is declared</source>
+      <translation>在 {method} 下，无论如何声明，{engine} 都不给注意力层缩放因子</translation>
+    </message>
+    <message>
       <source>Calibrate the KV cache for FP8</source>
       <translation>请为 FP8 校准 KV 缓存</translation>
     </message>
@@ -4608,10 +4624,6 @@
     <message>
       <source>One scale for each layer is stored in place of one for each channel.</source>
       <translation>现在每层存储一个缩放因子，而不是每个通道一个。</translation>
-    </message>
-    <message>
-      <source>{engine} gives attention layers no scales under {method}, whatever is declared</source>
-      <translation>在 {method} 下，无论如何声明，{engine} 都不给注意力层缩放因子</translation>
     </message>
     <message>
       <source>Choose another engine, or quantize the weights in another format</source>
@@ -4894,12 +4906,20 @@
       <translation>这是 KVScope 的错误；请连同导出计划一起报告。</translation>
     </message>
     <message>
+      <source>Old names stay in their shards, where {engine} makes nothing of them: the verdict counts them as scales that end nowhere.</source>
+      <translation>旧名称仍留在各自的分片中，{engine} 不会用到它们：结论把它们计为没有去处的缩放因子。</translation>
+    </message>
+    <message>
       <source>the written checkpoint has a fault: {fault}</source>
       <translation>写出的检查点有缺陷：{fault}</translation>
     </message>
     <message>
       <source>the written index does not agree with the shards</source>
       <translation>写出的索引与分片不一致</translation>
+    </message>
+    <message>
+      <source>{value}, the largest of {count} values</source>
+      <translation>{value}（{count} 个值中最大的）</translation>
     </message>
     <message>
       <source>{title}: {values} divided by {largest:g}.</source>
@@ -5110,6 +5130,10 @@
       <translation>请不用 --overlay 导出。</translation>
     </message>
     <message>
+      <source>Download it first, and export that folder without --overlay.</source>
+      <translation>请先下载它，再不带 --overlay 导出该文件夹。</translation>
+    </message>
+    <message>
       <source>{engine} was not seen to honour an overlay</source>
       <translation>尚未见过 {engine} 采用覆盖层</translation>
     </message>
@@ -5202,6 +5226,14 @@
       <translation>请去掉 --link 或使用 --copy，或选择源所在文件系统上的文件夹。</translation>
     </message>
     <message>
+      <source>Not all of them are zero, and without them the scales do not fit.</source>
+      <translation>它们并不全为零，没有它们，缩放因子就不准确。</translation>
+    </message>
+    <message>
+      <source>The convention {names!r} has no name for zero points: {count} keep the names that they have ({key}). {what}</source>
+      <translation>约定 {names!r} 没有零点的名称：{count} 个零点保留原有名称（{key}）。{what}</translation>
+    </message>
+    <message>
       <source>tensors in PyTorch's pickled files are not renamed yet</source>
       <translation>尚不支持对 PyTorch pickle 文件中的张量改名</translation>
     </message>
@@ -5216,6 +5248,14 @@
     <message>
       <source>With the KV-cache dtype {dtype!r} {engine} does not quantize its cache and runs at 1.0; start it with --kv-cache-dtype fp8 to use the scales. No config file has to change for that.</source>
       <translation>KV 缓存数据类型为 {dtype!r} 时，{engine} 不量化缓存，以 1.0 运行；要使用缩放因子，请用 --kv-cache-dtype fp8 启动。为此无需修改任何配置文件。</translation>
+    </message>
+    <message>
+      <source>They are all zero; --fix zero-points leaves them out.</source>
+      <translation>它们全为零；--fix zero-points 可将其略去。</translation>
+    </message>
+    <message>
+      <source>They are all zero.</source>
+      <translation>它们全为零。</translation>
     </message>
     <message>
       <source>{engine} passes these scales over as they are; under names that it takes, it stops at {layer}: mend their values as well, or keep the names (--names as-is).</source>
@@ -5270,8 +5310,8 @@
       <translation>请等到无人写入它时，重新打开检查点并再次导出。</translation>
     </message>
     <message>
-      <source>is not on this machine, and a copy of it would download all of its {size:,.1f} GB</source>
-      <translation>不在本机上，复制它需要下载全部 {size:,.1f} GB</translation>
+      <source>is not on this machine, and a copy of it would download all of its {size}</source>
+      <translation>不在本机上，复制它需要下载全部 {size}</translation>
     </message>
     <message>
       <source>the disk has {free} free and the export needs {needed}</source>
@@ -5378,6 +5418,10 @@
       <translation>{title}：{choice}。</translation>
     </message>
     <message>
+      <source>{source} has one scale for each head, and so they are declared and stored; by its documentation, vLLM serves such a cache with FlashAttention alone. --fix per-head stores the largest of each layer instead.</source>
+      <translation>{source} 为每个头提供一个缩放因子，因此按每个头声明和存储；据 vLLM 的文档，只有 FlashAttention 能运行这样的缓存。--fix per-head 则改为只存储每层中最大的一个。</translation>
+    </message>
+    <message>
       <source>{title}: it is written anew, as the files are.</source>
       <translation>{title}：按文件的实际情况重新写出。</translation>
     </message>
@@ -5436,6 +5480,10 @@
     <message>
       <source>{fix} finds nothing to change</source>
       <translation>{fix} 没有可改变的内容</translation>
+    </message>
+    <message>
+      <source>{source} has several values for each of {count} scales; the largest of them is stored, because {engine} does not take so many here.</source>
+      <translation>{source} 中有 {count} 个缩放因子各含多个值；只存储其中最大的，因为 {engine} 在此不接受这么多值。</translation>
     </message>
     <message>
       <source>{title}: the last shard's stays, which engines use.</source>
@@ -6960,6 +7008,10 @@
       <translation>不含 KV 缓存缩放因子（{format}）</translation>
     </message>
     <message>
+      <source>is the index of a checkpoint</source>
+      <translation>是检查点的索引</translation>
+    </message>
+    <message>
       <source>describes tensors and holds no scales</source>
       <translation>只描述张量，不含缩放因子</translation>
     </message>
@@ -6974,6 +7026,10 @@
     <message>
       <source>Choose the file that the calibration wrote</source>
       <translation>请选择校准写出的文件</translation>
+    </message>
+    <message>
+      <source>Give the address of the folder that it lies in</source>
+      <translation>请给出它所在文件夹的地址</translation>
     </message>
     <message>
       <source>Give the checkpoint that it belongs to</source>
@@ -7468,6 +7524,10 @@
       <translation>已写入 {folder}:{size}，用时 {seconds:.1f} 秒，{count} 个张量已与源比较。</translation>
     </message>
     <message>
+      <source>Written to {folder}: {size} in {seconds:.1f} s. Put it beside the shards of {address}.</source>
+      <translation>已写入 {folder}：{size}，用时 {seconds:.1f} 秒。请把它放到 {address} 的分片旁边。</translation>
+    </message>
+    <message>
       <source>Cancelled; nothing was left behind.</source>
       <translation>已取消；没有留下任何文件。</translation>
     </message>
@@ -7567,6 +7627,14 @@
       <translation>复制</translation>
     </message>
     <message>
+      <source>Overlay: a small shard added, the others left as they are</source>
+      <translation>覆盖层：添加一个小分片，其余分片保持不变</translation>
+    </message>
+    <message>
+      <source>This checkpoint is not on this machine, and a copy would download all of it. An overlay fetches no shard: it is a small one and an index, to be put beside the shards or uploaded there. For a copy, download the checkpoint first and open that folder.</source>
+      <translation>此检查点不在本机上，复制它需要全部下载。覆盖层不下载任何分片：它是一个小分片和一个索引，放到原有分片旁边或上传到那里即可。如需副本，请先下载检查点并打开该文件夹。</translation>
+    </message>
+    <message>
       <source>Write</source>
       <translation>写出</translation>
     </message>
@@ -7599,8 +7667,16 @@
       <translation>修复</translation>
     </message>
     <message>
+      <source>A copy would download the whole checkpoint.</source>
+      <translation>复制需要下载整个检查点。</translation>
+    </message>
+    <message>
       <source>Scales from {path}</source>
       <translation>来自 {path} 的缩放因子</translation>
+    </message>
+    <message>
+      <source>{changes}; names: {names}.</source>
+      <translation>{changes}；名称：{names}。</translation>
     </message>
     <message>
       <source>{changes}; names: {names}. Needs {space}.</source>

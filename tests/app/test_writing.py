@@ -117,7 +117,7 @@ def test_the_line_says_how_many_bytes_are_done() -> None:
     line.start("Copying", total=4_000_000_000, unit="bytes")
     line.advance(1_000_000_000)
     line.advance(1)  # too soon to be told
-    assert stream.getvalue() == "\r\x1b[KCopying: 1.00 of 4.00 GB (25 %)"
+    assert stream.getvalue() == "\r\x1b[KCopying: 1.0 GB of 4.0 GB (25 %)"
     line.start("reading headers", total=4, unit="shards")
     line._next = 0
     line.advance(2)

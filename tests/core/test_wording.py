@@ -17,10 +17,30 @@ from core.wording import (
     say,
     sentence,
     short,
+    size,
     small,
     spoken,
     spread,
 )
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (695_000, "695.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (48_500_000, "48.5 MB"),
+        (671_900_000_000, "671.9 GB"),
+        (5 * 10**15, "5,000.0 TB"),
+    ],
+)
+def test_sizes(count: int, told: str) -> None:
+    assert size(count) == told
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
+from core.checkpoint.index import is_inside
 from core.checkpoint.layout import INDEX, PICKLED, SAFETENSORS
 from core.errors import UsageError
 from core.wording import say
@@ -50,6 +51,28 @@ class Address:
 def is_address(text: str) -> bool:
     """Whether a path given by the user is an address and no path of this machine."""
     return _SCHEME.match(text) is not None and "://" in text
+
+
+def json_address(text: str) -> Address | None:
+    """The JSON file that an address names, None where it names anything else: a folder, tensors, an index.
+
+    Raises:
+        UsageError: see :func:`parse_address`; or the file stands in a chain of file systems.
+    """
+    address = parse_address(text)
+    path = address.below if address.kind == "hub" else address.base.partition("::")[0]
+    folder, _, file = path.rstrip("/").rpartition("/")
+    if address.file or not file.lower().endswith(".json"):
+        return None
+    if "::" in address.base:
+        raise UsageError(
+            say("is a file in a chain of file systems, of which checkpoints alone are read"),
+            path=address.shown,
+            remedy=say("Download the file and name it."),
+        )
+    if address.kind == "hub":
+        return replace(address, file=file, below=f"{folder}/" if folder else "")
+    return replace(address, base=folder, file=_own_name(file, address.shown) if address.kind == "web" else file)
 
 
 def parse_address(text: str) -> Address:
@@ -126,7 +149,7 @@ def _web(split: SplitResult) -> Address:
     netloc = split.netloc.rpartition("@")[2]
     shown = urlunsplit((split.scheme, netloc, split.path.rstrip("/"), "", ""))
     base = urlunsplit((split.scheme, split.netloc, folder, "", ""))
-    return Address(shown=shown, kind="web", base=base, file=unquote(file), query=split.query)
+    return Address(shown=shown, kind="web", base=base, file=_own_name(file, shown), query=split.query)
 
 
 def _bucket(text: str) -> Address:
@@ -142,6 +165,16 @@ def _folder_and_file(path: str) -> tuple[str, str]:
         folder, _, file = path.rpartition("/")
         return folder, file
     return path, ""
+
+
+def _own_name(file: str, shown: str) -> str:
+    """A file's name, as it is kept on this disk: a server may have folders in it (``..%2F``), and then it is none."""
+    name = unquote(file)
+    if name and ("/" in name or not is_inside(name)):
+        raise UsageError(
+            say("names no file in a folder"), path=shown, remedy=say("Write https://host/path/model.safetensors")
+        )
+    return name
 
 
 _FILES = (SAFETENSORS, INDEX, *PICKLED)

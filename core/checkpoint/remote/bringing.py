@@ -63,6 +63,19 @@ def bring(text: str, progress: Progress, wanted: Collection[str] = ()) -> Brough
     return _run(remote.bring(progress), progress)
 
 
+def bring_json(address: Address, progress: Progress) -> Path:
+    """Fetch one JSON file (:func:`core.checkpoint.remote.address.json_address`), of the size of a config at most; where
+    it lies on this disk then.
+
+    Raises:
+        UnreadableCheckpointError: there is none, it is too large, or the server, the network or the account is in the
+            way.
+        CancelledError: ``progress`` was told to stop.
+    """
+    remote = Remote(_place(address), address)
+    return _run(remote.bring_json(progress), progress)
+
+
 def state_of(text: str, asked: Collection[str], progress: Progress) -> State | None:
     """What :attr:`Remote.state` would be now, for ``asked``, the files of an earlier one. Where the place lists its
     files with tags that costs one request, else one for each file, most of which are answered by "not modified".
@@ -191,6 +204,19 @@ class Remote:
             path=layout.root / file if file else layout.root, layout=layout, sizes=sizes, faults=faults, remote=self
         )
 
+    async def bring_json(self, progress: Progress) -> Path:
+        """See :func:`bring_json`."""
+        progress.start(say("asking {address}", address=self.address))
+        file = self._address.file
+        try:
+            await self._connected(lambda: self._alone(file))
+        except NotThereError as error:
+            raise self._nothing() from error
+        except BrokenFileError as error:
+            raise UnreadableCheckpointError(error.problem, path=self.address, remedy=error.remedy) from error
+        self.mirror.save()
+        return self.mirror.root / file
+
     async def look(self, asked: Collection[str], progress: Progress) -> State | None:
         """See :func:`state_of`."""
         try:
@@ -252,6 +278,13 @@ class Remote:
             return self._single(_USUAL_FILE)
         layout = self._folder({file}, file)
         return layout if layout.index is None else replace(layout, missing=frozenset())
+
+    async def _alone(self, file: str) -> None:
+        """One small file, whatever lies beside it."""
+        self._listing = await self._place.listing()
+        if self._listing is not None and file not in self._listing:
+            raise NotThereError
+        await self._small(file, LARGEST_CONFIG)
 
     def _single(self, file: str) -> Layout:
         family = "pytorch" if file.lower().endswith(PICKLED) else "safetensors"

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 from core.checkpoint.faults import BrokenFileError
 from core.checkpoint.index import is_inside
-from core.checkpoint.layout import PICKLED, SAFETENSORS
+from core.checkpoint.layout import INDEX
 from core.checkpoint.remote.address import Address
 from core.checkpoint.remote.place import CONFIGS, Listing, Part, RemoteFile, Traffic
 from core.checkpoint.remote.trouble import NotNowError, NotThereError, RemoteError, patiently
@@ -52,7 +52,7 @@ class Bucket:
         try:
             entries = await self._call(partial(self._system.ls, self._folder, detail=True))
         except (RemoteError, NotThereError):
-            if not self._address.file.lower().endswith((SAFETENSORS, *PICKLED)):
+            if not self._address.file or self._address.file.lower().endswith(INDEX):
                 raise
             entries = await self._unlisted(self._address.file)
         found: dict[str, RemoteFile] = {}

@@ -92,6 +92,39 @@ def test_every_real_checkpoint_goes_round_on_paper(checkpoint_folder: Path) -> N
                 assert found.convention.id == {"compressed-tensors": "portable"}.get(convention.id, convention.id)
 
 
+@pytest.mark.parametrize("first", ["as-is", "vllm-runtime"])
+def test_zero_points_keep_their_names_where_the_convention_has_none_and_the_plan_says_so(
+    first: str, tmp_path: Path
+) -> None:
+    before = write_export(
+        plan_export(inspect(SAMPLES / "llmcompressor/llama-attn_fp8_tensor"), names=first), tmp_path / "first"
+    ).after
+    zero_points = {scale.key for scale in before.scales if scale.kind == "zero_point"}
+    assert len(zero_points) == 6
+    plan = plan_export(before, names="modelopt")
+    kept = {edit.key for edit in plan.edits if edit.action == "kept"}
+    (told,) = (note for note in plan.notes if "has no name for zero points" in note)
+    assert kept == zero_points
+    assert told == (
+        f"The convention 'modelopt' has no name for zero points: 6 keep the names that they have "
+        f"({min(zero_points)}). They are all zero; --fix zero-points leaves them out."
+    )
+    record = json.loads((write_export(plan, tmp_path / "kept").out / "kvscope-export.json").read_text())
+    assert told in record["notes"]
+    without = plan_export(before, names="modelopt", fixes=[Fix("zero-points")])
+    assert not any("zero point" in note for note in without.notes)
+    after = write_export(without, tmp_path / "without").after
+    assert not any(scale.kind == "zero_point" for scale in after.scales)
+
+
+def test_zero_points_that_are_not_zero_are_not_offered_to_be_left_out(tmp_path: Path) -> None:
+    made = {**GOOD, K0.replace("k_scale", "k_zero_point"): Tensor([3.0], (1,))}
+    folder = look(tmp_path / "made", llama(COMPRESSED), made)
+    (told,) = (note for note in plan_export(folder, names="modelopt").notes if "no name for zero points" in note)
+    assert told.endswith("Not all of them are zero, and without them the scales do not fit.")
+    assert not any("zero point" in note for note in plan_export(folder, names="quark").notes)
+
+
 def test_a_common_scale_is_split_where_a_convention_has_none(tmp_path: Path) -> None:
     common = {f"model.layers.{layer}.self_attn.kv_scale": 0.03 for layer in range(2)}
     plan = plan_export(look(tmp_path / "made", llama(COMPRESSED), common), names="modelopt")

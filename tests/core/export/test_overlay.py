@@ -129,8 +129,9 @@ def test_old_names_that_raise_are_no_ground_for_an_overlay(samples: Path, tmp_pa
     refused(
         plan_of(samples / "quark/gemma3-26layers-fp8-kvfp8"),
         tmp_path / "out",
-        "key 'model.layers.0.self_attn.k_proj.output_scale': vLLM 0.33.0 raises AttributeError: 'QKVParallelLinear' "
-        "object has no attribute 'data', and an overlay leaves the key in its shard. Export without --overlay.",
+        "model.safetensors, key 'model.layers.0.self_attn.k_proj.output_scale': vLLM 0.33.0 raises AttributeError: "
+        "'QKVParallelLinear' object has no attribute 'data', and an overlay leaves the key in its shard. Export "
+        "without --overlay.",
     )
 
 
@@ -138,7 +139,7 @@ def test_old_names_that_load_are_no_ground_for_an_overlay(tmp_path: Path) -> Non
     refused(
         plan_of(LLAMA, names="portable"),
         tmp_path / "out",
-        "key 'model.layers.0.self_attn.k_proj.output_scale': vLLM 0.33.0 loads it into "
+        "model.safetensors, key 'model.layers.0.self_attn.k_proj.output_scale': vLLM 0.33.0 loads it into "
         "model.layers.0.self_attn.attn.k_scale, and an overlay leaves the key in its shard. Export without --overlay.",
     )
 

@@ -240,6 +240,105 @@ def test_heads_stay_heads_where_the_engine_has_them(tmp_path: Path) -> None:
     assert {edit.key: edit.values for edit in plan.edits} == {K0: (0.5,), V0: (0.125,), K1: (0.5,), V1: (0.125,)}
 
 
+PLAIN = {key.replace("_scale", "_proj.weight"): Tensor([1.0], (1,)) for key in GOOD}
+BARE = {name: value for name, value in COMPRESSED.items() if name != "kv_cache_scheme"}
+LARGEST = (
+    "side.json has several values for each of 4 scales; the largest of them is stored, because {} does not take so "
+    "many here."
+)
+HEADS = (
+    "side.json has one scale for each head, and so they are declared and stored; by its documentation, vLLM serves "
+    "such a cache with FlashAttention alone. --fix per-head stores the largest of each layer instead."
+)
+
+
+@pytest.mark.parametrize("engine", ["vllm-0.33.0", "vllm-0.22.1"])
+@pytest.mark.parametrize("declared", [None, BARE], ids=["nothing", "weights"])
+def test_heads_are_declared_where_the_engine_takes_them(
+    declared: dict[str, Any] | None, engine: str, tmp_path: Path
+) -> None:
+    side = written(tmp_path / "side.json", LIGHT)
+    inspection = look(tmp_path / "made", llama(declared), PLAIN)
+    plan = plan_export(inspection, engine=engine, fixes=[Fix("declare")], scales_from=str(side))
+    assert {str(edit.new_key): edit.values for edit in plan.edits} == {
+        K0: (0.5, 0.25),
+        V0: (0.125, 0.0625),
+        K1: (0.25, 0.5),
+        V1: (0.0625, 0.125),
+    }
+    assert plan.fixes[0].reason.endswith(
+        "FP8 with one scale for each head, with compressed-tensors."
+        if declared is None
+        else "FP8 with one scale for each head."
+    )
+    assert HEADS in plan.notes
+    result = write_export(plan, tmp_path / "out")
+    assert result.verdict_after.outcome == "ok"
+    assert [layer.per_head["k"] for layer in result.after.deliveries.attention] == [(0.5, 0.25), (0.25, 0.5)]
+    assert HEADS in json.loads((tmp_path / "out" / "kvscope-export.json").read_text())["notes"]
+    again = plan_export(result.after, engine=engine)
+    assert not again.changes
+    assert not again.config_edits
+
+
+def test_the_largest_of_heads_that_were_to_be_declared(tmp_path: Path) -> None:
+    side = written(tmp_path / "side.json", LIGHT)
+    inspection = look(tmp_path / "made", llama(None), PLAIN)
+    plan = plan_export(inspection, fixes=[Fix("declare"), Fix("per-head")], scales_from=str(side))
+    assert {edit.values for edit in plan.edits} == {(0.5,), (0.125,)}
+    assert HEADS not in plan.notes
+    config = json.loads((write_export(plan, tmp_path / "out").out / "config.json").read_text())
+    assert config["quantization_config"]["kv_cache_scheme"]["strategy"] == "tensor"
+
+
+@pytest.mark.parametrize(
+    ("quantization", "tensors", "engine", "title"),
+    [
+        ({"quant_method": "fp8", "activation_scheme": "static"}, PLAIN, "vllm-0.33.0", "vLLM 0.33.0"),
+        ({n: v for n, v in MODELOPT.items() if n != "kv_cache_scheme"}, PLAIN, "vllm-0.33.0", "vLLM 0.33.0"),
+        (None, PLAIN, "sglang-0.5.23", "SGLang 0.5.23"),
+        (COMPRESSED, PLAIN, "vllm-0.33.0", "vLLM 0.33.0"),
+        (COMPRESSED, GOOD, "vllm-0.33.0", "vLLM 0.33.0"),
+    ],
+    ids=["fp8", "modelopt", "sglang", "declared", "stored"],
+)
+def test_where_one_number_is_taken_the_largest_of_the_heads_is_kept_and_said(
+    quantization: dict[str, Any] | None, tensors: dict[str, Any], engine: str, title: str, tmp_path: Path
+) -> None:
+    side = written(tmp_path / "side.json", LIGHT)
+    inspection = look(tmp_path / "made", llama(quantization), tensors)
+    fixes = [] if quantization is COMPRESSED else [Fix("declare")]
+    plan = plan_export(inspection, engine=engine, fixes=fixes, scales_from=str(side))
+    assert {edit.new_key or edit.key: edit.values for edit in plan.edits} == {
+        K0: (0.5,), V0: (0.125,), K1: (0.5,), V1: (0.125,)
+    }  # fmt: skip
+    assert all(", the largest of 2 values." in edit.reason for edit in plan.edits)
+    assert not any("for each head" in fix.reason for fix in plan.fixes)
+    assert LARGEST.format(title) in plan.notes
+    result = write_export(plan, tmp_path / "out")
+    assert result.verdict_after.outcome == "ok"
+    assert LARGEST.format(title) in json.loads((tmp_path / "out" / "kvscope-export.json").read_text())["notes"]
+
+
+def test_heads_take_the_place_of_one_number_where_the_engine_has_room_for_them(tmp_path: Path) -> None:
+    side = written(tmp_path / "side.json", LIGHT)
+    plan = plan_export(look(tmp_path / "made", llama(PER_HEAD), GOOD), scales_from=str(side))
+    assert {edit.key: (edit.values, edit.new_shape) for edit in plan.edits}[K0] == ((0.5, 0.25), (2,))
+    assert not any("largest" in note for note in plan.notes)
+    result = write_export(plan, tmp_path / "out")
+    assert [layer.per_head["k"] for layer in result.after.deliveries.attention] == [(0.5, 0.25), (0.25, 0.5)]
+
+
+def test_what_is_missing_says_that_the_largest_of_the_heads_is_kept(tmp_path: Path) -> None:
+    side = written(tmp_path / "side.json", LIGHT)
+    inspection = look(tmp_path / "made", llama(MODELOPT), scales([0.03, None], [0.01, None]))
+    plan = plan_export(inspection, fixes=[Fix("missing-scale", str(side))])
+    added = [edit for edit in plan.edits if edit.action == "added"]
+    assert [edit.values for edit in added] == [(0.5,), (0.125,)]
+    assert all("0.5, the largest of 2 values, from side.json." in edit.reason for edit in added[:1])
+    assert LARGEST.format("vLLM 0.33.0").replace("each of 4", "each of 2") in plan.notes
+
+
 def test_scales_from_an_overlay_and_from_another_checkpoint(tmp_path: Path) -> None:
     write_shard(
         tmp_path / "model-kvscales.safetensors",

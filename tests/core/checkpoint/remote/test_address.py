@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.checkpoint.remote.address import is_address, parse_address
+from core.checkpoint.remote.address import is_address, json_address, parse_address
 from core.errors import UsageError
 
 
@@ -65,6 +65,8 @@ def test_other_places(text: str, kind: str, shown: str, base: str, file: str, qu
         ("https://huggingface.co/a/b/discussions", "https://huggingface.co/a/b/discussions: is a page of the hub that holds no model's files. Write hf://ORG/NAME, or hf://ORG/NAME@REVISION"),
         ("https:///a", "'https:///a': names no server. Write https://host/path/model.safetensors"),
         ("https://h:99999/a", "'https://h:99999/a': names no server. Write https://host/path/model.safetensors"),
+        ("https://h/a/..%2F..%2Fm.safetensors", "https://h/a/..%2F..%2Fm.safetensors: names no file in a folder. Write https://host/path/model.safetensors"),
+        ("https://h/a/%0Am.safetensors", "https://h/a/%0Am.safetensors: names no file in a folder. Write https://host/path/model.safetensors"),
         ("https://[x/a", "'https://[x/a': names no server. Write https://host/path/model.safetensors"),
     ],
 )  # fmt: skip
@@ -72,6 +74,42 @@ def test_what_is_no_address(text: str, sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_address(text)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "base", "below", "file"),
+    [
+        ("hf://org/name@v1/a/b.json", "hf://org/name@v1/a/b.json", "org/name", "a/", "b.json"),
+        ("https://hf.co/org/name/resolve/main/b.JSON", "hf://org/name@main/b.JSON", "org/name", "", "b.JSON"),
+        ("https://me:pass@h/a/b%20c.json?sig=1", "https://h/a/b%20c.json", "https://me:pass@h/a", "", "b c.json"),
+        ("s3://bucket/b.json", "s3://bucket/b.json", "s3://bucket", "", "b.json"),
+    ],
+)
+def test_a_json_file_alone(text: str, shown: str, base: str, below: str, file: str) -> None:
+    found = json_address(text)
+    assert found is not None
+    assert (found.shown, found.base, found.below, found.file) == (shown, base, below, file)
+
+
+def test_what_is_no_json_file_alone() -> None:
+    for text in (
+        "hf://org/name.json",
+        "hf://org/name/a",
+        "https://h/x.safetensors.index.json",
+        "https://h/a.safetensors",
+    ):
+        assert json_address(text) is None
+    with pytest.raises(UsageError) as chain:
+        json_address("zip://a.json::s3://b/c.zip")
+    assert str(chain.value) == (
+        "zip://a.json::s3://b/c.zip: is a file in a chain of file systems, of which checkpoints alone are read. "
+        "Download the file and name it."
+    )
+    with pytest.raises(UsageError) as outside:
+        json_address("https://h/a/..%2Fb.json")
+    assert str(outside.value) == (
+        "https://h/a/..%2Fb.json: names no file in a folder. Write https://host/path/model.safetensors"
+    )
 
 
 @pytest.mark.parametrize("name", ["a--b", "a..b", "x.", "x-", ".git", "a.git.git", "a" * 97])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from core.checkpoint.remote import trouble
 from core.errors import UnreadableCheckpointError
 from core.inspection import inspect
 from core.naming.conventions import scale_rows
+from core.side_files import open_scale_source
 from tests.core.checkpoint.remote.conftest import SAMPLE
 from tests.hub_server import Server
 from tests.s3_server import serving
@@ -105,6 +107,18 @@ def test_a_single_file_comes_with_the_configs_beside_it(bucket: Server, tmp_path
     assert local.outcome != "unknown"
     assert inspect("s3://zoo/one/model.safetensors").verdict.text == local.text
     assert inspect(f"file://{tmp_path}/one/model.safetensors").verdict.text == local.text
+
+
+@pytest.mark.parametrize("may_list", [True, False])
+def test_a_side_file_alone(bucket: Server, may_list: bool) -> None:
+    content = {"kv_cache": {"scaling_factor": {"0": {"0": 0.5}}}}
+    s3fs.S3FileSystem().pipe_file("zoo/side/kv_cache_scales.json", json.dumps(content).encode())
+    s3fs.S3FileSystem.clear_instance_cache()
+    if not may_list:
+        bucket.set_faults(_status("GET /zoo$", 403, "AccessDenied"))
+    source = open_scale_source("s3://zoo/side/kv_cache_scales.json")
+    assert [(scale.role, scale.layer, scale.values) for scale in source.scales] == [("kv", 0, (0.5,))]
+    assert (source.place, source.path.name) == ("s3://zoo/side/kv_cache_scales.json", "kv_cache_scales.json")
 
 
 def _status(match: str, status: int, code: str) -> dict[str, Any]:

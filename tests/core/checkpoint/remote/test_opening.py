@@ -188,9 +188,9 @@ def test_an_export_is_planned_but_downloads_nothing_by_surprise(server: Server, 
     assert [file for file in plan.files if file.role == "shard"] != []
     assert sum(file.size for file in plan.files if file.role == "shard") == plan.before.checkpoint.total_bytes
     sentence = (
-        "hf://org/qwen3: is not on this machine, and a copy of it would download all of its 0.0 GB. Download it first "
-        "and export that folder; --dry-run says what would change without a download, and --overlay writes only what "
-        "goes beside its shards."
+        "hf://org/qwen3: is not on this machine, and a copy of it would download all of its 695.0 kB. Download it "
+        "first and export that folder; --dry-run says what would change without a download, and --overlay writes only "
+        "what goes beside its shards."
     )
     for refused in (lambda: write_export(plan, tmp_path / "out"), lambda: prepare_in_place(plan)):
         with pytest.raises(ExportError) as caught:
