@@ -65,7 +65,7 @@ def _begins(pattern: str, path: str, source: Source | None) -> bool:
 
 def _is_pattern(text: str) -> bool:
     try:
-        patterns.compile_foreign(text)
+        patterns.check_pattern(text)
     except ValueError:
         return False
     return True

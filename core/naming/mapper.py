@@ -130,7 +130,7 @@ def _check(pattern: str, replacement: str | None, *, foreign: bool) -> None:
             warnings.simplefilter("ignore", FutureWarning)
             compiled = _compiled(pattern)
         if foreign:
-            patterns.compile_foreign(pattern)
+            patterns.check_pattern(pattern)
     except (re.error, OverflowError, RecursionError, ValueError) as error:
         raise ValueError(
             say("rule {pattern!r} is not a regular expression: {error}", pattern=pattern, error=str(error))

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from core.naming.mapper import ORDER, Rule, RuleKind, Step
-from core.naming.patterns import SlowPatternError, compile_foreign, found_in
+from core.naming.patterns import SlowPatternError, check_pattern, found_in
 from core.wording import say
 
 NearKind = Literal["shadowed", "guarded", "anchored", "elsewhere", "unasked"]
@@ -142,7 +142,7 @@ def _fits(rule: Rule, pattern: str, text: str) -> bool:
     if not rule.foreign:
         return re.search(pattern, text) is not None
     try:
-        compile_foreign(pattern)
+        check_pattern(pattern)
         return found_in(pattern, text)
     except (ValueError, SlowPatternError):
         return False

@@ -2,21 +2,20 @@
 
 A few characters can keep a search busy for years ("(a|a)+$"), and the standard library's module can neither be stopped
 nor lets another thread run meanwhile. The ``regex`` library does both; vLLM 0.33.0 compiles its mappers' rules with it
-(``model_executor/models/utils.py``). It is imported when the first such pattern is matched.
+(``model_executor/models/utils.py``). It is imported when the first such pattern is matched. A machine on which the
+core runs from a copy, without its dependencies, may lack it: Python's own module then matches, without a limit.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from core.errors import KVScopeError
 from core.wording import say
-
-if TYPE_CHECKING:
-    import regex
 
 LIMIT_S = 1.0
 """Seconds of processor time for one name; the rules of every engine take microseconds."""
@@ -29,14 +28,9 @@ class SlowPatternError(KVScopeError):
     """A pattern that did not come to an end with a name in :data:`LIMIT_S`."""
 
 
-def compile_foreign(pattern: str) -> regex.Pattern[str]:
-    """The pattern, compiled. Raises ValueError with the reason."""
-    import regex
-
-    try:
-        return _compiled(pattern)
-    except (regex.error, OverflowError, RecursionError) as error:
-        raise ValueError(str(error)) from error
+def check_pattern(pattern: str) -> None:
+    """Raises ValueError with the reason why this is no pattern."""
+    _compiled(pattern)
 
 
 def found_in(pattern: str, name: str, *, source: str = "") -> bool:
@@ -45,35 +39,37 @@ def found_in(pattern: str, name: str, *, source: str = "") -> bool:
     Raises:
         SlowPatternError: not known after :data:`LIMIT_S`. ``source`` says where the pattern stands.
     """
-    return _timed(
-        lambda: _compiled(pattern).search(name, concurrent=True, timeout=LIMIT_S) is not None, pattern, name, source
-    )
+    compiled, limits = _compiled(pattern)
+    return _timed(lambda: compiled.search(name, **limits) is not None, pattern, name, source)
 
 
 def begins(pattern: str, name: str, *, source: str = "") -> bool:
     """Whether the pattern matches at the name's beginning; raises as :func:`found_in` does."""
-    return _timed(
-        lambda: _compiled(pattern).match(name, concurrent=True, timeout=LIMIT_S) is not None, pattern, name, source
-    )
+    compiled, limits = _compiled(pattern)
+    return _timed(lambda: compiled.match(name, **limits) is not None, pattern, name, source)
 
 
 def replaced(pattern: str, replacement: str, name: str, *, count: int = 0, source: str = "") -> str:
     """The name with each match replaced, or the first ``count``; raises as :func:`found_in` does."""
-    return _timed(
-        lambda: _compiled(pattern).sub(replacement, name, count=count, concurrent=True, timeout=LIMIT_S),
-        pattern,
-        name,
-        source,
-    )
+    compiled, limits = _compiled(pattern)
+    return _timed(lambda: str(compiled.sub(replacement, name, count=count, **limits)), pattern, name, source)
 
 
 @lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> regex.Pattern[str]:
-    import regex
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of brackets that may mean something else one day
-        return regex.compile(pattern)
+def _compiled(pattern: str) -> tuple[Any, dict[str, Any]]:
+    """The pattern, and how its methods are told the limit."""
+    limits: dict[str, Any] = {"concurrent": True, "timeout": LIMIT_S}
+    module: Any
+    try:
+        import regex as module
+    except ImportError:
+        module, limits = re, {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of brackets that may mean something else one day
+            return module.compile(pattern), limits
+    except (module.error, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _timed(matched: Callable[[], _Result], pattern: str, name: str, source: str) -> _Result:

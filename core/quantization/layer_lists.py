@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.naming.patterns import compile_foreign
+from core.naming.patterns import check_pattern
 from core.quantization.declaration import Declaration
 from core.quantization.fault import Fault, no_attribute
 from core.quantization.method import MODELOPT_METHODS
@@ -45,7 +45,7 @@ def _patterns(listed: Any, field: str, *, mapped: bool) -> Fault | None:
             return no_attribute(entry, "startswith", field)
         if entry.startswith("re:"):
             try:
-                compile_foreign(entry[3:])
+                check_pattern(entry[3:])
             except ValueError as error:
                 return Fault("error", str(error), field)
     return None
