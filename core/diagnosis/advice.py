@@ -35,8 +35,12 @@ _REFUSAL_FIXES = (
 )
 _ODD_FIELD = ("TypeError", "AttributeError", "KeyError", "IndexError", "ZeroDivisionError", "error")
 """What Python raises where a field is missing or of another type, and ``regex`` for a pattern that is none."""
+CONVERT_AGAIN = say(
+    "Convert the checkpoint again: every layer of a quantized cache needs a factor, which is one number."
+)
 _LACKED = "has no attribute 'is_fused_shared_expert_enabled'"
 """EagleMistralLarge3Model's loader asks its own class for it, before it looks at any name."""
+_NO_PLACE = say("Leave these tensors out on export: this engine has no place for them.")
 _RENAMED = say("Export with names that this engine takes.")
 _DIVIDED = say("Divide them by 448 (FP8) and give them the names of scales on export.")
 _TIMES_SIX = say("Multiply by 6 on export: these are global scales of an NVFP4 cache, amax / 2688.")
@@ -72,6 +76,8 @@ def after_refusal(facts: Facts, error: str) -> tuple[str, str, Sequence[KVScale]
 def after_failure(facts: Facts, scale: KVScale | None) -> tuple[str, str]:
     """What to do about the tensor at which the load ends, and the remedy; None is a tensor that is no KV scale."""
     load = facts.case.deliveries.load
+    if facts.case.declaration.dialect == "tensorrt-llm":
+        return CONVERT_AGAIN, ""
     at_end = load.key is None and facts.engine.startswith("vLLM")
     if at_end or _LACKED in (load.error or ""):
         return _NO_EXPORT, ""
@@ -93,7 +99,7 @@ def after_failure(facts: Facts, scale: KVScale | None) -> tuple[str, str]:
     elif scale.kind == "scale":
         return _RENAMED, "rename"
     else:
-        fix = say("Leave these tensors out on export: this engine has no place for them.")
+        fix = _NO_PLACE
     return fix, "drop"
 
 
@@ -111,6 +117,8 @@ def loss(facts: Facts, scale: KVScale) -> tuple[str, str, str]:
         if facts.parameters or classes not in ([], ["Attention"]):
             told = say("{lacking} on {classes} layers", lacking=told, classes=listed(classes))
         return told, say("No name helps here: choose an engine or a quantization method that has these scales."), ""
+    if facts.case.declaration.dialect == "tensorrt-llm":  # beside the factor that its layer takes
+        return way(scale.key, delivery), _NO_PLACE, "drop"
     wanted = f"{takers[0].path}.{takers[0].parameter_for(role)}"
     told = say("{way}; the parameter is {parameter}", way=way(scale.key, delivery), parameter=wanted)
     mapper = _mapper(facts)

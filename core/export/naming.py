@@ -181,7 +181,9 @@ def _misfit(oracle: Oracle, scale: KVScale) -> str | None:
     reason = untranslatable(oracle.inspection, scale)
     if reason is not None:
         return reason
-    if not oracle.inspection.declaration.quantized and oracle.inspection.settings.method.value is None:
+    declared = oracle.inspection.declaration
+    silent = not declared.quantized and declared.dialect != "tensorrt-llm"
+    if silent and oracle.inspection.settings.method.value is None:
         return say("nothing declares a quantization; --fix declare declares the KV cache's")
     layer = oracle.layer_of(scale)
     parameter = layer.parameter_for(scale.role, scale.kind) if layer is not None else None

@@ -137,6 +137,9 @@ def _notes(
                 engine=title,
                 reason=without_stop(load.reason or load.error or ""),
             )
+    elif load.outcome == "raises" and load.key is None:
+        error = first_sentence(load.error or load.reason)
+        yield say("{engine} raises {error} whatever the names.", engine=title, error=error)
     elif load.outcome == "raises":
         yield say(
             "{engine} raises {error} at {key}."

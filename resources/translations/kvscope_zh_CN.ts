@@ -1946,6 +1946,14 @@
       <translation>请用认识其架构的引擎来服务此模型：导出在此无济于事。</translation>
     </message>
     <message>
+      <source>Convert the checkpoint again: every layer of a quantized cache needs a factor, which is one number.</source>
+      <translation>请重新转换检查点：量化缓存的每一层都需要一个因子，且只是一个数。</translation>
+    </message>
+    <message>
+      <source>Leave these tensors out on export: this engine has no place for them.</source>
+      <translation>导出时略去这些张量：此引擎没有容纳它们的位置。</translation>
+    </message>
+    <message>
       <source>Export with names that this engine takes.</source>
       <translation>请以此引擎接受的名称导出。</translation>
     </message>
@@ -2064,10 +2072,6 @@
     <message>
       <source>{name} ({rule})</source>
       <translation>{name}（{rule}）</translation>
-    </message>
-    <message>
-      <source>Leave these tensors out on export: this engine has no place for them.</source>
-      <translation>导出时略去这些张量：此引擎没有容纳它们的位置。</translation>
     </message>
     <message>
       <source>no rule matches, the nearest is {rule}</source>
@@ -4170,6 +4174,10 @@
       <translation>依据文档和公开源代码，未曾运行：没有将任何预测与该引擎比较</translation>
     </message>
     <message>
+      <source>every layer needs a factor, and {name} is missing</source>
+      <translation>每一层都需要一个因子，而 {name} 缺失</translation>
+    </message>
+    <message>
       <source>no cache is kept in {algorithm}: model dtype</source>
       <translation>缓存不以 {algorithm} 保存：使用模型数据类型</translation>
     </message>
@@ -5290,12 +5298,8 @@
       <translation>此处无法预测 {engine}，因此无法尝试任何名称：{reason}。</translation>
     </message>
     <message>
-      <source>{engine} raises {error} at {key}.</source>
-      <translation>{engine} 在 {key} 处抛出 {error}。</translation>
-    </message>
-    <message>
-      <source>{engine} raises {error} at {key} whatever its name.</source>
-      <translation>无论名称如何，{engine} 都会在 {key} 处抛出 {error}。</translation>
+      <source>{engine} raises {error} whatever the names.</source>
+      <translation>无论名称如何，{engine} 都会引发 {error}。</translation>
     </message>
     <message>
       <source>Names follow the convention {names!r}.</source>
@@ -5308,6 +5312,14 @@
     <message>
       <source>Wait until nothing writes to it, open the checkpoint again and repeat the export.</source>
       <translation>请等到无人写入它时，重新打开检查点并再次导出。</translation>
+    </message>
+    <message>
+      <source>{engine} raises {error} at {key}.</source>
+      <translation>{engine} 在 {key} 处抛出 {error}。</translation>
+    </message>
+    <message>
+      <source>{engine} raises {error} at {key} whatever its name.</source>
+      <translation>无论名称如何，{engine} 都会在 {key} 处抛出 {error}。</translation>
     </message>
     <message>
       <source>is not on this machine, and a copy of it would download all of its {size}</source>

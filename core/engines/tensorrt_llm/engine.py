@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from core.architectures.layers import layer_kinds
 from core.backends.kv_method import EngineError
@@ -16,8 +17,11 @@ from core.engines.tensorrt_llm.rules import (
     READ,
     UNDER_PROJECTIONS,
     Algorithm,
+    FactorError,
     Factors,
+    Found,
     factors_of,
+    lacking,
     scales_of_layer,
 )
 from core.errors import UsageError
@@ -89,7 +93,8 @@ class TensorrtLlm:
     ) -> Deliveries:
         algorithm, _ = _algorithm(declaration, wish)
         if declaration.dialect == "tensorrt-llm":
-            return _converted(tensors, algorithm, self.how_checked)
+            declared = names if wish.kv_cache_dtype == "auto" else ()
+            return _converted(declaration, tensors, declared, algorithm, self.how_checked)
         name = settings.architecture.value
         count = len(layer_kinds(declaration.hf_config))
         reason = ""
@@ -280,16 +285,38 @@ def _layer(
     )
 
 
-def _converted(tensors: Sequence[Fed], algorithm: Algorithm, how_checked: str) -> Deliveries:
-    """Checkpoints of TensorRT-LLM's own converter: one factor for k and v, under the parameter's own name or joined."""
+def _converted(
+    declaration: Declaration, tensors: Sequence[Fed], names: Sequence[str], algorithm: Algorithm, how_checked: str
+) -> Deliveries:
+    """Checkpoints of TensorRT-LLM's own converter: one factor for k and v, under the parameter's own name or joined.
+
+    ``names`` are those of all tensors, () where only what becomes of ``tensors`` is asked.
+    """
     matches = [None if algorithm == "none" else CONVERTED.match(fed.key) for fed in tensors]
-    found = [(fed.key, match, fed.values) for fed, match in zip(tensors, matches, strict=True) if match is not None]
+    pairs = [(fed, match) for fed, match in zip(tensors, matches, strict=True) if match is not None]
+    ranks: dict[str, list[Found]] = {}
+    for fed, match in pairs:
+        file = fed.scale.file if fed.scale is not None else ""
+        ranks.setdefault(file, []).append(Found(fed.key, match, fed.shape, fed.values))
+    modules = {match["module"]: int(match["layer"]) for _, match in pairs}
+    of_ranks: list[Factors] = []
+    refused: FactorError | None = None
     try:
-        factors = factors_of(found)
-    except EngineError as error:
-        return _stopped(tensors, found, str(error), how_checked)
+        of_ranks += map(factors_of, ranks.values())
+    except FactorError as error:
+        refused = error
+    if names and algorithm != "none" and (refused is None or refused.parameter):  # asked before any shape is looked at
+        missing = lacking(names, [fed.key for fed, _ in pairs], len(layer_kinds(declaration.hf_config)))
+        if missing:
+            return _incomplete(tensors, modules, missing, how_checked)
+    if refused is not None:
+        return _stopped(tensors, modules, refused, how_checked)
+    by_module = {module: given for factors in of_ranks for module, given in factors.by_module.items()}
+    joined = frozenset().union(*(factors.joined for factors in of_ranks))
+    replaced = frozenset().union(*(factors.replaced for factors in of_ranks))
     deliveries = tuple(
-        _converted_delivery(fed, match, factors, algorithm) for fed, match in zip(tensors, matches, strict=True)
+        _converted_delivery(fed, match, joined, replaced, algorithm)
+        for fed, match in zip(tensors, matches, strict=True)
     )
     attention = tuple(
         _layer(
@@ -298,20 +325,23 @@ def _converted(tensors: Sequence[Fed], algorithm: Algorithm, how_checked: str) -
             dict.fromkeys(("k", "v"), 1.0 if factor is None else factor) | {"q": 1.0, "prob": 1.0},
             {"k": "checkpoint", "v": "checkpoint", "q": "default", "prob": "default"},
             takes=_FACTORS,
+            joint=JOINED,
         )
-        for module, (layer, factor) in factors.by_module.items()
+        for module, (layer, factor) in by_module.items()
     )
     return Deliveries(load=LoadResult("loads"), deliveries=deliveries, attention=attention, notes=(how_checked,))
 
 
-def _converted_delivery(fed: Fed, match: re.Match[str] | None, factors: Factors, algorithm: Algorithm) -> Delivery:
+def _converted_delivery(
+    fed: Fed, match: re.Match[str] | None, joins: frozenset[str], replaced: frozenset[str], algorithm: Algorithm
+) -> Delivery:
     if match is None:
         unused = algorithm == "none"
         reason = say("the cache is not quantized" if unused else "only kv_cache_scaling_factor is a parameter")
         return _lost(fed, "ignored", reason)
-    if fed.key in factors.replaced:
+    if fed.key in replaced:
         return _lost(fed, "ignored", say("the larger of the factors for k and for v takes its place"))
-    joined = fed.key in factors.joined
+    joined = fed.key in joins
     if not joined and match["role"] != "kv":
         return _lost(fed, "ignored", say("only kv_cache_scaling_factor is a parameter"))
     target = f"{match['module']}.{JOINED}" if joined else fed.key
@@ -331,22 +361,36 @@ def _converted_delivery(fed: Fed, match: re.Match[str] | None, factors: Factors,
     )
 
 
-def _stopped(
-    tensors: Sequence[Fed], found: Sequence[tuple[str, re.Match[str], tuple[float, ...]]], error: str, how_checked: str
-) -> Deliveries:
-    """The weights are not made ready: a factor for k stands there without the one for v."""
-    reason = error.partition(": ")[2]
-    missing = reason.partition(" ")[0]
-    first = next(
-        key
-        for key, match, _ in found
-        if match["role"] == "k" and f"{match['module']}.v_cache_scaling_factor" == missing
-    )
-    deliveries = tuple(_lost(fed, "raises" if fed.key == first else "not_reached", reason, error) for fed in tensors)
-    modules = {match["module"]: int(match["layer"]) for _, match, _ in found}
-    attention = tuple(_layer(module, layer, {}, {}, takes=_FACTORS) for module, layer in modules.items())
-    load = LoadResult("raises", error, first, reason)
+def _stopped(tensors: Sequence[Fed], modules: Mapping[str, int], error: FactorError, how_checked: str) -> Deliveries:
+    """One stored factor ends the load: before the model takes anything, or as its parameter refuses it."""
+    text = str(error)
+    reason = text.partition(": ")[2]
+    deliveries = tuple(_lost(fed, "raises" if fed.key == error.key else "not_reached", reason, text) for fed in tensors)
+    if error.parameter:  # it has a place, where it does not fit
+        deliveries = tuple(
+            replace(each, name=error.parameter) if each.outcome == "raises" and len(fed.values) > 1 else each
+            for each, fed in zip(deliveries, tensors, strict=True)
+        )
+    attention = tuple(_layer(module, layer, {}, {}, takes=_FACTORS, joint=JOINED) for module, layer in modules.items())
+    load = LoadResult("raises", text, error.key, reason)
     return Deliveries(load=load, deliveries=deliveries, attention=attention, notes=(how_checked,))
+
+
+def _incomplete(
+    tensors: Sequence[Fed], modules: Mapping[str, int], missing: Sequence[str], how_checked: str
+) -> Deliveries:
+    """Layers of the model are left without their factor: before any is taken."""
+    listing = ", ".join(map(repr, missing))
+    error = f"RuntimeError: Required but not provided tensors:{{{listing}}}"
+    layers = dict(modules) | {name.rpartition(".")[0]: int(name.split(".")[-3]) for name in missing}
+    reason = say("every layer needs a factor, and {name} is missing", name=missing[0])
+    attention = tuple(_layer(module, layer, {}, {}, takes=_FACTORS, joint=JOINED) for module, layer in layers.items())
+    return Deliveries(
+        load=LoadResult("raises", error, None, reason),
+        deliveries=tuple(_lost(fed, "not_reached", reason) for fed in tensors),
+        attention=tuple(sorted(attention, key=lambda layer: layer.layer or 0)),
+        notes=(how_checked,),
+    )
 
 
 def _method(declaration: Declaration, wish: Wish) -> Choice:

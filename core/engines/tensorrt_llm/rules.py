@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from core.backends.kv_method import EngineError
+from core.ordering import natural
 
 Algorithm = Literal["none", "FP8", "NVFP4", "INT8"]
 
@@ -100,31 +102,113 @@ class Factors:
     replaced: frozenset[str]
 
 
-def factors_of(found: Sequence[tuple[str, re.Match[str], tuple[float, ...]]]) -> Factors:
-    """The factors of converted checkpoints, (key, match of CONVERTED, values) in reading order.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stored factor: its key, the match of :data:`CONVERTED`, its shape and its values (none where nobody read
+    them).
+    """
+
+    key: str
+    match: re.Match[str]
+    shape: tuple[int, ...]
+    values: tuple[float, ...]
+
+    @property
+    def module(self) -> str:
+        return self.match["module"]
+
+    @property
+    def parameter(self) -> str:
+        """The parameter that it becomes, alone or with the other role's."""
+        return f"{self.module}.{'kv_cache_rcp_scaling_factor' if self.match['reciprocal'] else JOINED}"
+
+
+class FactorError(EngineError):
+    """An exception over one stored factor, and the parameter that it does not fit in, if any."""
+
+    def __init__(self, kind: str, message: str, key: str, parameter: str = "") -> None:
+        super().__init__(kind, message)
+        self.key, self.parameter = key, parameter
+
+
+def factors_of(found: Sequence[Found]) -> Factors:
+    """The factors of the layers, from those stored in reading order.
 
     ``preprocess_weights``: k with its v becomes the larger of the two, whatever is stored for both. A v alone is left
-    over. None stands for a factor that is not one number. Raises EngineError with the missing name for a k alone.
+    over. ``load``: a parameter takes one number, in the shape [1] or []. None stands for a number that nobody read.
+    Raises FactorError where TensorRT-LLM stops: over a k without its v, two that cannot be compared, a wrong shape.
     """
-    stored = {key: values for key, match, values in found if not match["reciprocal"]}
+    stored = {each.key: each for each in found if not each.match["reciprocal"]}
     by_module: dict[str, tuple[int, float | None]] = {}
     joined, replaced = set[str](), set[str]()
-    for key, match, values in found:
-        module, layer = match["module"], int(match["layer"])
-        if match["reciprocal"] or match["role"] == "v":
-            continue
-        if match["role"] == "k":
-            other = f"{module}.v_cache_scaling_factor"
-            if other not in stored:
-                raise EngineError("AssertionError", f"{other} not found")
-            joined |= {key, other}
-            by_module[module] = layer, _larger(values, stored[other])
-        elif f"{module}.k_cache_scaling_factor" not in stored:
-            by_module[module] = layer, values[0] if len(values) == 1 else None
-        elif f"{module}.v_cache_scaling_factor" in stored:
-            both = _larger(*(stored[f"{module}.{role}_cache_scaling_factor"] for role in ("k", "v")))
-            (joined if values == (both,) else replaced).add(key)
+    given: list[tuple[Found, tuple[int, ...]]] = []
+    for each in found:
+        role, module, layer = each.match["role"], each.module, int(each.match["layer"])
+        k, v = (stored.get(f"{module}.{name}_cache_scaling_factor") for name in ("k", "v"))
+        if each.match["reciprocal"]:
+            if role == "kv":
+                given.append((each, each.shape))
+        elif role == "k":
+            if v is None:
+                raise FactorError("AssertionError", f"{module}.v_cache_scaling_factor not found", each.key)
+            joined |= {each.key, v.key}
+            given.append((each, _broadcast(each, v)))
+            by_module[module] = layer, _larger(each.values, v.values)
+        elif role == "kv" and k is None:
+            given.append((each, each.shape))
+            by_module[module] = layer, each.values[0] if len(each.values) == 1 else None
+        elif role == "kv" and k is not None and v is not None:
+            (joined if each.values == (_larger(k.values, v.values),) else replaced).add(each.key)
+    for each, shape in sorted(given, key=lambda pair: int(pair[0].match["layer"])):
+        if shape not in ((), (1,)):
+            message = (
+                "Encounter error 'The value updated is not the same shape as the original. "
+                f"Updated: {shape}, original: (1,)' for parameter '{each.parameter}'"
+            )
+            raise FactorError("RuntimeError", message, each.key, each.parameter)
     return Factors(by_module=by_module, joined=frozenset(joined), replaced=frozenset(replaced))
+
+
+def lacking(names: Sequence[str], followed: Sequence[str], layers: int) -> tuple[str, ...]:
+    """The parameters that no rank's weights bring, of a converted checkpoint with a quantized cache.
+
+    ``load`` wants a factor and its reciprocal, which ``preprocess_weights`` makes where it is not stored, for every
+    attention module. ``names`` are those of all tensors, each as often as there are ranks that hold it, ``followed``
+    those of the factors that are fed. Where no weight tells the modules, there are ``layers`` of the usual name.
+    """
+    counts = Counter(names)
+    for name in followed:
+        counts[name] = max(counts[name], 1)
+    wanted = {found["module"]: counts[name] for name in counts if (found := _DENSE.match(name))}
+    wanted = wanted or {f"transformer.layers.{layer}.attention": 1 for layer in range(layers)}
+    missing: list[str] = []
+    for module, ranks in wanted.items():
+        kv, k, v = (counts[f"{module}.{role}_cache_scaling_factor"] for role in ("kv", "k", "v"))
+        if max(kv, min(k, v)) < ranks:
+            missing.append(f"{module}.{JOINED}")
+            if counts[f"{module}.kv_cache_rcp_scaling_factor"] < ranks:
+                missing.append(f"{module}.kv_cache_rcp_scaling_factor")
+    return tuple(sorted(missing, key=natural))
+
+
+_DENSE = re.compile(r"^(?P<module>.*\.[0-9]{1,9}\.attention)\.dense\.weight$")
+"""The output projection that every attention module of the converted models has."""
+
+
+def _broadcast(k: Found, v: Found) -> tuple[int, ...]:
+    """The shape of torch.max of both."""
+    shape: list[int] = []
+    wide = max(len(k.shape), len(v.shape))
+    for place in range(1, wide + 1):
+        a, b = (each.shape[-place] if place <= len(each.shape) else 1 for each in (k, v))
+        if a != b and 1 not in (a, b):
+            message = (
+                f"The size of tensor a ({a}) must match the size of tensor b ({b}) at non-singleton dimension "
+                f"{wide - place}"
+            )
+            raise FactorError("RuntimeError", message, k.key)
+        shape.insert(0, b if a == 1 else a)
+    return tuple(shape)
 
 
 def _larger(k: tuple[float, ...], v: tuple[float, ...]) -> float | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from core.backends.kv_method import EngineError
+from core.diagnosis import fix_usage
 from core.engines import Fed, Wish, get_engine
 from core.engines.outcome import Deliveries
 from core.engines.tensorrt_llm.rules import Algorithm, scales_of_layer
@@ -51,7 +55,10 @@ def deliver(
         architectures=tuple(hf_config.get("architectures", ())),
         dialect=hf_config.get("dialect", "huggingface"),
     )
-    fed = [Fed(key, (), value if isinstance(value, tuple) else (value,)) for key, value in tensors.items()]
+    fed = [
+        Fed(key, (len(value),), value) if isinstance(value, tuple) else Fed(key, (), (value,))
+        for key, value in tensors.items()
+    ]
     engine = get_engine(ENGINE)
     asked = Wish(**wish)
     settings = engine.settle(declaration, asked)
@@ -201,7 +208,7 @@ def test_a_factor_for_both_is_replaced_where_k_and_v_have_their_own() -> None:
     assert (result.attention[0].final["k"], result.attention[0].final["v"]) == (0.5, 0.5)
 
 
-@pytest.mark.parametrize(("k", "v", "both"), [(math.nan, 0.5, math.nan), (0.0, 0.0, 0.0), ((1.0, 2.0), 0.5, 1.0)])
+@pytest.mark.parametrize(("k", "v", "both"), [(math.nan, 0.5, math.nan), (0.0, 0.0, 0.0), ((2.0,), 0.5, 2.0)])
 def test_factors_that_are_no_scales(k: Any, v: Any, both: float) -> None:
     result, _ = deliver("NVFP4", {factor(0, "k"): k, factor(0, "v"): v}, CONVERTED)
     assert result.attention[0].final["k"] == pytest.approx(both, nan_ok=True)
@@ -221,6 +228,110 @@ def test_a_factor_for_k_alone_ends_the_load() -> None:
     alone, _ = deliver("FP8", {factor(0, "v"): 0.5, factor(0, "kv"): 0.25}, CONVERTED)
     assert [delivery.outcome for delivery in alone.deliveries] == ["ignored", "loaded"]
     assert alone.attention[0].final["v"] == 0.25
+
+
+KVNVFP4 = "checkpoints/modelopt/trtllm-llama-fp8-kvnvfp4"
+STORED = ("k_cache_scaling_factor", "v_cache_scaling_factor", "kv_cache_scaling_factor")
+REFUSED = (
+    "RuntimeError: Encounter error 'The value updated is not the same shape as the original. Updated: {shape}, "
+    "original: (1,)' for parameter 'transformer.layers.1.attention.kv_cache_scaling_factor'"
+)
+RECIPROCAL = "'transformer.layers.1.attention.kv_cache_rcp_scaling_factor', "
+MISSING = (
+    f"RuntimeError: Required but not provided tensors:{{{RECIPROCAL}"
+    "'transformer.layers.1.attention.kv_cache_scaling_factor'}"
+)
+
+
+def converted(folder: Path, source: Path, *ranks: Mapping[str, Any]) -> Path:
+    """A real converted checkpoint of two layers, whose second layer has other factors on each rank."""
+    config = json.loads((source / "config.json").read_text())
+    config["mapping"] = {"world_size": len(ranks), "tp_size": len(ranks), "pp_size": 1}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    for rank, factors in enumerate(ranks):
+        tensors = load_file(source / "rank0.safetensors")
+        for name in STORED:
+            del tensors[f"transformer.layers.1.attention.{name}"]
+        for name, value in factors.items():
+            tensors[f"transformer.layers.1.attention.{name}"] = torch.tensor(value)
+        save_file(tensors, folder / f"rank{rank}.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("ranks", "error", "at"),
+    [
+        ([dict.fromkeys(STORED, 0.5)], None, None),
+        ([{"kv_cache_scaling_factor": [0.5]}], None, None),
+        ([{"k_cache_scaling_factor": 0.5, "v_cache_scaling_factor": 0.25}], None, None),
+        ([{}], MISSING, None),
+        ([{"v_cache_scaling_factor": 0.5}], MISSING, None),
+        ([{"kv_cache_rcp_scaling_factor": 2.0}], MISSING.replace(RECIPROCAL, ""), None),
+        ([dict.fromkeys(STORED, 0.5), {}], MISSING, None),
+        ([dict.fromkeys(STORED, 0.5), dict.fromkeys(STORED, 0.5)], None, None),
+        (
+            [dict.fromkeys(STORED, 0.5), {"k_cache_scaling_factor": 0.5}],
+            "AssertionError: transformer.layers.1.attention.v_cache_scaling_factor not found",
+            "k_cache_scaling_factor",
+        ),
+        ([{"kv_cache_scaling_factor": [0.5, 0.25]}], REFUSED.format(shape=(2,)), "kv_cache_scaling_factor"),
+        ([{"kv_cache_scaling_factor": [[0.5]]}], REFUSED.format(shape=(1, 1)), "kv_cache_scaling_factor"),
+        (
+            [{"k_cache_scaling_factor": [0.5, 0.25], "v_cache_scaling_factor": 0.5}],
+            REFUSED.format(shape=(2,)),
+            "k_cache_scaling_factor",
+        ),
+        (
+            [{"k_cache_scaling_factor": [0.5, 0.25], "v_cache_scaling_factor": [0.5, 0.25, 1.0]}],
+            "RuntimeError: The size of tensor a (2) must match the size of tensor b (3) at non-singleton dimension 0",
+            "k_cache_scaling_factor",
+        ),
+    ],
+)
+def test_every_layer_of_a_converted_checkpoint_needs_a_factor_of_one_number(
+    tmp_path: Path, shared: Path, ranks: list[dict[str, Any]], error: str | None, at: str | None
+) -> None:
+    """As its ``preprocess_weights`` and ``load`` have it: what is missing is asked for before a shape is looked at."""
+    found = inspect(converted(tmp_path / "converted", shared / KVNVFP4, *ranks), engine=ENGINE)
+    load = found.deliveries.load
+    assert (load.outcome, load.error) == ("raises" if error else "loads", error)
+    assert load.key == (f"transformer.layers.1.attention.{at}" if at else None)
+    assert (found.verdict.outcome == "fails") is (error is not None)
+    assert [layer.layer for layer in found.deliveries.attention] == [0, 1]
+    assert all(bool(layer.final) is (error is None) for layer in found.deliveries.attention)
+    if error:
+        first = found.findings[0]
+        assert first.code in ("load-raises", "shape")
+        assert first.fix.startswith("Convert the checkpoint again" if not first.remedy else "Store one value")
+        assert not any(fix_usage(each) for each in found.findings if each.code in ("missing-scale", "v-without-k"))
+        if first.remedy:
+            assert plan_export(found, fixes=parse_fixes(["shape"])).predicted.load.outcome == "loads"
+
+
+def test_a_converted_checkpoint_without_any_factor(tmp_path: Path, shared: Path) -> None:
+    folder = tmp_path / "converted"
+    source = shared / KVNVFP4
+    converted(folder, source, {})
+    tensors = {name: each for name, each in load_file(folder / "rank0.safetensors").items() if "_cache_" not in name}
+    save_file(tensors, folder / "rank0.safetensors")
+    found = inspect(folder, engine=ENGINE)
+    assert "Required but not provided tensors" in str(found.deliveries.load.error)
+    assert [layer.layer for layer in found.deliveries.attention] == [0, 1]
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization"]["kv_cache_quant_algo"] = None
+    (folder / "config.json").write_text(json.dumps(config))
+    assert inspect(folder, engine=ENGINE).deliveries.load.outcome == "loads"
+
+
+def test_a_factor_for_v_beside_the_layers_own_can_be_left_out(tmp_path: Path, shared: Path) -> None:
+    factors = {"kv_cache_scaling_factor": [0.5], "v_cache_scaling_factor": 0.25}
+    found = inspect(converted(tmp_path / "converted", shared / KVNVFP4, factors), engine=ENGINE)
+    (finding,) = (each for each in found.findings if each.code == "dropped-scale")
+    assert finding.fix == "Leave these tensors out on export: this engine has no place for them."
+    plan = plan_export(found, fixes=parse_fixes(["dropped-scale"]))
+    assert plan.verdict_predicted.outcome == "ok"
+    assert plan.unreachable == ()
 
 
 def test_k_and_v_of_one_fused_projection_are_no_conflict(shared: Path) -> None:
