@@ -79,19 +79,15 @@ def _refuse_what_stays(plan: ExportPlan, title: str, texts: Mapping[str, bytes])
                 path=edit.file, key=edit.key, remedy=_remedy(plan),
             )  # fmt: skip
     both = judge_beside(plan, texts).deliveries
-    if both.load.outcome in {"refused", "unknown"} and any(edit.key for edit in plan.changes):
-        raise ExportError(
-            say("what {engine} makes of the names that stay in their shards is not known", engine=title),
-            path=plan.source.place,
-            remedy=_remedy(plan),
-        )
     changed = {edit.key: edit.file for edit in plan.changes}
     for found in both.deliveries:
-        if found.key in changed and found.outcome in {"loaded", "raises"}:
+        if found.key in changed and found.outcome in {"loaded", "raises", "not_reached"}:
             problem = say(
                 "{engine} raises {error}, and an overlay leaves the key in its shard"
                 if found.outcome == "raises"
-                else "{engine} loads it into {parameter}, and an overlay leaves the key in its shard",
+                else "{engine} loads it into {parameter}, and an overlay leaves the key in its shard"
+                if found.outcome == "loaded"
+                else "what {engine} makes of it is not known, and an overlay leaves the key in its shard",
                 engine=title,
                 error=found.error,
                 parameter=found.target,

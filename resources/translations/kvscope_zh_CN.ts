@@ -5130,16 +5130,16 @@
       <translation>要改变的不只是缩放因子，而覆盖层只用于缩放因子</translation>
     </message>
     <message>
-      <source>what {engine} makes of the names that stay in their shards is not known</source>
-      <translation>尚不清楚 {engine} 会如何处理留在各分片中的名称</translation>
-    </message>
-    <message>
       <source>{engine} raises {error}, and an overlay leaves the key in its shard</source>
       <translation>{engine} 抛出 {error}，而覆盖层会把该键留在其分片中</translation>
     </message>
     <message>
       <source>{engine} loads it into {parameter}, and an overlay leaves the key in its shard</source>
       <translation>{engine} 将它加载到 {parameter}，而覆盖层会把该键留在其分片中</translation>
+    </message>
+    <message>
+      <source>what {engine} makes of it is not known, and an overlay leaves the key in its shard</source>
+      <translation>尚不清楚 {engine} 会如何处理它，而覆盖层会把该键留在其分片中</translation>
     </message>
     <message>
       <source>{engine} would not end with the planned scales, as the old names stay beside the new</source>

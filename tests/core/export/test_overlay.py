@@ -11,8 +11,10 @@ import pytest
 from core.errors import ExportError
 from core.export import ConfigEdit, ExportPlan, TensorEdit, WriteOptions, plan_export, prepare_export, write_export
 from core.export.fixes import Fix
+from core.export.judging import judge_beside
 from core.export.overlay import HONOURED_BY
 from core.inspection import inspect
+from tests.core.diagnosis.build import COMPRESSED, llama, look
 from tests.core.export.exporting import Tensor, bytes_of, float32, left_in, made_from, plan_of, tensors_of
 
 LLAMA = Path(__file__).parents[2] / "checkpoints/quark/llama-fp8-kvfp8"
@@ -226,24 +228,35 @@ def test_a_dry_run_refuses_what_the_run_refuses(shared: Path, tmp_path: Path) ->
     assert left_in(tmp_path) == ["side.json"]
 
 
-def test_an_engine_that_refuses_the_model_proves_no_overlay(shared: Path, tmp_path: Path) -> None:
-    source = shared / "checkpoints/llmcompressor/llama-kv_int8_sym"
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [("llmcompressor/llama-kv_int8_sym", "vllm-0.33.0"), ("llmcompressor/llama-fp8-attn_fp8", "vllm-0.22.1")],
+)
+def test_an_engine_that_does_not_load_the_model_proves_no_overlay(
+    name: str, engine: str, shared: Path, tmp_path: Path
+) -> None:
+    """It refuses the one, and stops at the other before it comes to the names that stay."""
+    plan = plan_export(inspect(shared / "checkpoints" / name, engine=engine), names="quark")
+    assert plan.verdict_predicted.outcome == "fails"
     refused(
-        plan_export(inspect(source), names="modelopt"),
+        plan,
         tmp_path / "out",
-        f"{source}: what vLLM 0.33.0 makes of the names that stay in their shards is not known. Export without "
-        "--overlay.",
+        "model.safetensors, key 'model.layers.0.self_attn.k_scale': what vLLM "
+        f"{engine.removeprefix('vllm-')} makes of it is not known, and an overlay leaves the key in its shard. "
+        "Export without --overlay.",
     )
 
 
-def test_an_overlay_is_predicted_in_the_order_in_which_it_is_read(shared: Path, tmp_path: Path) -> None:
-    """It comes before the shard, so that the load ends at its tensor and not at one of the shard's."""
-    source = shared / "checkpoints/quark/llama-fp8-alloutputs"
-    plan = plan_export(inspect(source), names="modelopt")
-    predicted = prepare_export(plan, tmp_path / "out", WriteOptions(overlay=True, mode="copy")).plan.verdict_predicted
-    result = write_export(plan, tmp_path / "out", options=WriteOptions(overlay=True, mode="copy"))
-    assert result.verdict_after == predicted
-    assert "stops while loading at model.layers.0.self_attn.q_proj.q_scale" in predicted.text
+def test_an_overlay_is_predicted_in_the_order_in_which_it_is_read(tmp_path: Path) -> None:
+    """The overlay's file comes before the shard's."""
+    old = {f"model.layers.{layer}.self_attn.{role}_proj.output_scale": 0.03 for layer in range(2) for role in "kv"}
+    config = llama(COMPRESSED) | {"architectures": ["Gemma3nForCausalLM"]}
+    plan = plan_export(look(tmp_path / "source", config, old))
+    predicted = judge_beside(plan, {})
+    after = write_export(plan, tmp_path / "out", options=OVERLAY).after
+    assert [tensor.key for tensor in predicted.tensors] == [tensor.key for tensor in after.tensors]
+    assert [scale.file for scale in predicted.scales] == [scale.file for scale in after.scales]
+    assert predicted.verdict == after.verdict
 
 
 def test_more_than_scales_is_too_much(plan: ExportPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
