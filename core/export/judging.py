@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from core.engines import Fed, get_engine
 from core.errors import ExportError
 from core.export.plan import ExportPlan
 from core.inspection import Inspection, imagine, inspect_opened
+from core.ordering import natural
 from core.progress import Progress
 from core.quantization import read_declaration
 from core.wording import say
 
+OVERLAY = "model-kvscales.safetensors"
 _REPORT = say("This is a mistake of KVScope's; please report it with the plan of the export.")
 
 
@@ -24,15 +26,31 @@ def judge_beside(plan: ExportPlan, texts: Mapping[str, bytes]) -> Inspection:
     """What an overlay comes to beside shards that are not on this machine: their tensors and its own, under the configs
     that it brings.
     """
-    source = plan.source
+    source, name = plan.source, overlay_name(plan)
     old = {tensor.key for tensor in plan.before.tensors}
     new = [
-        Fed(found.key, found.scale.shape, found.scale.values, found.scale)
+        (name, Fed(found.key, found.scale.shape, found.scale.values, replace(found.scale, file=name)))
         for found in plan.predicted.deliveries
         if found.scale is not None and found.key not in old
     ]
+    read = sorted([*_with_files(plan.before), *new], key=lambda each: (natural(each[0]), each[1].key))
     declaration = read_declaration(_Configs(source, texts), tensor_names=source.catalog.names)
-    return imagine(plan.before, [*plan.before.tensors, *new], declaration=declaration)
+    return imagine(plan.before, [fed for _, fed in read], declaration=declaration)
+
+
+def overlay_name(plan: ExportPlan) -> str:
+    """What the shard of an overlay is called."""
+    taken = {file.name for file in plan.files}
+    names = [OVERLAY, *(f"model-kvscales-{number}.safetensors" for number in range(2, len(taken) + 3))]
+    return next(name for name in names if name not in taken)
+
+
+def _with_files(inspection: Inspection) -> Iterator[tuple[str, Fed]]:
+    """The tensors with the shards that hold them."""
+    catalog = inspection.checkpoint.catalog
+    for fed in inspection.tensors:
+        row = catalog.index_of(fed.key) if fed.scale is None else None
+        yield fed.scale.file if fed.scale is not None else catalog.shard(row) if row is not None else "", fed
 
 
 def as_overlay(plan: ExportPlan) -> ExportPlan:

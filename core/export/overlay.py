@@ -12,14 +12,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from core.engines import Fed, get_engine
+from core.engines import get_engine
 from core.engines.outcome import AttentionLayer, Deliveries
 from core.errors import ExportError
 from core.export.index import in_style_of
+from core.export.judging import judge_beside, overlay_name
 from core.export.plan import ExportPlan
 from core.export.safetensors_writer import NewTensor, ShardHeader, lay_out, read_header
 from core.export.shards import ShardJob
-from core.inspection import predict_tensors
 from core.wording import say
 
 HONOURED_BY = ("vllm-0.33.0", "vllm-0.27.1", "vllm-0.25.0", "vllm-0.23.0", "vllm-0.22.1")
@@ -27,7 +27,6 @@ HONOURED_BY = ("vllm-0.33.0", "vllm-0.27.1", "vllm-0.25.0", "vllm-0.23.0", "vllm
 others their own two functions were run over one, and gave every tensor of every file. What becomes of a name then is
 what the prediction was compared with each of them for.
 """
-OVERLAY = "model-kvscales.safetensors"
 INDEX = "model.safetensors.index.json"
 _LARGEST = 64 << 20
 
@@ -50,7 +49,7 @@ def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str |
     texts = {edit.file: edit.text.encode() for edit in plan.config_edits}
     if not jobs:
         return None, texts
-    _refuse_what_stays(plan, title)
+    _refuse_what_stays(plan, title, texts)
     tensors = [tensor for name, job in jobs.items() for tensor in _new_tensors(plan, name, job)]
     if sum(len(tensor.data or b"") for tensor in tensors) > _LARGEST:
         raise ExportError(
@@ -62,43 +61,39 @@ def overlay_texts(plan: ExportPlan, jobs: Mapping[str, ShardJob]) -> tuple[str |
     empty = ShardHeader(0, {"format": "pt"}, 0, ())
     layout = lay_out(empty, file_size=8, replaced={}, added=tensors)
     data = layout.head + b"".join(piece for piece in layout.pieces if isinstance(piece, bytes))
-    name = _free_name(plan)
+    name = overlay_name(plan)
     index_name, index = _index(plan, name, tensors, texts)
     return name, {**texts, name: data, index_name: index}
 
 
-def _refuse_what_stays(plan: ExportPlan, title: str) -> None:
+def _refuse_what_stays(plan: ExportPlan, title: str, texts: Mapping[str, bytes]) -> None:
     """Old and new names are there together: the engine must end with what the plan promises.
 
     Raises:
         ExportError: it does not; the key is named.
     """
-    old = {tensor.key for tensor in plan.before.tensors}
     for edit in plan.changes:
         if edit.new_key == edit.key:
             raise ExportError(
                 say("the tensor changes and keeps its name, and an overlay leaves the old one in its shard"),
                 path=edit.file, key=edit.key, remedy=_remedy(plan),
             )  # fmt: skip
-    new = [
-        Fed(found.key, found.scale.shape, found.scale.values, found.scale)
-        for found in plan.predicted.deliveries
-        if found.scale is not None and found.key not in old
-    ]
-    both = predict_tensors(plan.before, [*plan.before.tensors, *new])
+    both = judge_beside(plan, texts).deliveries
     changed = {edit.key: edit.file for edit in plan.changes}
     for found in both.deliveries:
-        if found.key in changed and found.outcome in {"loaded", "raises"}:
+        if found.key in changed and found.outcome in {"loaded", "raises", "not_reached"}:
             problem = say(
                 "{engine} raises {error}, and an overlay leaves the key in its shard"
                 if found.outcome == "raises"
-                else "{engine} loads it into {parameter}, and an overlay leaves the key in its shard",
+                else "{engine} loads it into {parameter}, and an overlay leaves the key in its shard"
+                if found.outcome == "loaded"
+                else "what {engine} makes of it is not known, and an overlay leaves the key in its shard",
                 engine=title,
                 error=found.error,
                 parameter=found.target,
             )
             raise ExportError(problem, path=changed[found.key], key=found.key, remedy=_remedy(plan))
-    if not plan.config_edits and _ends(both) != _ends(plan.predicted):  # else the result itself is judged
+    if _ends(both) != _ends(plan.predicted):
         raise ExportError(
             say("{engine} would not end with the planned scales, as the old names stay beside the new", engine=title),
             path=plan.source.place,
@@ -150,12 +145,6 @@ def _new_tensors(plan: ExportPlan, name: str, job: ShardJob) -> Iterator[NewTens
                     data = file.read(min(stored[old].end - stored[old].begin, _LARGEST + 1))
                 yield NewTensor(new.name, new.dtype, new.shape, data)
     yield from job.added
-
-
-def _free_name(plan: ExportPlan) -> str:
-    taken = {file.name for file in plan.files}
-    names = [OVERLAY, *(f"model-kvscales-{number}.safetensors" for number in range(2, len(taken) + 3))]
-    return next(name for name in names if name not in taken)
 
 
 def _index(plan: ExportPlan, name: str, tensors: Sequence[NewTensor], texts: Mapping[str, bytes]) -> tuple[str, bytes]:

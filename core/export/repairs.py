@@ -88,8 +88,7 @@ def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str |
     pending = sorted(fixes, key=lambda fix: _stage(fix, inspection.findings))
     if scales_from is not None:
         source = _source(scales_from)
-        if source.several or not any(row.scale is not None for row in work.tensors):
-            pending = _declared_first(work, pending, source)
+        pending = _declared_first(work, pending, source)
         work.rows, work.filled = take_from(work.inspection, work.rows, source, SCALES_FROM)
         _tell_largest(work, work.rows, source, SCALES_FROM)
         if work.per_head and not any(fix.code == "per-head" for fix in fixes):
@@ -113,9 +112,9 @@ def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str |
 
 
 def _declared_first(work: Repaired, pending: Sequence[Fix], source: ScaleSource) -> list[Fix]:
-    """Where nothing is stored, layers have a place for the scales to come only once the cache is declared, as one with
-    stored scales; and whether they have one for each head depends on how it is declared. Returns the repairs that are
-    left to do.
+    """Layers have a place for the scales to come only once the cache is declared, in words that the engine takes and,
+    where nothing is stored, as one with stored scales; and whether it is one for each head depends on these words.
+    Returns the repairs that are left to do.
     """
     first = [fix for fix in pending if not _stage(fix, work.inspection.findings)]
     first = [fix for fix in first if options_for(fix, work.inspection.findings)]

@@ -5158,6 +5158,10 @@
       <translation>{engine} 将它加载到 {parameter}，而覆盖层会把该键留在其分片中</translation>
     </message>
     <message>
+      <source>what {engine} makes of it is not known, and an overlay leaves the key in its shard</source>
+      <translation>尚不清楚 {engine} 会如何处理它，而覆盖层会把该键留在其分片中</translation>
+    </message>
+    <message>
       <source>{engine} would not end with the planned scales, as the old names stay beside the new</source>
       <translation>{engine} 最终得到的不会是计划的缩放因子，因为旧名称仍与新名称并存</translation>
     </message>

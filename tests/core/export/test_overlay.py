@@ -10,8 +10,11 @@ import pytest
 
 from core.errors import ExportError
 from core.export import ConfigEdit, ExportPlan, TensorEdit, WriteOptions, plan_export, prepare_export, write_export
+from core.export.fixes import Fix
+from core.export.judging import judge_beside
 from core.export.overlay import HONOURED_BY
 from core.inspection import inspect
+from tests.core.diagnosis.build import COMPRESSED, llama, look
 from tests.core.export.exporting import Tensor, bytes_of, float32, left_in, made_from, plan_of, tensors_of
 
 LLAMA = Path(__file__).parents[2] / "checkpoints/quark/llama-fp8-kvfp8"
@@ -182,15 +185,78 @@ def test_an_engine_that_would_end_elsewhere_is_noticed(plan: ExportPlan, tmp_pat
     )
 
 
-def test_a_result_that_ends_elsewhere_is_taken_back(plan: ExportPlan, tmp_path: Path) -> None:
+@pytest.fixture
+def misled(plan: ExportPlan) -> ExportPlan:
+    """A plan whose configs lead the engine elsewhere."""
     edit = ConfigEdit(
         file="config.json", changes=(), text='{"architectures": ["Qwen3ForCausalLM"]}', diff="", reason=""
     )
+    return replace(plan, config_edits=(edit,))
+
+
+def test_configs_that_lead_elsewhere_are_noticed_before_anything_is_written(misled: ExportPlan, tmp_path: Path) -> None:
+    refused(
+        misled,
+        tmp_path / "out",
+        f"{misled.root}: vLLM 0.33.0 would not end with the planned scales, as the old names stay beside the new. "
+        "Export without --overlay.",
+    )
+
+
+def test_a_result_that_ends_elsewhere_is_taken_back(
+    misled: ExportPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.export.overlay._refuse_what_stays", lambda *_: None)  # as if it had not been noticed
     with pytest.raises(
         ExportError, match=r"out: vLLM 0.33.0 does not end with the planned scales. Export without --ov"
     ):
-        write_export(replace(plan, config_edits=(edit,)), tmp_path / "out", options=OVERLAY)
+        write_export(misled, tmp_path / "out", options=OVERLAY)
     assert left_in(tmp_path) == ["source"]
+
+
+def test_a_dry_run_refuses_what_the_run_refuses(shared: Path, tmp_path: Path) -> None:
+    """The engine refuses this checkpoint until its cache is declared, and then loads the old names."""
+    side = tmp_path / "side.json"
+    side.write_text(json.dumps({"kv_cache": {"scaling_factor": {"0": {"0": 0.5, "1": 0.25}}}}))
+    before = inspect(shared / "checkpoints/modelopt/llama-bf16-kvfp8", engine="vllm-0.22.1", kv_cache_dtype="fp8")
+    plan = plan_export(before, names="vllm-runtime", fixes=[Fix("declare")], scales_from=str(side))
+    assert plan.verdict_before.outcome == "fails"
+    said = "vLLM 0.22.1 loads it into model.layers.0.self_attn.attn.k_scale, and an overlay leaves the key in its shard"
+    for refusing in (prepare_export, write_export):
+        with pytest.raises(ExportError, match=said):
+            refusing(plan, tmp_path / "out", options=OVERLAY)
+    assert left_in(tmp_path) == ["side.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [("llmcompressor/llama-kv_int8_sym", "vllm-0.33.0"), ("llmcompressor/llama-fp8-attn_fp8", "vllm-0.22.1")],
+)
+def test_an_engine_that_does_not_load_the_model_proves_no_overlay(
+    name: str, engine: str, shared: Path, tmp_path: Path
+) -> None:
+    """It refuses the one, and stops at the other before it comes to the names that stay."""
+    plan = plan_export(inspect(shared / "checkpoints" / name, engine=engine), names="quark")
+    assert plan.verdict_predicted.outcome == "fails"
+    refused(
+        plan,
+        tmp_path / "out",
+        "model.safetensors, key 'model.layers.0.self_attn.k_scale': what vLLM "
+        f"{engine.removeprefix('vllm-')} makes of it is not known, and an overlay leaves the key in its shard. "
+        "Export without --overlay.",
+    )
+
+
+def test_an_overlay_is_predicted_in_the_order_in_which_it_is_read(tmp_path: Path) -> None:
+    """The overlay's file comes before the shard's."""
+    old = {f"model.layers.{layer}.self_attn.{role}_proj.output_scale": 0.03 for layer in range(2) for role in "kv"}
+    config = llama(COMPRESSED) | {"architectures": ["Gemma3nForCausalLM"]}
+    plan = plan_export(look(tmp_path / "source", config, old))
+    predicted = judge_beside(plan, {})
+    after = write_export(plan, tmp_path / "out", options=OVERLAY).after
+    assert [tensor.key for tensor in predicted.tensors] == [tensor.key for tensor in after.tensors]
+    assert [scale.file for scale in predicted.scales] == [scale.file for scale in after.scales]
+    assert predicted.verdict == after.verdict
 
 
 def test_more_than_scales_is_too_much(plan: ExportPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

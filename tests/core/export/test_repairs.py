@@ -288,6 +288,19 @@ def test_scales_for_a_checkpoint_that_declares_nothing(side_file: Path, tmp_path
     assert [layer.final["k"] for layer in result.after.deliveries.attention] == pytest.approx([0.03, 0.04])
 
 
+@pytest.mark.parametrize("fix", ["load-refused", "declare"])
+def test_scales_come_after_the_declaration_without_which_the_engine_builds_nothing(
+    fix: str, shared: Path, side_file: Path, tmp_path: Path
+) -> None:
+    inspection = inspect(shared / "checkpoints/modelopt/llama-bf16-kvfp8")
+    assert inspection.verdict.outcome == "fails"
+    plan = mended(inspection, fix, scales_from=str(side_file))
+    assert [fix.code for fix in plan.fixes] == [fix, "scales-from"]
+    result = write_export(plan, tmp_path / "out")
+    assert result.verdict_after.outcome == "ok"
+    assert [layer.final["k"] for layer in result.after.deliveries.attention] == pytest.approx([0.03, 0.04])
+
+
 def test_a_doubtful_value_stands_for_no_other(shared: Path) -> None:
     inspection = inspect(shared / "checkpoints/llmcompressor/v0122-llama-fp8-kv_ignore_l0")
     assert "cannot stand for k: it is 2.7529e-21, as doubtful itself" in refusal(inspection, "uninitialised=other")
