@@ -97,6 +97,13 @@ class Checkpoint:
         """The path or the address, as text for people."""
         return self.remote.address if self.remote is not None else str(self.path)
 
+    def place_of(self, name: str) -> str:
+        """The same of one file in ``root``."""
+        if self.remote is None:
+            return str(self.root / name)
+        address = self.remote.address
+        return address if address.endswith(f"/{name}") else f"{address}: {name}"
+
     def config(self, name: str) -> Mapping[str, Any] | None:
         """The JSON object in ``root/name``, None when there is no such file. Parsed once.
 
@@ -105,7 +112,7 @@ class Checkpoint:
         """
         found = self._config(name)
         if isinstance(found, BrokenFileError):
-            raise KVScopeError(found.problem, path=self.root / name, remedy=found.remedy)
+            raise KVScopeError(found.problem, path=self.place_of(name), remedy=found.remedy)
         return found
 
     def config_fault(self, name: str) -> Fault | None:

@@ -56,7 +56,7 @@ class ConfigDraft:
         if content is None:
             raise ExportError(
                 say("is not there, and the KV cache cannot be declared"),
-                path=self._checkpoint.root / file,
+                path=self._checkpoint.place_of(file),
                 remedy=say("Put the model's config.json beside its tensors"),
             )
         if self.value(file, path) == value and self._has(file, path):
@@ -68,7 +68,7 @@ class ConfigDraft:
             if not isinstance(place, dict):
                 raise ExportError(
                     say("{part} is no object, and {field} cannot be written into it", part=part, field=path[-1]),
-                    path=self._checkpoint.root / file,
+                    path=self._checkpoint.place_of(file),
                     remedy=say("Correct the file"),
                 )
         before = place.get(path[-1])
@@ -118,7 +118,7 @@ class ConfigDraft:
         except (OSError, ValueError) as error:
             raise ExportError(
                 say("cannot be written anew"),
-                path=path,
+                path=self._checkpoint.place_of(file),
                 remedy=say("It changed since the checkpoint was opened; open it again"),
             ) from error
         return ConfigEdit(

@@ -126,7 +126,7 @@ def _receivers(facts: Facts, inspection: Inspection) -> Sequence[AttentionLayer]
     engine = get_engine(str(inspection.settings.engine.value)).title
     raise UsageError(
         say("which attention layers {engine} builds here is not known, so no scale can be added", engine=engine),
-        path=inspection.checkpoint.path,
+        path=inspection.checkpoint.place,
         remedy=say("Mend first what keeps the engine from loading, or choose another engine"),
     )
 
@@ -146,7 +146,7 @@ def _place(inspection: Inspection, places: Places, layer: AttentionLayer) -> tup
     if found is None:
         raise UsageError(
             say("what the checkpoint calls {layer} is not known, so no scale can be added", layer=layer.path),
-            path=inspection.checkpoint.path,
+            path=inspection.checkpoint.place,
             remedy=say("Give the checkpoint one layer with scales, or its weights, to tell"),
         )
     return found

@@ -16,7 +16,7 @@ from core.export.names import spelling_of
 from core.export.rows import Row
 from core.inspection import Inspection
 from core.naming.conventions import is_nvfp4_global
-from core.naming.scales import KVScale
+from core.naming.scales import KVScale, Role
 from core.side_files import ScaleSource
 from core.side_files.formats import NVFP4_OVER_FP8
 from core.wording import number, say, spread
@@ -176,8 +176,10 @@ class Values:
 
     def _from_source(self, scale: KVScale) -> tuple[tuple[float, ...], str]:
         source = self.source
-        found = source.find(scale.role, scale.layer, scale.module) if source is not None else None
-        if source is None or found is None:
+        roles: tuple[Role, ...] = ("k", "v") if scale.role == "kv" else (scale.role,)
+        found = [source.find(role, scale.layer, scale.module) for role in roles] if source is not None else []
+        values = [each.values for each in found if each is not None]
+        if source is None or len(values) < len(roles):
             raise self._refusal(
                 say(
                     "{file} has no {role} scale for layer {layer}",
@@ -187,7 +189,8 @@ class Values:
                 ),
                 say("Choose another file or value"),
             )
-        return found.values, say("from {file}", file=source.path.name)
+        why = say("from {file}", file=source.path.name)
+        return (values[0] if len(set(values)) == 1 else (max(map(max, values)),)), why
 
     def _median(self, scale: KVScale) -> float:
         doubted = {key for finding in self.inspection.findings if finding.code in DOUBTS for key in finding.keys}

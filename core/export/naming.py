@@ -237,7 +237,7 @@ def _resolve_collisions(inspection: Inspection, parts: dict[int, tuple[Part, ...
                         other=other.key,
                     ),
                     key=fed.key,
-                    path=inspection.checkpoint.path,
+                    path=inspection.checkpoint.place,
                     remedy=say("Remove one of the two from the checkpoint."),
                 )
         if kept:

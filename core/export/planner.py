@@ -95,14 +95,14 @@ def _refuse_source(checkpoint: Checkpoint) -> None:
     if checkpoint.format.startswith("pytorch"):
         raise ExportError(
             say("tensors in PyTorch's pickled files are not renamed yet"),
-            path=checkpoint.path,
+            path=checkpoint.place,
             remedy=say("Convert the checkpoint to safetensors first, for example with transformers' save_pretrained."),
         )
     for fault in checkpoint.faults:
         if any(shard.fault == fault for shard in checkpoint.shards):
             raise ExportError(
                 say("{problem}, and a copy would be incomplete", problem=fault.problem),
-                path=checkpoint.root / fault.file,
+                path=checkpoint.place_of(fault.file),
                 remedy=fault.remedy,
             )
 

@@ -329,6 +329,19 @@ def test_heads_take_the_place_of_one_number_where_the_engine_has_room_for_them(t
     assert [layer.per_head["k"] for layer in result.after.deliveries.attention] == [(0.5, 0.25), (0.25, 0.5)]
 
 
+def test_a_common_scale_takes_the_larger_of_both(tmp_path: Path) -> None:
+    """Whether all are replaced or one is mended."""
+    light = changed(LIGHT, quant_type="per_tensor", scales_shape=[2, 2], scales=[[0.5, 0.25], [0.125, 0.25]])
+    side = written(tmp_path / "side.json", light)
+    common = {f"model.layers.{layer}.self_attn.kv_scale": 0.0 for layer in range(2)}
+    inspection = look(tmp_path / "made", llama(MODELOPT), common)
+    for plan in (
+        plan_export(inspection, names="as-is", scales_from=str(side)),
+        plan_export(inspection, names="as-is", fixes=[Fix("zero", str(side))]),
+    ):
+        assert [edit.values for edit in plan.edits] == [(0.5,), (0.25,)]
+
+
 def test_what_is_missing_says_that_the_largest_of_the_heads_is_kept(tmp_path: Path) -> None:
     side = written(tmp_path / "side.json", LIGHT)
     inspection = look(tmp_path / "made", llama(MODELOPT), scales([0.03, None], [0.01, None]))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from core.checkpoint import open_checkpoint
 from core.errors import KVScopeError
-from core.export import WriteOptions, plan_export, prepare_export, write_export
-from core.export.fixes import parse_fixes
+from core.export import ExportPlan, WriteOptions, plan_export, prepare_export, write_export
+from core.export.fixes import Fix, parse_fixes
 from core.export.report import plan_as_data
-from core.inspection import inspect
+from core.inspection import Inspection, inspect
 from tests.core.diagnosis.build import COMPRESSED, Tensor, llama, look
+from tests.core.diagnosis.examples import GOOD, K0
 from tests.core.export.exporting import bytes_of, left_in, tensors_of
 from tests.core.export.test_overlay import LLAMA, lost_layer
 from tests.hub_server import Server
@@ -234,3 +237,30 @@ def test_an_overlay_renames_what_lies_at_an_address(place: str, server: Server, 
         (2.0**-3, 2.0**-4),
         (2.0**-5, 2.0**-6),
     ]
+
+
+@pytest.mark.usefixtures("whole")
+def test_what_is_wrong_with_a_file_at_an_address_names_the_address(
+    server: Server, hub_root: Path, tmp_path: Path
+) -> None:
+    """And not where its copy lies on this machine."""
+    for name in ("alike", "bare"):
+        shutil.rmtree(hub_root / "org" / name, ignore_errors=True)
+    look(hub_root / "org" / "alike", llama(COMPRESSED), GOOD | {K0.replace("k_scale", "k_proj.k_scale"): 0.5})
+    look(hub_root / "org" / "bare", {}, {"weight": 1.0})
+
+    ways: dict[str, Callable[[Inspection], ExportPlan]] = {
+        "alike": lambda inspection: plan_export(inspection, names="portable"),
+        "bare": lambda inspection: plan_export(inspection, fixes=[Fix("declare")], scales_from="hf://org/llama"),
+    }
+    for name, way in ways.items():
+        for address in (f"hf://org/{name}", f"{server.url}/files/org/{name}/model.safetensors"):
+            inspection = inspect(address)
+            with pytest.raises(KVScopeError) as error:
+                way(inspection)
+            assert str(error.value).startswith(address)
+            assert str(tmp_path) not in str(error.value)
+    (hub_root / "org" / "alike" / "config.json").write_text("{")
+    with pytest.raises(KVScopeError) as broken:
+        open_checkpoint("hf://org/alike").config("config.json")
+    assert str(broken.value).startswith("hf://org/alike: config.json: is not valid JSON")
