@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from core.architectures.layers import layer_kinds, text_config_of
+from core.architectures.heads import HeadCounts
+from core.architectures.layers import layer_kinds
 from core.diagnosis.case import Case
 from core.diagnosis.marks import marks
 from core.diagnosis.selection import Id, identity
@@ -102,13 +103,9 @@ class Facts:
 
     @cached_property
     def kv_heads(self) -> int | None:
-        """Key/value heads of a whole layer; None when the config does not say."""
-        text = text_config_of(self.case.declaration.hf_config)
-        for name in ("num_key_value_heads", "num_kv_heads", "num_attention_heads"):
-            value = text.get(name)
-            if isinstance(value, int) and value > 0:
-                return value
-        return None
+        """Key/value heads of the model; None when neither the config nor its class says."""
+        counts = HeadCounts(self.case.declaration.hf_config)
+        return counts.model.kv if counts.known else None
 
     def is_draft(self, path: str, layer: int | None) -> bool:
         """Whether a path belongs to a draft (MTP) layer: those stand behind the model's own layers."""
