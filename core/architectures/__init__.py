@@ -33,9 +33,9 @@ models of ``configs.json``:
 ``loops-vllm-<version>.json`` (schema ``kvscope.loops/1``), for older versions instead of ``own_loaders.json``: the same
     two things, the loaders as steps that :mod:`core.architectures.loops` describes.
 
-``config_defaults.json`` (schema ``kvscope.config-defaults/1``), written by ``survey_defaults.py``
-    ``defaults``: ``model_type`` -> ``heads`` and ``kv_heads`` where config.json says neither ("heads": as many as there
-    are heads), or ``text``: the model type of the language model inside.
+``config_heads.json`` (schema ``kvscope.config-heads/1``), written by ``survey_heads.py``
+    ``heads``: ``model_type`` -> the heads and the key/value heads (null: as many as heads) where config.json says
+    neither; ``text``: ``model_type`` -> that of the language model inside.
 """
 
 from __future__ import annotations

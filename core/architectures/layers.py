@@ -39,8 +39,10 @@ _NESTING = ("thinker_config", "vlm_config")
 
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
 DRAFTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
-HEADS = ("num_attention_heads", "n_head", "decoder_attention_heads", "num_heads")
-KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
+HEADS = ("num_attention_heads", "n_head", "decoder_attention_heads", "num_heads", "n_heads")
+KV_HEADS = (
+    "n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups", "n_kv_heads",
+)  # fmt: skip
 """The names of these numbers, of which the first that is there counts."""
 
 
@@ -89,14 +91,18 @@ def of_each_layer(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """
     text, kinds = text_config_of(config), layer_kinds(config)
     own = text.get("per_layer_config")
-    if not _is_gemma4(text):
+    if not may_differ(text):
         return (text,) * len(kinds)
     if "per_layer_config" not in text:
         full = {**text, **_of_full_layers(text)}
         return tuple(full if kind.partition("+")[0] == FULL else text for kind in kinds)
     written = own.items() if isinstance(own, Mapping) else ()
-    layers = {int(name): each for name, each in written if name.isdecimal() and isinstance(each, Mapping)}
+    layers = {int(name): each for name, each in written if _is_index(name) and isinstance(each, Mapping)}
     return tuple({**text, **layers[index]} if index in layers else text for index in range(len(kinds)))
+
+
+def _is_index(name: str) -> bool:
+    return name.isdecimal() and len(name) <= len(str(MOST_LAYERS))
 
 
 def _of_full_layers(text: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +116,8 @@ def _of_full_layers(text: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _is_gemma4(text: Mapping[str, Any]) -> bool:
+def may_differ(text: Mapping[str, Any]) -> bool:
+    """Whether a text config's layers may read other values than it holds: :func:`of_each_layer` tells."""
     return text.get("model_type") in _GEMMA4
 
 
@@ -125,7 +132,7 @@ def layer_kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
     kinds = next((found for source in _SOURCES if (found := source(text, count))), [FULL] * count)
     if len(kinds) > MOST_LAYERS:
         return ()
-    if kinds and _is_gemma4(text):
+    if kinds and may_differ(text):
         kinds[-1] = FULL  # whatever is listed (transformers 5.20, Gemma4TextConfig)
     kinds = [_OLDER_NAMES.get(kind, kind) for kind in kinds]
     shared = positive(text, "num_kv_shared_layers") or 0
@@ -226,7 +233,7 @@ def _interval(text: Mapping[str, Any], count: int) -> list[str]:
 
 def _five_to_one(text: Mapping[str, Any], count: int) -> list[str]:
     """Gemma 4 and its kin where nothing is listed: every sixth layer has full attention (their config classes)."""
-    if not _is_gemma4(text):
+    if not may_differ(text):
         return []
     period = (positive(text, "sliding_window_pattern") if text.get("model_type") == _CHOOSES_PERIOD else None) or 6
     return ["sliding_attention" if (index + 1) % period else FULL for index in range(count)]

@@ -190,8 +190,8 @@ def _take_heads(
     """
     heads = values
     if parameter.name.startswith("q"):
-        group = max(attention.total_num_heads // attention.total_num_kv_heads, 1)
-        if len(heads) % group or not heads:
+        group = attention.total_num_heads // attention.total_num_kv_heads
+        if not group or len(heads) % group or not heads:
             raise EngineError("RuntimeError", f"shape '[-1, {group}]' is invalid for input of size {len(heads)}")
         heads = tuple(largest(heads[start : start + group]) for start in range(0, len(heads), group))
     first, count = attention.own_kv_heads()

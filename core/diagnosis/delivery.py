@@ -113,6 +113,26 @@ def shape(facts: Facts) -> Iterator[Finding]:
 def head_count(facts: Facts) -> Iterator[Finding]:
     """Per-head parameters that get another number of values; too many are cut off without a word."""
     delivery = failure(facts)
+    if delivery is not None and _per_head(facts, delivery) and (own := _own_heads(facts, delivery)) is not None:
+        wide = [scale for scale in facts.scales if scale.numel > 1]
+        yield make(
+            "head-count",
+            keys=keys_of(wide) or (delivery.key,),
+            layers=layers_of(wide),
+            evidence=say(
+                "{key}: its layer has {heads}, and the model as a whole counts as having {all}.",
+                key=delivery.key,
+                heads=plural(own, "KV head"),
+                all=facts.kv_heads,
+            ),
+            consequence=say("{engine} stops: {error}.", engine=facts.engine, error=short(load_error(facts))),
+            fix=say(
+                "Store one value for each layer on export: this engine takes one for each head only where every layer "
+                "has as many KV heads as the model."
+            ),
+            remedy="reshape" if wide else "",
+        )
+        return
     wrong = [
         scale
         for scale in facts.scales
@@ -263,6 +283,13 @@ def _per_head(facts: Facts, delivery: Delivery | None) -> bool:
     scheme = facts.case.declaration.kv_scheme
     per_head = scheme is not None and scheme.strategy == "attn_head"
     return size is not None and (per_head or _numel(size) > 1)
+
+
+def _own_heads(facts: Facts, delivery: Delivery) -> int | None:
+    """The KV heads of the layer at whose per-head parameter the load ends, where the model has another number."""
+    size = facts.parameters.get(delivery.name or "")
+    own = _numel(size) if size is not None else None
+    return own if facts.kv_heads not in (None, own) else None
 
 
 def _room(facts: Facts, scale: KVScale) -> int | None:

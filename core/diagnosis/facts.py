@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from core.architectures.defaults import told_kv_heads
+from core.architectures.heads import HeadCounts
 from core.architectures.layers import layer_kinds
 from core.diagnosis.case import Case
 from core.diagnosis.marks import marks
@@ -103,8 +103,9 @@ class Facts:
 
     @cached_property
     def kv_heads(self) -> int | None:
-        """Key/value heads of a whole layer; None when neither the config nor its class says."""
-        return told_kv_heads(self.case.declaration.hf_config)
+        """Key/value heads of the model; None when neither the config nor its class says."""
+        counts = HeadCounts(self.case.declaration.hf_config)
+        return counts.model.kv if counts.known else None
 
     def is_draft(self, path: str, layer: int | None) -> bool:
         """Whether a path belongs to a draft (MTP) layer: those stand behind the model's own layers."""

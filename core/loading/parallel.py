@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from core.architectures.heads import HeadCounts
 from core.engines.profile import Wish
-from core.engines.vllm.predict import Setup, attention_shape
+from core.engines.vllm.predict import Setup
 from core.errors import DeviceError, KVScopeError
 from core.loading.devices import Device, command
 from core.loading.observed import Observed
+from core.naming.conventions import layer_number
 from core.progress import Progress
 from core.wording import plural, say
 
@@ -55,16 +57,16 @@ def rank_refusal(setup: Setup, ranks: int) -> tuple[str, str] | None:
     Source: vLLM 0.33.0, ModelConfig.verify_with_parallel_config for query heads, the attention classes of the models
     for key/value heads.
     """
-    shape = attention_shape(setup.hf_config)
-    heads, kv_heads = shape.total_num_heads, shape.total_num_kv_heads
+    counts = HeadCounts(setup.hf_config)
+    heads = counts.model.query
     if heads % ranks:
         rule = f"must be divisible by tensor parallel size ({ranks})"
         return f"ValueError: Total number of attention heads ({heads}) {rule}.", ""
-    uneven = kv_heads % ranks if kv_heads >= ranks else ranks % kv_heads
-    if not uneven:
-        return None
-    reason = say("{heads} key/value heads cannot be shared by {ranks} ranks", heads=kv_heads, ranks=ranks)
-    return "AssertionError: ", reason
+    for kv_heads in sorted({counts.of(layer_number(layer.path)).kv for layer in setup.layers} or {counts.model.kv}):
+        if kv_heads % ranks if kv_heads >= ranks else ranks % kv_heads:
+            reason = say("{heads} key/value heads cannot be shared by {ranks} ranks", heads=kv_heads, ranks=ranks)
+            return "AssertionError: ", reason
+    return None
 
 
 def rank_devices(device: Device, ranks: int, *, path: Path) -> tuple[str, ...]:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 Weights = Literal["scales", "all"]
 Layers = list[tuple[str, Attention]]
 
-LOAD_ERRORS = (ValueError, AttributeError, KeyError, AssertionError, RuntimeError, TypeError, IndexError)
+LOAD_ERRORS = (
+    ValueError, AttributeError, KeyError, AssertionError, RuntimeError, TypeError, IndexError, ZeroDivisionError,
+)  # fmt: skip
 """What a loader raises over a checkpoint; anything else is a fault of this program, and is not caught."""
 
 CHUNK = 16

@@ -1982,6 +1982,10 @@
       <translation>请用对称方案重新校准。</translation>
     </message>
     <message>
+      <source>Give the model's num_attention_heads and num_key_value_heads in config.json.</source>
+      <translation>请在 config.json 中给出模型的 num_attention_heads 和 num_key_value_heads。</translation>
+    </message>
+    <message>
       <source>Choose --kv-cache-dtype fp8 (e4m3).</source>
       <translation>请选择 --kv-cache-dtype fp8（e4m3）。</translation>
     </message>
@@ -2830,6 +2834,18 @@
       <translation>{key} 的形状为 {shape}；参数只保存一个值。</translation>
     </message>
     <message>
+      <source>{key}: its layer has {heads}, and the model as a whole counts as having {all}.</source>
+      <translation>{key}：其所在层有 {heads}，而整个模型被认为有 {all} 个。</translation>
+    </message>
+    <message>
+      <source>{engine} stops: {error}.</source>
+      <translation>{engine} 停止：{error}。</translation>
+    </message>
+    <message>
+      <source>Store one value for each layer on export: this engine takes one for each head only where every layer has as many KV heads as the model.</source>
+      <translation>导出时为每层存储一个值：只有当每一层的 KV 头数都与模型相同时，该引擎才接受每头一个值。</translation>
+    </message>
+    <message>
       <source>{key} holds {values}; the layer has {heads}.</source>
       <translation>{key} 含有 {values}；该层有 {heads}。</translation>
     </message>
@@ -2858,10 +2874,6 @@
       <translation>{key} 的形状为 {shape}：{error}</translation>
     </message>
     <message>
-      <source>{engine} stops: {error}.</source>
-      <translation>{engine} 停止：{error}。</translation>
-    </message>
-    <message>
       <source>{error} in {layers} ({path})</source>
       <translation>{layers} 抛出 {error}（{path}）</translation>
     </message>
@@ -2872,6 +2884,10 @@
     <message>
       <source>{count:,} more scales</source>
       <translation>{count:,} 个缩放因子</translation>
+    </message>
+    <message>
+      <source>{count:,} KV heads</source>
+      <translation>{count:,} 个 KV 头</translation>
     </message>
     <message>
       <source>{part:,} of {count:,} k and v scales</source>
@@ -4288,6 +4304,10 @@
     <message>
       <source>the module tree of {architecture} is not known for {engine}</source>
       <translation>{architecture} 在 {engine} 中的模块树未知</translation>
+    </message>
+    <message>
+      <source>{heads} heads cannot be shared among {kv_heads} key/value heads</source>
+      <translation>{heads} 个头无法在 {kv_heads} 个键/值头之间均分</translation>
     </message>
     <message>
       <source>the config says float32, which vLLM serves in bfloat16</source>
@@ -6146,10 +6166,6 @@
       <translation>core.loading.kv_cache 中没有方法能实现 {method} 的预测</translation>
     </message>
     <message>
-      <source>{heads} key/value heads cannot be shared by {ranks} ranks</source>
-      <translation>{heads} 个键/值头无法由 {ranks} 个 rank 分担</translation>
-    </message>
-    <message>
       <source>Run `{command}` to load on one rank</source>
       <translation>请运行 `{command}`，在单个 rank 上加载</translation>
     </message>
@@ -6160,6 +6176,10 @@
     <message>
       <source>Loading on {ranks} ranks</source>
       <translation>正在 {ranks} 个 rank 上加载</translation>
+    </message>
+    <message>
+      <source>{heads} key/value heads cannot be shared by {ranks} ranks</source>
+      <translation>{heads} 个键/值头无法由 {ranks} 个 rank 分担</translation>
     </message>
     <message>
       <source>{count} from {device} on</source>

@@ -210,10 +210,14 @@ class Vllm:
         return predict(setup, tensors)
 
     def _unable(self, declaration: Declaration, settings: Settings, setup: Setup | None) -> LoadResult | None:
-        """The refusal of a model that would need the Transformers backend, and that it cannot run."""
+        """The refusal of a model that would need the Transformers backend, and that it cannot run, or of heads that
+        cannot be grouped.
+        """
         name = settings.architecture.value
         if name is None:
             return None
+        if setup is not None and (uneven := _uneven_heads(setup)) is not None:
+            return uneven
         registered = self.registers(name)
         if not registered:
             refused = refused_as_encoder_decoder(name, declaration.hf_config, self.release)
@@ -331,6 +335,19 @@ class Vllm:
                 say("{engine} has no cache-scale mapper that rules could be merged into", engine=self.title),
                 remedy=say("Choose vllm-0.23.0 or newer"),
             )
+
+
+def _uneven_heads(setup: Setup) -> LoadResult | None:
+    """What ``Attention.__init__`` raises where the key/value heads cannot share the query heads evenly."""
+    for layer in setup.layers:
+        heads, kv_heads = layer.shape.num_heads, layer.shape.num_kv_heads
+        if layer.node.attention == "Attention" and heads % kv_heads:
+            error = f"AssertionError: num_heads ({heads}) is not divisible by num_kv_heads ({kv_heads})"
+            reason = say(
+                "{heads} heads cannot be shared among {kv_heads} key/value heads", heads=heads, kv_heads=kv_heads
+            )
+            return LoadResult("refused", error, "config.json: num_key_value_heads", reason)
+    return None
 
 
 def _stands_in(release: Release, version: str) -> str:

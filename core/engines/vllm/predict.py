@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core.architectures.defaults import head_counts
+from core.architectures.heads import HeadCounts
 from core.architectures.layers import KV_SHARED, layer_kinds, positive, text_config_of
 from core.architectures.modules import ModuleNode, OwnLoader
 from core.backends.base import Backend
@@ -67,10 +67,13 @@ class Setup:
     layers: tuple[Layer, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        shape = attention_shape(self.hf_config, tp_rank=self.tp_rank, tp_size=self.tp_size)
         built = []
+        counts = HeadCounts(self.hf_config)
+        shape = attention_shape(counts, tp_rank=self.tp_rank, tp_size=self.tp_size)
         for path, node in self.root.attention_layers():
             method = None
+            if not counts.uniform:
+                shape = attention_shape(counts, layer_number(path), tp_rank=self.tp_rank, tp_size=self.tp_size)
             if self.backend is not None and node.quantized and node.attention is not None:
                 method = self.backend.kv_method(node.attention, path, self.declared)
             built.append(
@@ -112,14 +115,16 @@ class Setup:
         )
 
 
-def attention_shape(config: Mapping[str, Any], *, tp_rank: int = 0, tp_size: int = 1) -> AttentionShape:
-    """Heads of the language model's attention layers on one of ``tp_size`` ranks."""
-    heads, kv_heads = head_counts(config)
+def attention_shape(
+    counts: HeadCounts, layer: int | None = None, *, tp_rank: int = 0, tp_size: int = 1
+) -> AttentionShape:
+    """Heads of one of the language model's attention layers on one of ``tp_size`` ranks, and of the whole model."""
+    own = counts.of(layer)
     return AttentionShape(
-        num_heads=heads // tp_size,
-        num_kv_heads=max(1, kv_heads // tp_size),
-        total_num_heads=heads,
-        total_num_kv_heads=kv_heads,
+        num_heads=own.query // tp_size,
+        num_kv_heads=max(1, own.kv // tp_size),
+        total_num_heads=counts.model.query,
+        total_num_kv_heads=counts.model.kv,
         tp_rank=tp_rank,
         tp_size=tp_size,
     )

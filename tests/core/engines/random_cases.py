@@ -5,6 +5,7 @@ nobody would on purpose, and as tools do by accident.
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from functools import cache
 from typing import Any
 
 from core.architectures import AutoLoader, ModuleNode, build_model, how_surveyed
+from core.architectures.heads import HeadCounts
+from core.architectures.layers import layer_kinds
 from core.checkpoint import open_checkpoint
-from core.naming.conventions import recognise
+from core.naming.conventions import layer_number, recognise
 from core.naming.mapper import RuleKind
 from resources import resource
 from tests.golden_data import golden
@@ -113,6 +116,98 @@ def surveyed_cases(seed: int, count: int) -> Iterator[RandomCase]:
             kv_cache_dtype=chance.choices(("fp8", "auto"), (3, 1))[0],
             dtype="bfloat16",
         )
+
+
+def per_head_cases(seed: int, count: int) -> Iterator[RandomCase]:
+    """``count`` cases with a scale for each head: of models whose config names other heads, not all of them or none,
+    and whose layers differ; in the shapes that tools write, and in wrong ones.
+    """
+    chance = random.Random(seed)  # noqa: S311  (the same cases for the same seed)
+    known = golden("vllm-0.33.0", "cases")["configs"]
+    quantization = known["llama-ct_head"]["quantization_config"]
+    configs = {name: config for name, config in known.items() if name.endswith("-ct_head")} | {
+        name: {**tiny_configs()[name], "quantization_config": quantization} for name in _DIFFERING
+    }
+    for number in range(count):
+        chosen = chance.choice(sorted(configs))
+        config = _with_heads(chance, json.loads(json.dumps(configs[chosen])))
+        counts = HeadCounts(config)
+        root = build_model(config["architectures"][0], config, method="compressed-tensors")
+        paths = [path for path, _ in root.attention_layers()] if root is not None else []
+        tensors: dict[str, dict[str, Any]] = {}
+        for path in paths:
+            layer = layer_number(path)
+            module = chance.choice(_spellings(root, path)) if root is not None else path
+            kv = counts.of(layer).kv if chance.random() < 0.9 else chance.choice((counts.model.kv, 1, 2, 3, 4, 8))
+            for role in "kvq":
+                heads = counts.model.query if role == "q" else kv
+                shape = chance.choices(_of_heads(heads), (8, 4, 4, 2, 2, 1, 1))[0]
+                if chance.random() < (0.4 if role == "q" else 0.95):
+                    values = [_value(chance) for _ in range(math.prod(shape))]
+                    tensors[f"{module}.{role}_scale"] = {"shape": list(shape), "dtype": "F32", "values": values}
+        yield RandomCase(
+            name=f"{number:04}-{chosen}",
+            config=config,
+            tensors=tensors or {f"{chosen}.k_scale": {"shape": [1], "dtype": "F32", "values": [0.5]}},
+            kv_cache_dtype=chance.choice(("auto", "fp8")),
+            dtype="bfloat16",
+        )
+
+
+_DIFFERING = (
+    "Gemma4ForCausalLM", "Gemma4ForConditionalGeneration", "MiMoV2FlashForCausalLM", "DeciLMForCausalLM",
+    "Step3p5ForCausalLM", "Step3TextForCausalLM", "MiniCPM3ForCausalLM", "DbrxForCausalLM", "GPTBigCodeForCausalLM",
+    "ChatGLMForConditionalGeneration", "WhisperForConditionalGeneration", "FalconForCausalLM",
+)  # fmt: skip
+"""Models whose layers have heads of their own, or whose configs call them otherwise."""
+
+
+def _with_heads(chance: random.Random, config: dict[str, Any]) -> dict[str, Any]:
+    """The config with other numbers of heads, or without some that its class knows."""
+    text = config.get("text_config", config)
+    before = dict(text)
+    heads, kv_heads = "num_attention_heads", "num_key_value_heads"
+    match chance.choice(("as it is", "one", "all", "few", "no key/value heads", "none", "differing")):
+        case "one" if kv_heads in text:
+            text[kv_heads] = 1
+        case "all" if kv_heads in text and heads in text:
+            text[kv_heads] = text[heads]
+        case "few" if kv_heads in text and heads in text:
+            text[heads], text[kv_heads] = 8, chance.choice((2, 4))
+        case "no key/value heads":
+            text.pop(kv_heads, None)
+        case "none":
+            text.pop(kv_heads, None)
+            text.pop(heads, None)
+        case "differing":
+            _differ(chance, text, len(layer_kinds(config)))
+        case _:
+            pass
+    if not HeadCounts(config).known:
+        text |= before
+    return config
+
+
+def _differ(chance: random.Random, text: dict[str, Any], layers: int) -> None:
+    """Give some layers heads of their own, in the way that this model has."""
+    count = chance.choice((1, 2, 4))
+    if "swa_num_key_value_heads" in text:
+        text["swa_num_key_value_heads"] = count
+    elif "block_configs" in text:
+        text["block_configs"][0]["attention"]["n_heads_in_group"] = count
+    elif "num_attention_groups" in text:
+        text["num_attention_groups"] = max(count, 2)
+    elif str(text.get("model_type")).startswith("gemma4"):
+        text |= {"attention_k_eq_v": chance.random() < 0.5, "num_global_key_value_heads": count}
+        if chance.random() < 0.5:
+            del text["per_layer_config"]
+        else:
+            own = [layer for layer in range(layers) if chance.random() < 0.5]
+            text["per_layer_config"] = {str(layer): {"num_key_value_heads": chance.choice((1, 2, 4))} for layer in own}
+
+
+def _of_heads(heads: int) -> tuple[tuple[int, ...], ...]:
+    return (heads, 1, 1), (heads,), (1,), (), (heads, 1), (heads + 1,), (2 * heads,)
 
 
 def renamed_cases(seed: int, count: int) -> Iterator[RandomCase]:

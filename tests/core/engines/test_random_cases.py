@@ -22,7 +22,7 @@ import pytest
 from core.inspection import inspect
 from core.loading.verify import verify
 from core.report import report
-from tests.core.engines.random_cases import RandomCase, random_cases, renamed_cases, surveyed_cases
+from tests.core.engines.random_cases import RandomCase, per_head_cases, random_cases, renamed_cases, surveyed_cases
 from tests.golden_data import NOT_THE_ENGINE, disagreement, write_case
 
 SEED = int(os.environ.get("KVSCOPE_RANDOM_SEED", "20261122"))
@@ -35,6 +35,7 @@ KINDS: dict[Cases, str] = {
     random_cases: "random cases",
     surveyed_cases: "random cases over all surveyed architectures",
     renamed_cases: "real scales under other names",
+    per_head_cases: "random scales per head, of models with other heads",
 }
 EXPERTS_FIRST = ("moe", "mixtral", "deepseek", "gpt_oss", "llama4")
 BATCH = 100
@@ -43,7 +44,10 @@ _WEIGHTS = re.compile(r"KeyError: 'embedding'|missing 'wte\.|missing target-spec
 """What a model says whose checkpoint holds nothing but scales."""
 
 
-@pytest.mark.parametrize(("cases", "count"), [(random_cases, COUNT), (surveyed_cases, FEWER), (renamed_cases, FEWER)])
+@pytest.mark.parametrize(
+    ("cases", "count"),
+    [(random_cases, COUNT), (surveyed_cases, FEWER), (renamed_cases, FEWER), (per_head_cases, FEWER)],
+)
 def test_prediction_against_the_loader(
     cases: Cases, count: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from core.architectures.heads import HeadCounts
 from core.backends import kv_method
 from core.backends.kv_method import AttentionShape, EngineError
 from core.engines.vllm.predict import attention_shape
@@ -26,7 +27,7 @@ def _cases() -> Iterator[tuple[dict[str, Any], int, AttentionShape]]:
     for case in json.loads(gzip.decompress(Path(GOLDEN).read_bytes()))["cases"]:
         config = {"num_attention_heads": case["heads"], "num_key_value_heads": case["kv_heads"]}
         for rank in range(case["ranks"]):
-            yield case, rank, attention_shape(config, tp_rank=rank, tp_size=case["ranks"])
+            yield case, rank, attention_shape(HeadCounts(config), tp_rank=rank, tp_size=case["ranks"])
 
 
 def _loaded(case: dict[str, Any], rank: int, shape: AttentionShape) -> list[float] | str:
