@@ -63,15 +63,11 @@ def after_refusal(facts: Facts, error: str) -> tuple[str, str, Sequence[KVScale]
     if "symmetric" in error and offsets and zero:
         fix = say("Leave the zero points out on export, all of which are zero: the scheme then is symmetric.")
         return fix, "drop", offsets
-    fixes = [fix for sign, fix in _REFUSAL_FIXES if sign in error]
     where = facts.case.deliveries.load.key
-    if not fixes and where is not None and error.partition(":")[0] in _ODD_FIELD:
-        fixes = [say("Mend this field, which the engine reads and does not check: {where}.", where=where)]
-    return (
-        next(iter(fixes), say("Export again with a scheme that this engine takes, or choose another engine.")),
-        "",
-        (),
-    )
+    known = next((advice for sign, advice in _REFUSAL_FIXES if sign in error), None)
+    if known is None and where is not None and error.partition(":")[0] in _ODD_FIELD:
+        known = say("Mend this field, which the engine reads and does not check: {where}.", where=where)
+    return known or say("Export again with a scheme that this engine takes, or choose another engine."), "", ()
 
 
 def after_failure(facts: Facts, scale: KVScale | None) -> tuple[str, str]:
