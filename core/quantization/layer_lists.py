@@ -12,7 +12,7 @@ from typing import Any
 
 from core.naming.patterns import check_pattern
 from core.quantization.declaration import Declaration
-from core.quantization.fault import Fault, no_attribute
+from core.quantization.fault import Fault, no_attribute, no_length
 from core.quantization.method import MODELOPT_METHODS
 from core.quantization.modelopt import modelopt_block
 
@@ -53,9 +53,8 @@ def _patterns(listed: Any, field: str, *, mapped: bool) -> Fault | None:
 
 def _wildcards(listed: Any, field: str) -> Fault | None:
     for entry in listed if isinstance(listed, list) else ():
-        kind = type(entry).__name__
         if isinstance(entry, list | Mapping):
             return no_attribute(entry, "endswith", field)
         if not isinstance(entry, str):
-            return Fault("TypeError", f"object of type '{kind}' has no len()", field)
+            return no_length(entry, field)
     return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from core.quantization.compressed_args import check_arguments, orders_by_group
 from core.quantization.declaration import Declaration
-from core.quantization.fault import Fault, Version, no_attribute
+from core.quantization.fault import Fault, Version, no_attribute, no_item, no_length, not_hashable
 from core.quantization.method import MODELOPT_METHODS
 from core.quantization.modelopt import check_modelopt
 
@@ -39,19 +39,6 @@ def check_method(declaration: Declaration, version: Version) -> Fault | None:
     return check(declaration.config, version) if check else None
 
 
-def _no_item(value: Any, key: str, field: str) -> Fault | None:
-    """What Python says where ``value[key]`` is asked for and there is none."""
-    match value:
-        case Mapping():
-            return None if key in value else Fault("KeyError", f"'{key}'", f"{field}.{key}")
-        case list():
-            return Fault("TypeError", "list indices must be integers or slices, not str", field)
-        case str():
-            return Fault("TypeError", "string indices must be integers, not 'str'", field)
-        case _:
-            return Fault("TypeError", f"'{type(value).__name__}' object is not subscriptable", field)
-
-
 def _missing(config: Mapping[str, Any], *alternatives: Sequence[str]) -> Fault | None:
     for keys in alternatives:
         if not any(key in config for key in keys):
@@ -67,15 +54,11 @@ def _compressed_tensors(config: Mapping[str, Any], version: Version) -> Fault | 
     groups = config.get("config_groups", {})
     if not isinstance(groups, Mapping):
         return no_attribute(groups, "items", "config_groups")
-    kept = []
-    for name, group in groups.items():
-        field = f"config_groups.{name}"
-        skipped = _is_for_attention(group, field)
-        if isinstance(skipped, Fault):
-            return skipped
-        if not skipped:
-            kept.append((group, field))
-    for group, field in kept:
+    fields = {f"config_groups.{name}": group for name, group in groups.items()}
+    for field, group in fields.items():  # vLLM asks all of them for their targets before it reads one
+        if fault := _targets(group, field):
+            return fault
+    for field, group in fields.items():
         if fault := _config_group(group, field, config, version):
             return fault
     return _sparsity(config.get("sparsity_config")) or _transforms(config.get("transform_config"))
@@ -114,29 +97,26 @@ def _sparsity(sparsity: Any) -> Fault | None:
     return None
 
 
-def _is_for_attention(group: Any, field: str) -> bool | Fault:
-    """Whether vLLM skips the group: it quantizes one attention class, and the KV scheme stands for it."""
-    if fault := _no_item(group, "targets", field):
+def _targets(group: Any, field: str) -> Fault | None:
+    """Asked of every group first: one that quantizes a single attention class is skipped, as the KV scheme has it."""
+    if fault := no_item(group, "targets", field):
         return fault
     targets = group["targets"]
     if not isinstance(targets, list | str | Mapping):
-        message = f"object of type '{type(targets).__name__}' has no len()"
-        return Fault("TypeError", message, f"{field}.targets")
+        return no_length(targets, f"{field}.targets")
     if len(targets) != 1:
-        return False
+        return None
     if isinstance(targets, Mapping):
         return Fault("KeyError", "0", f"{field}.targets")
-    if not isinstance(targets[0], str):
-        return no_attribute(targets[0], "endswith", f"{field}.targets")
-    return targets[0].endswith("Attention")
+    return None if isinstance(targets[0], str) else no_attribute(targets[0], "endswith", f"{field}.targets")
 
 
 def _config_group(group: Mapping[str, Any], field: str, config: Mapping[str, Any], version: Version) -> Fault | None:
     targets = group["targets"]
     for target in targets:
         if isinstance(target, list | Mapping):
-            return Fault("TypeError", f"unhashable type: '{type(target).__name__}'", f"{field}.targets")
-    if not targets:
+            return not_hashable(target, f"{field}.targets")
+    if not targets or (len(targets) == 1 and targets[0].endswith("Attention")):
         return None
     weights = group.get("weights")
     if fault := check_arguments(weights, f"{field}.weights"):
@@ -173,20 +153,18 @@ def _quark(config: Mapping[str, Any], _version: Version) -> Fault | None:
         return no_attribute(export, "get", "export")
     group = export.get("kv_cache_group")
     if not isinstance(group, list | str | Mapping):
-        message = f"object of type '{type(group).__name__}' has no len()"
-        return Fault("TypeError", message, "export.kv_cache_group")
+        return no_length(group, "export.kv_cache_group")
     if not group:
         return None
     for pattern in group:
         if isinstance(pattern, list | Mapping):
-            return Fault("TypeError", f"unhashable type: '{type(pattern).__name__}'", "export.kv_cache_group")
+            return not_hashable(pattern, "export.kv_cache_group")
     layers = config.get("layer_quant_config")
     if not isinstance(layers, Mapping):
         return no_attribute(layers, "keys", "layer_quant_config")
     for pattern in group if layers else ():
         if not isinstance(pattern, str):
-            message = f"object of type '{type(pattern).__name__}' has no len()"
-            return Fault("TypeError", message, "export.kv_cache_group")
+            return no_length(pattern, "export.kv_cache_group")
     entries = {name: entry for name, entry in layers.items() if any(fnmatchcase(name, pattern) for pattern in group)}
     if not entries:
         return Fault(
@@ -202,7 +180,7 @@ def _quark_specs(entries: Mapping[str, Any]) -> Fault | None:
     """The entries' output settings, which vLLM compares one after the other with the first."""
     specs: list[Any] = []
     for name, entry in entries.items():
-        if fault := _no_item(entry, "output_tensors", f"layer_quant_config.{name}"):
+        if fault := no_item(entry, "output_tensors", f"layer_quant_config.{name}"):
             return fault
         specs.append(entry["output_tensors"])
         try:
@@ -280,7 +258,7 @@ def _gptq(config: Mapping[str, Any], version: Version) -> Fault | None:
     if fault := _not_packed(config["bits"], "bits"):
         return fault
     if isinstance(config["sym"], list | Mapping):
-        return Fault("TypeError", f"unhashable type: '{type(config['sym']).__name__}'", "sym")
+        return not_hashable(config["sym"], "sym")
     if config["bits"] not in (4, 8) or config["sym"] != True:  # noqa: E712 - a 1 is taken, another true value is not
         message = f"Unsupported quantization config: bits={config['bits']}, sym={config['sym']}"
         return Fault("ValueError", message, "bits")

@@ -323,7 +323,7 @@ def _nvfp4_with_mla(start: _Start) -> Refusal | None:
     )
 
 
-# ------------------------------------------------------------------------------------------------------ attention layer
+# --------------------------------------------------------------------------------------------------------- linear layer
 
 
 def _unreadable_list(start: _Start) -> Refusal | None:
@@ -336,6 +336,9 @@ def _unreadable_list(start: _Start) -> Refusal | None:
         reason=say("vLLM cannot read the list of layers that are left unquantized, {field}", field=fault.field),
         source=_source_of(start.declaration, fault),
     )
+
+
+# ------------------------------------------------------------------------------------------------------ attention layer
 
 
 def _layer(error: str, reason: str, source: Source | None, layers: frozenset[str] = ATTENTION_ONLY) -> Refusal:
