@@ -16,7 +16,7 @@ from core.errors import KVScopeError
 from core.wording import spoken
 
 _WORDS = re.compile(r"(?<![\w./'-])[A-Za-z][a-z]*(?:,? [a-z]+){2,}(?![\w/'-]|\.\w)")
-_QUOTED = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|\b\w+(?:Error|Exception): [^|>]*")
+_QUOTED = re.compile(r"(?<!\w)'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\b\w+(?:Error|Exception): [^|>]*")
 """Names, the words of other programs, and exceptions of engines, which are told as they are."""
 _READERS = (
     *(os.strerror(number) for number in errno.errorcode),
