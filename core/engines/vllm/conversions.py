@@ -49,6 +49,11 @@ def unnamed(config: Mapping[str, Any]) -> str:
     return str(config_classes()["models"].get(kind, "")) if isinstance(kind, str) else ""
 
 
+def becomes_embedding(root: ModuleNode) -> bool:
+    """Whether vLLM makes an embedding model of that one where it is asked to: one that generates."""
+    return root.cls.endswith(_GENERATING)
+
+
 def refused_as_unnamed(declaration: Declaration) -> LoadResult | None:
     """The refusal of a config.json that names no architecture, and whose type has no base model."""
     if declaration.dialect != "huggingface" or "speculators_config" in declaration.hf_config:

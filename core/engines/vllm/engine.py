@@ -15,7 +15,13 @@ from core.backends.kv_method import CacheSetup, KVMethod
 from core.backends.older import OUTPUT_SCALES
 from core.engines.outcome import Deliveries, Delivery, LoadResult
 from core.engines.profile import Fed, Wish
-from core.engines.vllm.conversions import converted, converted_from, refused_as_unnamed, unnamed
+from core.engines.vllm.conversions import (
+    becomes_embedding,
+    converted,
+    converted_from,
+    refused_as_unnamed,
+    unnamed,
+)
 from core.engines.vllm.predict import Setup, first_stop, predict
 from core.engines.vllm.releases import NEWEST, RELEASES, UNIFIED, Release, version_of
 from core.engines.vllm.remap import cache_scale, remapped
@@ -266,7 +272,7 @@ class Vllm:
             release=self.release,
         )
         name = settings.architecture.value
-        if name is not None and self.converts(name):
+        if name is not None and (self.converts(name) or (declaration.embeds and becomes_embedding(root))):
             keys = names or [fed.key for fed in tensors]
             parameters = (f"{layer.path}.{each}" for layer in setup.layers for each in layer.parameters)
             setup = replace(setup, root=converted(root, name, keys, parameters))

@@ -4,6 +4,7 @@ vLLM 0.33.0 with models of these families.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,23 @@ def checked(
     leaf: str = "self_attn.{role}_scale",
     *,
     weights: bool = False,
+    embeds: bool = False,
     engine: str = "vllm-0.33.0",
     **config: Any,
 ) -> Inspection:
-    """``weights``: with a norm beside the scales, by which the loader sees whose names these are."""
+    """``weights``: with a norm beside the scales, by which the loader sees whose names these are; ``embeds``: with what
+    Sentence Transformers writes beside a model.
+    """
     tensors: dict[str, Any] = {f"{prefix}layers.0.input_layernorm.weight": [1.0] * 64} if weights else {}
     tensors |= {
         f"{prefix}layers.{layer}.{leaf.format(role=role)}": [0.5 + layer / 4] for layer in (0, 1) for role in "kv"
     }
     whole = {key: value for key, value in {**LLAMA, **config}.items() if value is not None}
+    folder.mkdir(exist_ok=True)
     path = write_checkpoint(folder / "model", tensors, quantization=compressed_tensors("tensor"), config=whole)
+    if embeds:
+        modules = [{"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]
+        (path / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     return inspect(path, engine=engine)
 
 
@@ -111,3 +119,15 @@ def test_names_of_the_base_model_without_a_parameter_to_tell_by(tmp_path: Path) 
 def test_a_scale_that_is_a_parameter_tells_as_well(tmp_path: Path) -> None:
     named = checked(tmp_path, "", "self_attn.attn.{role}_scale", architectures=["LlamaForSequenceClassification"])
     assert [layer.final["k"] for layer in named.deliveries.attention] == [0.5, 0.75]
+
+
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "LlamaModel"])
+def test_sentence_transformers_make_an_embedding_model_of_it(tmp_path: Path, architecture: str) -> None:
+    """Qwen3-Embedding, for one, is a ``ForCausalLM`` with the names of the base model."""
+    plain = checked(tmp_path / "plain", "", weights=True, architectures=[architecture])
+    assert plain.deliveries.load.outcome == "raises"
+    embedding = checked(tmp_path / "embedding", "", weights=True, embeds=True, architectures=[architecture])
+    assert embedding.deliveries.load.outcome == "loads"
+    assert [layer.final["k"] for layer in embedding.deliveries.attention] == [0.5, 0.75]
+    whole = checked(tmp_path / "whole", "model.", weights=True, embeds=True, architectures=[architecture])
+    assert [layer.final["k"] for layer in whole.deliveries.attention] == [0.5, 0.75]
