@@ -3,7 +3,8 @@
 Of several the first that it registers counts. A name that it does not register may ask for a pooling model: vLLM then
 takes the generating one of the same family and converts it (``Qwen3ForSequenceClassification`` is ``Qwen3ForCausalLM``
 with another head). Source: vLLM 0.33.0, ``models/registry.py`` (``_normalize_arch``, ``resolve_model_cls``),
-``config/model.py`` (``_SUFFIX_TO_DEFAULTS``), ``models/adapters.py``, ``transformers_utils/config.py``.
+``config/model.py`` (``_SUFFIX_TO_DEFAULTS``), ``models/adapters.py``, ``transformers_utils/config.py``; the same in the
+four releases before it.
 """
 
 from __future__ import annotations
