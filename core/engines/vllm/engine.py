@@ -147,7 +147,7 @@ class Vllm:
 
     def _architecture(self, declaration: Declaration, wish: Wish) -> Choice:
         if wish.architecture is not None:
-            if wish.architecture not in self.known_architectures():
+            if wish.architecture not in self.known_architectures() and not self.converts(wish.architecture):
                 raise self._not_known(wish.architecture)
             return Choice(wish.architecture, "chosen")
         named = declaration.architectures

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from core.engines.vllm.conversions import converted_from, unnamed
+from core.errors import UsageError
 from core.inspection import Inspection, inspect
 from core.loading.verify import verify
 from tests.core.loading.writing import LLAMA, compressed_tensors, write_checkpoint
@@ -131,3 +132,12 @@ def test_sentence_transformers_make_an_embedding_model_of_it(tmp_path: Path, arc
     assert [layer.final["k"] for layer in embedding.deliveries.attention] == [0.5, 0.75]
     whole = checked(tmp_path / "whole", "model.", weights=True, embeds=True, architectures=[architecture])
     assert [layer.final["k"] for layer in whole.deliveries.attention] == [0.5, 0.75]
+
+
+def test_a_pooling_architecture_can_be_chosen(tmp_path: Path) -> None:
+    path = checked(tmp_path, "model.").checkpoint.root
+    found = inspect(path, architecture="LlamaForSequenceClassification")
+    assert found.settings.architecture.value == "LlamaForSequenceClassification"
+    assert found.deliveries.load.outcome == "loads"
+    with pytest.raises(UsageError, match="'BrandNewForSequenceClassification' is not known"):
+        inspect(path, architecture="BrandNewForSequenceClassification")
