@@ -32,13 +32,13 @@ def golden(engine: str, name: str) -> Any:
 
 
 def write_case(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Any]]) -> Path:
-    """A scale-only checkpoint: config.json and one safetensors file with float32 tensors."""
+    """A scale-only checkpoint: config.json and one safetensors file."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
     header: dict[str, Any] = {}
     data = b""
     for name, tensor in tensors.items():
-        raw = b"".join(struct.pack("<f", number(value)) for value in tensor["values"])
+        raw = b"".join(encoded(tensor["dtype"], number(value)) for value in tensor["values"])
         offsets = [len(data), len(data) + len(raw)]
         header[name] = {"dtype": tensor["dtype"], "shape": tensor["shape"], "data_offsets": offsets}
         data += raw
@@ -46,6 +46,24 @@ def write_case(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Ma
     text += b" " * (-len(text) % 8)
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
     return folder
+
+
+def encoded(dtype: str, value: float) -> bytes:
+    """One number as a safetensors file holds it; what is too large becomes infinite, an integer is 1,000 times it."""
+    largest = {"F64": math.inf, "F16": 65504.0}.get(dtype, 3.4028234e38)
+    if abs(value) > largest and dtype != "I32":
+        value = math.copysign(math.inf, value)
+    match dtype:
+        case "F64":
+            return struct.pack("<d", value)
+        case "F16":
+            return struct.pack("<e", value)
+        case "BF16":
+            return struct.pack("<f", value)[2:]
+        case "I32":
+            return struct.pack("<i", max(-(2**31), min(2**31 - 1, int(value * 1000))) if math.isfinite(value) else 7)
+        case _:
+            return struct.pack("<f", value)
 
 
 def number(value: object) -> float:

@@ -7,14 +7,12 @@ config.json does not say the config's class does; ``config_heads.json`` holds wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
+from core.architectures.config_classes import default_of, type_of
 from core.architectures.layers import HEADS, KV_HEADS, believed, may_differ, of_each_layer, text_config_of
-from resources import resource
 
 _FALCON = ("falcon", "RefinedWeb", "RefinedWebModel")
 _MULTI_QUERY = (*_FALCON, "gpt_bigcode")
@@ -133,15 +131,13 @@ def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
     text = text_config_of(config)
     if "model_type" in text or text is config:
         return text
-    outer = config.get("model_type")
-    inner = _config_heads()["text"].get(outer) if isinstance(outer, str) else None
-    return {**text, "model_type": inner} if inner is not None else text
+    inner = type_of(text, config)
+    return {**text, "model_type": inner} if inner != config.get("model_type") else text
 
 
 def _default(text: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """What the config's class says of heads and of key/value heads."""
-    kind = text.get("model_type", config.get("model_type"))
-    heads, kv_heads = _config_heads()["heads"].get(kind, (None, None)) if isinstance(kind, str) else (None, None)
+    heads, kv_heads = default_of("heads", text, config) or (None, None)
     return heads, kv_heads
 
 
@@ -163,9 +159,3 @@ def _in_block(block: Any) -> int | None:
     if not isinstance(attention, Mapping) or attention.get("no_op"):
         return None
     return believed(attention, "n_heads_in_group")
-
-
-@cache
-def _config_heads() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(resource("architectures", "config_heads.json").read_text(encoding="utf-8"))
-    return data

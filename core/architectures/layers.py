@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
+from core.architectures.config_classes import default_of
 from core.naming.conventions import MOST_LAYERS
 
 KV_SHARED = "+kv_shared"
@@ -122,14 +123,17 @@ def may_differ(text: Mapping[str, Any]) -> bool:
 
 
 def layer_kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The kind of every decoder layer, in order; an empty tuple when the config does not say how many there are, or
-    claims more than :data:`core.naming.conventions.MOST_LAYERS`.
+    """The kind of every decoder layer, in order; an empty tuple when neither the config nor its class says how many
+    there are, or the config claims more than :data:`core.naming.conventions.MOST_LAYERS`.
 
     The first source below that applies decides; where none does, every layer has full attention.
     """
     text = text_config_of(config)
     count = believed(text, *LAYERS) or 0
-    kinds = next((found for source in _SOURCES if (found := source(text, count))), [FULL] * count)
+    kinds = _told(text, count)
+    if not kinds and not any(name in text for name in LAYERS):
+        own = default_of("layers", text, config) or 0
+        kinds = _told(text, own) if isinstance(own, int) else list(own)
     if len(kinds) > MOST_LAYERS:
         return ()
     if kinds and may_differ(text):
@@ -138,6 +142,10 @@ def layer_kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
     shared = positive(text, "num_kv_shared_layers") or 0
     first_shared = len(kinds) - shared if 0 < shared < len(kinds) else len(kinds)
     return tuple(kind + KV_SHARED if index >= first_shared else kind for index, kind in enumerate(kinds))
+
+
+def _told(text: Mapping[str, Any], count: int) -> list[str]:
+    return next((found for source in _SOURCES if (found := source(text, count))), [FULL] * count)
 
 
 # Each source reads a config in its own way: the kinds, or nothing where the config does not speak that way.

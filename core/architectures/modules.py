@@ -179,6 +179,9 @@ def build_model(
     return built
 
 
+_DEEPSEEK_ATTENTION = ("DeepseekV2MLAAttention", "DeepseekAttention")
+_LATENT_SIZES = ("qk_nope_head_dim", "qk_rope_head_dim")
+
 _MOST_RECENT = 64
 _recent: dict[tuple[str, str, str | None, int | None, bool], tuple[Mapping[str, Any], ModuleNode]] = {}
 """The models of a config, which is the same object for as long as one checkpoint is judged; under the method "" those
@@ -255,6 +258,8 @@ class _Builder:
         """The module to build for ``key``: another one where the model takes the language model its text config names,
         and that is not the surveyed one (vLLM 0.33.0, ``init_vllm_registered_model``).
         """
+        if self._modules[key]["class"] in _DEEPSEEK_ATTENTION:
+            return self._deepseek_attention(key)
         if not self._modules[key].get("chosen_by_config"):
             return key
         data = survey(self._engine)
@@ -268,6 +273,18 @@ class _Builder:
         if name not in data["architectures"]:
             raise _UnknownLanguageModelError(name)
         return str(data["architectures"][name]["root"])
+
+    def _deepseek_attention(self, key: str) -> str:
+        """Latent attention, or the plain one that DeepSeek's first model has, and small ones of its later families
+        (vLLM 0.33.0, ``deepseek_v2.DeepseekV2DecoderLayer``; the same in all five releases).
+        """
+        text = text_config_of(self._config)
+        if "model_type" not in text and not any(name in text for name in _LATENT_SIZES):
+            return key  # no config to choose by
+        plain = text.get("model_type") == "deepseek" or all(text.get(name) == 0 for name in _LATENT_SIZES)
+        latent, other = _DEEPSEEK_ATTENTION
+        chosen = other if plain else latent
+        return key if self._modules[key]["class"] == chosen or chosen not in self._modules else chosen
 
     def _drafts(self) -> int:
         """How many layers the draft (MTP) model has."""

@@ -29,6 +29,7 @@ _REFUSAL_FIXES = (
     ("int8", _NO_INTEGERS),
     ("symmetric", say("Calibrate again with a symmetric scheme.")),
     ("num_kv_heads", say("Give the model's num_attention_heads and num_key_value_heads in config.json.")),
+    ("No model architectures", say("Name the model's class under architectures in config.json.")),
     ("fp8_e5m2", say("Choose --kv-cache-dtype fp8 (e4m3).")),
     ("model_type", say("Open the Hugging Face checkpoint from which this one was made.")),
     ("position_ids", _NO_EXPORT),

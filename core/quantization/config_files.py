@@ -15,6 +15,7 @@ HF_QUANT_CONFIG = "hf_quant_config.json"
 QUANTIZATION_CONFIG = "quantization_config.json"
 PARAMS = "params.json"
 ASCEND_DESCRIPTION = "quant_model_description"
+SENTENCE_TRANSFORMERS = "modules.json"
 
 # Multi-modal configs whose class copies text_config.quantization_config to the top (vLLM 0.33.0, transformers_utils).
 _HOISTING_MODEL_TYPES = ("kimi_k3", "step5_vl")

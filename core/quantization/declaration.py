@@ -110,7 +110,8 @@ class Declaration:
     dict comes from. ``config_error`` is the exception vLLM raises while it reads the dict at all.
 
     ``hf_config`` is config.json (params.json in Mistral's format, translated), ``text_config`` the language model's
-    part of it. ``ignore`` are the module patterns left unquantized. ``sources`` lists every field that decided
+    part of it. ``ignore`` are the module patterns left unquantized. ``embeds``: Sentence Transformers' list of modules
+    stands beside it, so that vLLM serves it for embeddings. ``sources`` lists every field that decided
     something, ``notes`` what is wrong or contradictory, ``remarks`` what is merely worth knowing.
     """
 
@@ -132,6 +133,7 @@ class Declaration:
     torch_dtype: str | None = None
     dialect: Dialect = "none"
     platform: str = "cuda"
+    embeds: bool = False
     sources: tuple[Source, ...] = ()
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()

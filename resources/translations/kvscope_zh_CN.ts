@@ -1986,6 +1986,10 @@
       <translation>请在 config.json 中给出模型的 num_attention_heads 和 num_key_value_heads。</translation>
     </message>
     <message>
+      <source>Name the model's class under architectures in config.json.</source>
+      <translation>请在 config.json 的 architectures 中写明模型的类。</translation>
+    </message>
+    <message>
       <source>Choose --kv-cache-dtype fp8 (e4m3).</source>
       <translation>请选择 --kv-cache-dtype fp8（e4m3）。</translation>
     </message>
@@ -2008,6 +2012,10 @@
     <message>
       <source>Leave the zero points out on export, all of which are zero: the scheme then is symmetric.</source>
       <translation>导出时略去全部为零的零点：这样方案就是对称的。</translation>
+    </message>
+    <message>
+      <source>Mend this field, which the engine reads and does not check: {where}.</source>
+      <translation>请修正该字段，引擎会读取它但不作检查：{where}。</translation>
     </message>
     <message>
       <source>Leave this tensor out on export: it is no KV scale, and this engine has no place for it.</source>
@@ -2036,10 +2044,6 @@
     <message>
       <source>{kind} rule {pattern}</source>
       <translation>{kind} 规则 {pattern}</translation>
-    </message>
-    <message>
-      <source>Mend this field, which the engine reads and does not check: {where}.</source>
-      <translation>请修正该字段，引擎会读取它但不作检查：{where}。</translation>
     </message>
     <message>
       <source>Export again with a scheme that this engine takes, or choose another engine.</source>
@@ -4274,6 +4278,10 @@
       <translation>{engine} 不读取 {method} 的量化配置：它会按原样接受权重，而不带其缩放因子</translation>
     </message>
     <message>
+      <source>config.json names no architecture, and its model_type does not tell which one is meant</source>
+      <translation>config.json 未写明架构，其 model_type 也说明不了是哪一个</translation>
+    </message>
+    <message>
       <source>vLLM {version} was not run: answered as vLLM {known}, whose loading code is the nearest before it</source>
       <translation>vLLM {version} 未曾运行：按 vLLM {known} 作答，其加载代码是在此之前最接近的</translation>
     </message>
@@ -4300,6 +4308,10 @@
     <message>
       <source>{stands_in}; that one was {compared}</source>
       <translation>{stands_in}；该版本{compared}</translation>
+    </message>
+    <message>
+      <source>config.json names no architecture: vLLM takes the base model of {model_type}</source>
+      <translation>config.json 未写明架构：vLLM 采用 {model_type} 的基础模型</translation>
     </message>
     <message>
       <source>the module tree of {architecture} is not known for {engine}</source>

@@ -15,6 +15,13 @@ from core.backends.kv_method import CacheSetup, KVMethod
 from core.backends.older import OUTPUT_SCALES
 from core.engines.outcome import Deliveries, Delivery, LoadResult
 from core.engines.profile import Fed, Wish
+from core.engines.vllm.conversions import (
+    becomes_embedding,
+    converted,
+    converted_from,
+    refused_as_unnamed,
+    unnamed,
+)
 from core.engines.vllm.predict import Setup, first_stop, predict
 from core.engines.vllm.releases import NEWEST, RELEASES, UNIFIED, Release, version_of
 from core.engines.vllm.remap import cache_scale, remapped
@@ -140,11 +147,19 @@ class Vllm:
 
     def _architecture(self, declaration: Declaration, wish: Wish) -> Choice:
         if wish.architecture is not None:
-            if wish.architecture not in self.known_architectures():
+            if wish.architecture not in self.known_architectures() and not self.converts(wish.architecture):
                 raise self._not_known(wish.architecture)
             return Choice(wish.architecture, "chosen")
-        for name in declaration.architectures:
+        named = declaration.architectures
+        known = (name for name in named if self.registers(name) or self.converts(name))
+        for name in (*known, *named):
             return Choice(name, "config", "config.json: architectures")
+        if declaration.dialect == "huggingface" and (base := unnamed(declaration.hf_config)):
+            detail = say(
+                "config.json names no architecture: vLLM takes the base model of {model_type}",
+                model_type=declaration.model_type,
+            )
+            return Choice(base, "default", detail)
         return Choice(None, "unknown", say("config.json names no architecture"))
 
     def _not_known(self, architecture: str) -> UsageError:
@@ -179,7 +194,8 @@ class Vllm:
         name, unsure = settings.architecture.value, ""
         if name is not None and deliveries.load.outcome not in ("unknown", "refused"):
             keys = [fed.key for fed in tensors]
-            unsure = doubt(name, declaration.hf_config, self.release, keys, self.registers(name))
+            known = self.registers(name) or bool(self.converts(name))
+            unsure = doubt(self.converts(name) or name, declaration.hf_config, self.release, keys, known)
         notes = (*deliveries.notes, *(note for note in (self.stands_in, unsure) if note))
         return replace(deliveries, notes=notes, confirmed=not unsure)
 
@@ -210,15 +226,15 @@ class Vllm:
         return predict(setup, tensors)
 
     def _unable(self, declaration: Declaration, settings: Settings, setup: Setup | None) -> LoadResult | None:
-        """The refusal of a model that would need the Transformers backend, and that it cannot run, or of heads that
-        cannot be grouped.
+        """The refusal of a model without a name, of one that would need the Transformers backend, and that it cannot
+        run, or of heads that cannot be grouped.
         """
         name = settings.architecture.value
         if name is None:
-            return None
+            return refused_as_unnamed(declaration)
         if setup is not None and (uneven := _uneven_heads(setup)) is not None:
             return uneven
-        registered = self.registers(name)
+        registered = self.registers(name) or bool(self.converts(name))
         if not registered:
             refused = refused_as_encoder_decoder(name, declaration.hf_config, self.release)
             if refused is not None:
@@ -255,7 +271,12 @@ class Vllm:
             dtype=settings.dtype.value or "bfloat16",
             release=self.release,
         )
-        return replace(setup, stop=first_stop(setup, tensors, names)) if root.stops_at_any() else setup
+        name = settings.architecture.value
+        if name is not None and (self.converts(name) or (declaration.embeds and becomes_embedding(root))):
+            keys = names or [fed.key for fed in tensors]
+            parameters = (f"{layer.path}.{each}" for layer in setup.layers for each in layer.parameters)
+            setup = replace(setup, root=converted(root, name, keys, parameters))
+        return replace(setup, stop=first_stop(setup, tensors, names)) if setup.root.stops_at_any() else setup
 
     def _model(
         self, declaration: Declaration, architecture: str | None, method: str | None, tensors: Sequence[Fed]
@@ -265,8 +286,9 @@ class Vllm:
         layers = None
         if not layer_kinds(declaration.hf_config):
             layers = 1 + max((number for fed in tensors if (number := layer_number(fed.key)) is not None), default=-1)
-        root = self.build(architecture, declaration.hf_config, method=method, layers=layers)
-        if root is None and not self.registers(architecture):
+        built = self.converts(architecture) or architecture
+        root = self.build(built, declaration.hf_config, method=method, layers=layers)
+        if root is None and not self.registers(built):
             derived = derive_model(architecture, declaration.hf_config, [fed.key for fed in tensors])
             root = derived.root if derived is not None else None
         return root
@@ -276,6 +298,10 @@ class Vllm:
         backend, if at all.
         """
         return is_registered(architecture, self.release)
+
+    def converts(self, architecture: str) -> str:
+        """The registered model that becomes that pooling architecture; "" where none does."""
+        return converted_from(architecture, self.registers)
 
     def build(
         self, architecture: str, config: Mapping[str, Any], *, method: str | None, layers: int | None

@@ -108,7 +108,7 @@ class Setup:
             self.root,
             self.backend,
             {layer.path: layer.parameters for layer in self.layers},
-            hidden_layers=positive(text, "num_hidden_layers") or 0,
+            hidden_layers=positive(text, "num_hidden_layers") or len(layer_kinds(self.hf_config)),
             draft_layers=positive(text, "num_nextn_predict_layers") or 0,
             config=text,
             release=self.release,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from core.architectures.heads import HeadCounts, Heads
+from core.architectures.layers import layer_kinds
 from core.export import plan_export
 from core.export.fixes import parse_fixes
 from core.inspection import inspect
@@ -91,6 +92,10 @@ PRUNED = [
             [(8, 4), (8, 1)],
         ),
         ({"model_type": "embedding_gemma2_text", "num_hidden_layers": 1}, (4, 1), [(4, 1)]),
+        ({"model_type": "voxtral", "text_config": {"model_type": "llama"}}, (32, 8), [(32, 8)]),
+        ({"model_type": "glmasr", "text_config": {}}, (16, 4), [(16, 4)]),
+        ({"model_type": "voxtral", "text_config": {"model_type": "mistral"}}, (32, 8), [(32, 8)]),
+        ({"model_type": "llava", "text_config": {"model_type": "llama"}}, (32, 32), [(32, 32)]),
     ],
 )
 def test_heads(config: dict[str, Any], model: tuple[int, int], layers: list[tuple[int, int]]) -> None:
@@ -100,6 +105,41 @@ def test_heads(config: dict[str, Any], model: tuple[int, int], layers: list[tupl
     assert [counts.of(layer) for layer in range(len(layers))] == [Heads(*each) for each in layers]
     assert counts.of(None).kv > 0
     assert counts.of(10_000).kv > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "layers", "attending"),
+    [
+        ({"model_type": "llama"}, 32, 32),
+        ({"model_type": "deepseek_v3"}, 61, 61),
+        ({"model_type": "qwen3_next"}, 48, 12),
+        ({"model_type": "zamba2"}, 54, 0),
+        ({"model_type": "minimax"}, 32, 16),
+        ({"model_type": "gemma3", "text_config": {"hidden_size": 64}}, 26, 26),
+        ({"model_type": "gemma3"}, 26, 26),
+        ({"model_type": "voxtral", "text_config": {"model_type": "llama"}}, 30, 30),
+        ({"model_type": "llama", "num_hidden_layers": 2}, 2, 2),
+        ({"model_type": "llama", "num_hidden_layers": None}, 0, 0),
+        ({"model_type": "llama", "num_hidden_layers": 10**9}, 0, 0),
+        ({"model_type": "nobody"}, 0, 0),
+        ({"model_type": ["llama"]}, 0, 0),
+        ({}, 0, 0),
+    ],
+)
+def test_layers_that_the_config_does_not_count(config: dict[str, Any], layers: int, attending: int) -> None:
+    """The config's class counts them; that of Gemma 3's whole model, for example, makes a text config of 26 layers."""
+    kinds = layer_kinds(config)
+    assert len(kinds) == layers
+    assert sum(kind in ("full_attention", "sliding_attention") for kind in kinds) == attending
+
+
+def test_layers_without_scales_count_where_the_config_is_silent(tmp_path: Path) -> None:
+    """Seen in vLLM 0.33.0: it builds all 32 layers of Llama's config class, whichever of them have scales."""
+    config = {key: value for key, value in LLAMA.items() if key != "num_hidden_layers"}
+    tensors = {f"model.layers.0.self_attn.{role}_proj.{role}_scale": 0.5 for role in ("k", "v")}
+    inspection = inspect(write_checkpoint(tmp_path / "llama", tensors, config=config), kv_cache_dtype="fp8")
+    assert [layer.layer for layer in inspection.deliveries.attention] == list(range(32))
+    assert sum(layer.source.get("k") == "checkpoint" for layer in inspection.deliveries.attention) == 1
 
 
 @pytest.mark.parametrize(
@@ -113,9 +153,10 @@ def test_heads_that_nothing_tells(config: dict[str, Any]) -> None:
 
 def test_the_classes_were_asked_by_the_script() -> None:
     data = json.loads(resource("architectures", "config_heads.json").read_text())
-    assert data["schema"] == "kvscope.config-heads/1"
+    assert data["schema"] == "kvscope.config-heads/2"
     assert data["source"] == "config classes of transformers 5.20.2 and vllm 0.33.0"
     assert set(data["text"].values()) & set(data["heads"])
+    assert data["models"]["llama"] == "LlamaModel"
 
 
 @pytest.mark.parametrize(

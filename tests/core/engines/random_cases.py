@@ -8,8 +8,9 @@ import json
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from core.architectures import AutoLoader, ModuleNode, build_model, how_surveyed
@@ -19,7 +20,7 @@ from core.checkpoint import open_checkpoint
 from core.naming.conventions import layer_number, recognise
 from core.naming.mapper import RuleKind
 from resources import resource
-from tests.golden_data import golden
+from tests.golden_data import golden, write_case
 from tests.places import checkpoint_folders
 
 _STYLES: dict[str, tuple[str, ...]] = {
@@ -60,13 +61,21 @@ _MODULES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomCase:
-    """One case: ``tensors`` as golden cases hold them (shape, dtype, values)."""
+    """One case: ``tensors`` as golden cases hold them (shape, dtype, values); ``files`` stand beside config.json."""
 
     name: str
     config: dict[str, Any]
     tensors: dict[str, dict[str, Any]]
     kv_cache_dtype: str
     dtype: str
+    files: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> Path:
+        """The case as a checkpoint."""
+        written = write_case(folder, self.config, self.tensors)
+        for name, content in self.files.items():
+            (written / name).write_text(json.dumps(content))
+        return written
 
 
 def random_cases(seed: int, count: int) -> Iterator[RandomCase]:

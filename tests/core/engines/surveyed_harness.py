@@ -34,7 +34,7 @@ def main() -> None:
         config = json.loads((Path(folder) / "config.json").read_text())
         survey_worker.stand_in(config)
         made = plain(folder, *given, **named)
-        if config["architectures"][0] in _SPECULATIVE_DECODING_MODELS:
+        if (config.get("architectures") or [""])[0] in _SPECULATIVE_DECODING_MODELS:
             survey_worker.speculate(made[0])
         return made
 

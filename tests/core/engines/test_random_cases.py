@@ -8,6 +8,7 @@ hold, in the variables ``KVSCOPE_VLLM_PYTHON`` and ``KVSCOPE_VLLM_HARNESS``.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import re
@@ -22,8 +23,9 @@ import pytest
 from core.inspection import inspect
 from core.loading.verify import verify
 from core.report import report
+from tests.core.engines.mutated_cases import mutated_cases
 from tests.core.engines.random_cases import RandomCase, per_head_cases, random_cases, renamed_cases, surveyed_cases
-from tests.golden_data import NOT_THE_ENGINE, disagreement, write_case
+from tests.golden_data import NOT_THE_ENGINE, disagreement
 
 SEED = int(os.environ.get("KVSCOPE_RANDOM_SEED", "20261122"))
 COUNT = int(os.environ.get("KVSCOPE_RANDOM_CASES", "320"))
@@ -36,6 +38,7 @@ KINDS: dict[Cases, str] = {
     surveyed_cases: "random cases over all surveyed architectures",
     renamed_cases: "real scales under other names",
     per_head_cases: "random scales per head, of models with other heads",
+    mutated_cases: "real checkpoints, changed as tools and hands change them",
 }
 EXPERTS_FIRST = ("moe", "mixtral", "deepseek", "gpt_oss", "llama4")
 BATCH = 100
@@ -46,7 +49,13 @@ _WEIGHTS = re.compile(r"KeyError: 'embedding'|missing 'wte\.|missing target-spec
 
 @pytest.mark.parametrize(
     ("cases", "count"),
-    [(random_cases, COUNT), (surveyed_cases, FEWER), (renamed_cases, FEWER), (per_head_cases, FEWER)],
+    [
+        (random_cases, COUNT),
+        (surveyed_cases, FEWER),
+        (renamed_cases, FEWER),
+        (per_head_cases, FEWER),
+        (mutated_cases, FEWER),
+    ],
 )
 def test_prediction_against_the_loader(
     cases: Cases, count: int, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -54,7 +63,7 @@ def test_prediction_against_the_loader(
     misses = []
     outcomes: dict[str, int] = defaultdict(int)
     for case in cases(SEED, count):
-        folder = write_case(tmp_path / case.name, case.config, case.tensors)
+        folder = case.write(tmp_path / case.name)
         found = verify(inspect(folder, kv_cache_dtype=case.kv_cache_dtype, dtype=case.dtype))
         outcomes[found.outcome] += 1
         if not found.agreed:
@@ -70,9 +79,10 @@ def test_prediction_against_the_loader(
 
 
 def against_vllm(cases: Cases, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    faulthandler.cancel_dump_traceback_later()  # building some hundred models takes longer than a test may otherwise
     groups: dict[tuple[str, str], list[RandomCase]] = defaultdict(list)
     for case in cases(SEED, COUNT):
-        write_case(tmp_path / case.name, case.config, case.tensors)
+        case.write(tmp_path / case.name)
         groups[case.kv_cache_dtype, case.dtype].append(case)
     misses, total = [], 0
     for (kv_cache_dtype, dtype), alike in groups.items():
@@ -102,9 +112,10 @@ if PYTHON and HARNESS:
 
 def _vllm(folders: list[Path], kv_cache_dtype: str, dtype: str) -> dict[str, dict[str, Any]]:
     """What the real vLLM does with each folder, in the shape of the golden data."""
+    several = folders if len(folders) > 1 else folders * 2  # of a single one the harness raises what it should report
     run = subprocess.run(
         [
-            str(PYTHON), str(SURVEYED), str(HARNESS), "model", *map(str, folders), "--only-scales", "--lenient-weights",
+            str(PYTHON), str(SURVEYED), str(HARNESS), "model", *map(str, several), "--only-scales", "--lenient-weights",
             "--kv-cache-dtype", kv_cache_dtype, "--dtype", dtype,
         ],
         capture_output=True,
@@ -112,8 +123,6 @@ def _vllm(folders: list[Path], kv_cache_dtype: str, dtype: str) -> dict[str, dic
         check=True,
     )  # fmt: skip
     answer = json.loads(run.stdout[run.stdout.index("{") :])
-    if len(folders) == 1:
-        answer = {str(folders[0]): answer}
     return {folder: _truth(found) for folder, found in answer.items()}
 
 

@@ -174,12 +174,23 @@ def test_without_a_prediction_nothing_changes_and_the_plan_says_why(shared: Path
 
 
 def test_without_an_architecture_the_export_is_a_copy(tmp_path: Path) -> None:
-    plan = plan_export(look(tmp_path, llama_config(MODELOPT) | {"architectures": [], "model_type": "x"}, GOOD))
+    draft = {"architectures": [], "model_type": "x", "speculators_config": {}}  # vLLM makes its architecture of this
+    plan = plan_export(look(tmp_path, llama_config(MODELOPT) | draft, GOOD))
     assert plan.changes == ()
     assert plan.verdict_predicted.outcome == plan.verdict_before.outcome == "unknown"
     assert plan.notes[0] == (
         "vLLM 0.33.0 cannot be predicted here, so that no name could be tried: the checkpoint does not name its "
         "architecture."
+    )
+
+
+def test_a_model_that_nothing_names_is_refused_and_copied(tmp_path: Path) -> None:
+    plan = plan_export(look(tmp_path, llama_config(MODELOPT) | {"architectures": [], "model_type": "x"}, GOOD))
+    assert plan.changes == ()
+    assert plan.verdict_predicted.outcome == plan.verdict_before.outcome == "fails"
+    assert plan.notes[0] == (
+        "vLLM 0.33.0 refuses this checkpoint, so that no name could be tried: config.json names no architecture, and "
+        "its model_type does not tell which one is meant."
     )
 
 
