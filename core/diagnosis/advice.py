@@ -12,7 +12,7 @@ from core.engines.outcome import Delivery
 from core.engines.vllm.engine import Vllm
 from core.engines.vllm.releases import UNIFIED
 from core.errors import UsageError
-from core.naming.conventions import is_nvfp4_global
+from core.naming.conventions import is_leftover, is_nvfp4_global
 from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
 from core.quantization.modelopt import quantizes_cache_alone
@@ -78,6 +78,8 @@ def after_failure(facts: Facts, scale: KVScale | None) -> tuple[str, str]:
     at_end = load.key is None and facts.engine.startswith("vLLM")
     if at_end or _LACKED in (load.error or ""):
         return _NO_EXPORT, ""
+    if scale is None and is_leftover(load.key or ""):
+        return say("Leave out on export what quantizers left behind: this engine has no place for it."), "drop"
     if scale is None:
         fix = say("Leave this tensor out on export: it is no KV scale, and this engine has no place for it.")
         return fix, "drop"

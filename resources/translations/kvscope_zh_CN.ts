@@ -2010,6 +2010,10 @@
       <translation>导出时略去全部为零的零点：这样方案就是对称的。</translation>
     </message>
     <message>
+      <source>Mend this field, which the engine reads and does not check: {where}.</source>
+      <translation>请修正该字段，引擎会读取它但不作检查：{where}。</translation>
+    </message>
+    <message>
       <source>Leave this tensor out on export: it is no KV scale, and this engine has no place for it.</source>
       <translation>导出时略去此张量：它不是 KV 缩放因子，此引擎也没有容纳它的位置。</translation>
     </message>
@@ -2038,12 +2042,12 @@
       <translation>{kind} 规则 {pattern}</translation>
     </message>
     <message>
-      <source>Mend this field, which the engine reads and does not check: {where}.</source>
-      <translation>请修正该字段，引擎会读取它但不作检查：{where}。</translation>
-    </message>
-    <message>
       <source>Export again with a scheme that this engine takes, or choose another engine.</source>
       <translation>请以此引擎接受的方案重新导出，或选择其他引擎。</translation>
+    </message>
+    <message>
+      <source>Leave out on export what quantizers left behind: this engine has no place for it.</source>
+      <translation>导出时略去量化器的遗留物：此引擎没有容纳它们的位置。</translation>
     </message>
     <message>
       <source>Leave these tensors out on export: this engine has no layer for them.</source>
@@ -5450,6 +5454,10 @@
       <translation>请将其移走，或选择其他文件夹。</translation>
     </message>
     <message>
+      <source>Nothing was left to do: another repair had mended it.</source>
+      <translation>无事可做：另一项修复已将其解决。</translation>
+    </message>
+    <message>
       <source>{title}: {choice}.</source>
       <translation>{title}：{choice}。</translation>
     </message>
@@ -5508,10 +5516,6 @@
     <message>
       <source>{title}: the last one read stays, which the engine uses.</source>
       <translation>{title}：保留最后读取的一个，引擎使用的就是它。</translation>
-    </message>
-    <message>
-      <source>Nothing was left to do: another repair had mended it.</source>
-      <translation>无事可做：另一项修复已将其解决。</translation>
     </message>
     <message>
       <source>{fix} finds nothing to change</source>

@@ -17,6 +17,7 @@ from core.architectures.modules import AutoLoader, FusedLinearLoader, ModuleNode
 from core.backends.base import Backend
 from core.backends.kv_method import EngineError, ScaleParameter
 from core.backends.older import OUTPUT_SCALES
+from core.engines.vllm.experts import no_parameter
 from core.engines.vllm.loop import Given, LoopRun
 from core.engines.vllm.releases import NEWEST, Release
 from core.engines.vllm.remap import maybe_remap_kv_scale_name
@@ -371,6 +372,8 @@ class Walk:
         if name not in parameters:
             if not stacked and loader.absent == "skip":
                 raise _Stop(_no_parameter(node), ignored=True, name=f"{prefix}.{name}")
+            if loader.absent == "expert" and (said := no_parameter(prefix, name)) is not None:
+                raise EngineError("AttributeError", said)
             raise EngineError("KeyError", f"{name!r}")
         return f"{prefix}.{name}" if prefix else name
 
