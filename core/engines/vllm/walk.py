@@ -7,7 +7,7 @@ at a parameter, at a loader that ignores the name, at a rule that drops it, or a
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -296,11 +296,12 @@ class Walk:
                 "nothing is called {name}, and {loader}'s loader ignores names that end so", name=full, loader=owner.cls
             )
             raise _Stop(reason, ignored=True, name=full)
+        below = self._names_below(node, f"{prefix}.{base}".strip("."))
+        available = as_set(f"{base}.{name}" if base else name for name in below)
         raise EngineError(
             "ValueError",
             f"There is no module or parameter named {path!r} in {owner.cls}. "
-            f"The available parameters belonging to {base} ({node.cls}) are: "
-            f"{set(self._names_below(node, f'{prefix}.{base}'.strip('.')))!r}",
+            f"The available parameters belonging to {base} ({node.cls}) are: {available}",
         )
 
     def _ignores(self, owner: ModuleNode, path: str) -> bool:
@@ -438,6 +439,12 @@ class Walk:
         found = re.match(r"(?:model\.|model\.language_model\.)?layers\.([0-9]{1,9})\.", name)
         first = self._hidden_layers
         return bool(found) and first <= int(found.group(1)) < first + self._draft_layers if found else False
+
+
+def as_set(names: Iterable[str]) -> str:
+    """Names as Python shows a set of them, in an order that is the same on every run."""
+    found = sorted(set(names))
+    return f"{{{', '.join(map(repr, found))}}}" if found else "set()"
 
 
 def _no_parameter(node: ModuleNode) -> str:
