@@ -39,8 +39,6 @@ _ODD_FIELD = ("TypeError", "AttributeError", "KeyError", "IndexError", "ZeroDivi
 CONVERT_AGAIN = say(
     "Convert the checkpoint again: every layer of a quantized cache needs a factor, which is one number."
 )
-_LACKED = "has no attribute 'is_fused_shared_expert_enabled'"
-"""EagleMistralLarge3Model's loader asks its own class for it, before it looks at any name."""
 _NO_PLACE = say("Leave these tensors out on export: this engine has no place for them.")
 _RENAMED = say("Export with names that this engine takes.")
 _DIVIDED = say("Divide them by 448 (FP8) and give them the names of scales on export.")
@@ -76,7 +74,7 @@ def after_failure(facts: Facts, scale: KVScale | None) -> tuple[str, str]:
     if facts.case.declaration.dialect == "tensorrt-llm":
         return CONVERT_AGAIN, ""
     at_end = load.key is None and facts.engine.startswith("vLLM")
-    if at_end or _LACKED in (load.error or ""):
+    if at_end or facts.case.deliveries.closed:
         return _NO_EXPORT, ""
     if scale is None and is_leftover(load.key or ""):
         return say("Leave out on export what quantizers left behind: this engine has no place for it."), "drop"

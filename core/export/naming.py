@@ -143,10 +143,13 @@ def _shapes(oracle: Oracle, names: str) -> list[Fed]:
 
 
 def _written(oracle: Oracle, fed: Fed, names: str) -> tuple[Part, ...] | str:
-    """What is written for one tensor, or why it is dropped."""
+    """What is written for one tensor, or why it is dropped. Where the load ends whatever the names, nothing is gained
+    by dropping.
+    """
+    closed = oracle.inspection.deliveries.closed
     if fed.scale is None:
         fate = oracle.fate(fed)
-        return fate.error or fate.reason if fate.outcome == "raises" else (Part(fed, "k"),)
+        return fate.error or fate.reason if fate.outcome == "raises" and not closed else (Part(fed, "k"),)
     scale = fed.scale
     stays = (Part(fed, scale.role),)
     if untranslatable(oracle.inspection, scale) is None:
@@ -155,7 +158,7 @@ def _written(oracle: Oracle, fed: Fed, names: str) -> tuple[Part, ...] | str:
             if parts and all(oracle.lands(part) for part in parts):
                 return parts
     fate = oracle.fate(fed)
-    if fate.outcome != "raises" or _misfit(oracle, scale) is not None:
+    if fate.outcome != "raises" or closed or _misfit(oracle, scale) is not None:
         return stays
     return _passed_over(oracle, scale) or fate.error or fate.reason
 
@@ -272,6 +275,12 @@ def _why_not(oracle: Oracle, scale: KVScale) -> str:
     role = "k" if scale.role == "kv" else scale.role
     if layer is None:
         return say("{engine} builds no attention layer with a KV cache there", engine=engine)
+    if oracle.inspection.deliveries.closed:
+        return say(
+            "{engine} ends the load at any tensor on the way to its {cls} layers, whatever its name",
+            engine=engine,
+            cls=layer.cls,
+        )
     if layer.parameter_for(role) is None:
         return say(
             "{engine} gives {cls} layers no {parameter} under {method}"

@@ -5122,6 +5122,10 @@
       <translation>{engine} 在那里没有构建带 KV 缓存的注意力层</translation>
     </message>
     <message>
+      <source>{engine} ends the load at any tensor on the way to its {cls} layers, whatever its name</source>
+      <translation>{engine} 在通往其 {cls} 层的任何张量处都会终止加载，无论其名称如何</translation>
+    </message>
+    <message>
       <source>{engine} gives {cls} layers no {parameter} under {method}</source>
       <translation>{engine} 不为 {cls} 层提供 {parameter}（{method}）</translation>
     </message>

@@ -183,7 +183,15 @@ def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:
         attention = tuple(_finish(layer, held, written) for layer in setup.layers)
     else:
         attention = tuple(_unfinished(layer) for layer in setup.layers)
-    return Deliveries(load=load, deliveries=tuple(deliveries), attention=_expecting(attention, setup))
+    return Deliveries(
+        load=load, deliveries=tuple(deliveries), attention=_expecting(attention, setup), closed=_is_closed(setup, walk)
+    )
+
+
+def _is_closed(setup: Setup, walk: Walk) -> bool:
+    """Whether not even a name below them gets to the attention layers."""
+    own = [f"{layer.path}.k_scale" for layer in setup.layers]
+    return bool(own) and setup.root.stops_at_any() and all(isinstance(walk.follow(name).error, Lacking) for name in own)
 
 
 def _stopped(stop: Stop, walk: Walk) -> LoadResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,10 @@ from core.errors import ExportError, UsageError
 from core.export import ExportPlan, plan_export, write_export
 from core.inspection import inspect
 from tests.core.diagnosis.build import MODELOPT, look
+from tests.core.diagnosis.build import Tensor as Stored
 from tests.core.diagnosis.build import llama as llama_config
 from tests.core.diagnosis.examples import GOOD
+from tests.core.engines.random_cases import tiny_configs
 from tests.core.export.exporting import Tensor, float32, made_from, plan_of, said_by, tensors_of
 from tests.core.spoken import left_in_english
 
@@ -343,3 +346,29 @@ def test_a_shard_that_changed_after_opening_is_refused(llama: Path, tmp_path: Pa
         file.write(b"more")
     with pytest.raises(ExportError, match=r"model.safetensors: the file changed since the checkpoint was opened. Wait"):
         plan_export(inspection)
+
+
+@pytest.mark.parametrize("quantization", [MODELOPT, {"quant_method": "fp8", "activation_scheme": "static"}])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.{}.self_attn.k_scale",
+        "model.layers.{}.self_attn.mla_attn.mla_attn.k_scale",
+        "layers.{}.attention.k_fake_quantizer.qscale_act",
+    ],
+)
+def test_where_no_name_gets_to_the_layers_nothing_is_dropped(
+    name: str, quantization: dict[str, Any], tmp_path: Path
+) -> None:
+    """EagleMistralLarge3's loader ends the load at any tensor: an export without the scales would only lose them."""
+    config = tiny_configs()["EagleMistralLarge3ForCausalLM"] | {"quantization_config": quantization}
+    weights = {"layers.0.attention.wq_a.weight": Stored([1.0])}
+    inspection = look(tmp_path, config, {name.format(0): Stored([0.02]), name.format(1): Stored([0.03])} | weights)
+    assert inspection.findings[0].fix.endswith("no export helps here.")
+    plan = plan_export(inspection)
+    assert {edit.action for edit in plan.edits} == {"kept"}
+    assert [each.reason for each in plan.unreachable] == [
+        "vLLM 0.33.0 ends the load at any tensor on the way to its MLAAttention layers, whatever its name"
+    ]
+    assert plan.verdict_predicted.outcome == "fails"
+    assert not any("absent" in finding.code for finding in plan.findings_predicted)
