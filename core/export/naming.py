@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from core.engines import Fed, get_engine
 from core.engines.outcome import Delivery
 from core.errors import ExportError
-from core.export.names import AS_IS, SPELLINGS, Oracle, Part, as_convention, parts_of, settled
+from core.export.names import AS_IS, SPELLINGS, Oracle, Part, as_convention, parts_of, pattern, settled
 from core.export.plan import Unreachable
 from core.inspection import Inspection
 from core.naming.conventions import is_nvfp4_global
@@ -157,10 +158,47 @@ def _written(oracle: Oracle, fed: Fed, names: str) -> tuple[Part, ...] | str:
             parts = tuple(_in_shape(oracle, part, scale) for part in parts_of(scale, candidate))
             if parts and all(oracle.lands(part) for part in parts):
                 return parts
+        if not closed and (parts := _elsewhere(oracle, scale)):
+            return parts
     fate = oracle.fate(fed)
     if fate.outcome != "raises" or closed or _misfit(oracle, scale) is not None:
         return stays
     return _passed_over(oracle, scale) or fate.error or fate.reason
+
+
+def _elsewhere(oracle: Oracle, scale: KVScale) -> tuple[Part, ...]:
+    """A scale that no name in its own module brings home, under the first name in another spelling of that module which
+    does: draft models want theirs without the prefix. () where none does.
+    """
+    kind = pattern(scale.module)
+    layer = oracle.layer_of(scale)
+    if layer is None or layer.parameter_for(scale.role, scale.kind) is None or kind in oracle.nowhere:
+        return ()
+    for module in _modules(oracle, scale):
+        for spelling in SPELLINGS:
+            parts = parts_of(replace(scale, module=module), spelling.id)
+            parts = tuple(_in_shape(oracle, part, scale) for part in parts)
+            if parts and all(oracle.lands(part) for part in parts):
+                return parts
+    oracle.nowhere.add(kind)
+    return ()
+
+
+_PREFIXES = ("", "model", "language_model.model", "model.language_model")
+_STEM = re.compile(r"(?:.*?\.)?(\w+\.\d+\..+)")
+
+
+def _modules(oracle: Oracle, scale: KVScale) -> list[str]:
+    """Other names of the attention module that a scale belongs to: as its weights have it; where the checkpoint has no
+    weights, with and without the usual prefixes.
+    """
+    found = _STEM.fullmatch(scale.module)
+    if found is None:
+        return []
+    modules = [f"{prefix}.{found[1]}".lstrip(".") for prefix in _PREFIXES]
+    if known := oracle.modules:
+        modules = [module for module in modules if module in known] if scale.module not in known else []
+    return [module for module in modules if module != scale.module]
 
 
 def _passed_over(oracle: Oracle, scale: KVScale) -> tuple[Part, ...]:
