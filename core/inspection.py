@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from core.diagnosis.case import Case
 from core.diagnosis.finding import Finding, Verdict
 from core.engines import DEFAULT_ENGINE, Fed, Wish, get_engine
 from core.engines.outcome import Deliveries
-from core.naming.conventions import ENDINGS, companion_rows, find_scales, scale_rows
+from core.naming.conventions import ENDINGS, companion_rows, find_scales, leftover_rows, scale_rows
 from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
 from core.progress import Progress
@@ -38,6 +39,8 @@ class Inspection:
     """The limits that the findings were made with, None for the usual ones."""
     stands_for: Mapping[int | None, int] = field(default_factory=dict)
     """Of a sample (:mod:`core.sample`): how many layers each layer number stands for, 0 for those left out."""
+    leftovers: tuple[str, ...] = ()
+    """What quantizers left behind beside the scales, and an engine may stop at: the first key of each kind."""
 
     @property
     def case(self) -> Case:
@@ -95,7 +98,8 @@ def inspect_opened(
     scales = find_scales(checkpoint, progress)
     progress.check()
     tensors = _in_reading_order(checkpoint, scales)
-    return _judge(checkpoint, declaration, scales, tensors, engine, wish or Wish(), thresholds, {})
+    left = _leftovers(checkpoint)
+    return _judge(checkpoint, declaration, tensors, engine, wish or Wish(), thresholds, {}, left)
 
 
 def reinspect(
@@ -109,12 +113,12 @@ def reinspect(
     return _judge(
         inspection.checkpoint,
         inspection.declaration,
-        inspection.scales,
         inspection.tensors,
         engine or str(inspection.settings.engine.value),
         wish or inspection.wish,
         thresholds or inspection.thresholds,
         inspection.stands_for,
+        inspection.leftovers,
     )
 
 
@@ -124,20 +128,20 @@ def imagine(
     *,
     declaration: Declaration | None = None,
     stands_for: Mapping[int | None, int] | None = None,
+    leftovers: tuple[str, ...] | None = None,
 ) -> Inspection:
     """The checkpoint judged as if it held these tensors, and said ``declaration`` in its configs. ``stands_for`` makes
-    it a sample: see :class:`Inspection`.
+    it a sample, ``leftovers`` other than its own are there: see :class:`Inspection`.
     """
-    fed = tuple(tensors)
     return _judge(
         inspection.checkpoint,
         declaration or inspection.declaration,
-        tuple(tensor.scale for tensor in fed if tensor.scale is not None),
-        fed,
+        tuple(tensors),
         str(inspection.settings.engine.value),
         inspection.wish,
         inspection.thresholds,
         inspection.stands_for if stands_for is None else stands_for,
+        inspection.leftovers if leftovers is None else leftovers,
     )
 
 
@@ -150,16 +154,17 @@ def predict_tensors(inspection: Inspection, tensors: Iterable[Fed]) -> Deliverie
 def _judge(
     checkpoint: Checkpoint,
     declaration: Declaration,
-    scales: tuple[KVScale, ...],
     tensors: tuple[Fed, ...],
     engine: str,
     wish: Wish,
     thresholds: Thresholds | None,
     stands_for: Mapping[int | None, int],
+    leftovers: tuple[str, ...],
 ) -> Inspection:
+    scales = tuple(tensor.scale for tensor in tensors if tensor.scale is not None)
     profile = get_engine(engine)
     settings = profile.settle(declaration, wish)
-    deliveries = profile.deliver(declaration, settings, tensors, wish, checkpoint.catalog.names)
+    deliveries = profile.deliver(declaration, settings, tensors, wish, checkpoint.catalog.names, leftovers)
     if stands_for:
         judged = (layer for layer in deliveries.attention if stands_for.get(layer.layer, 1))
         deliveries = replace(deliveries, attention=tuple(judged))
@@ -177,7 +182,17 @@ def _judge(
         verdict=judge(case, findings),
         thresholds=thresholds,
         stands_for=stands_for,
+        leftovers=leftovers,
     )
+
+
+def _leftovers(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The first leftover of each kind: experts alone may have left a hundred thousand, which share their fate."""
+    names = checkpoint.catalog.names
+    first: dict[str, str] = {}
+    for row in leftover_rows(checkpoint):
+        first.setdefault(re.sub(r"\d+", "*", names[row]), names[row])
+    return tuple(first.values())
 
 
 def _in_reading_order(checkpoint: Checkpoint, scales: tuple[KVScale, ...]) -> tuple[Fed, ...]:

@@ -69,7 +69,7 @@ class OwnLoader:
     only_draft_layers: bool = False
     remap: Literal["first", "stacked", "others", "both", "never"] = "never"
     remap_if: tuple[str, ...] = ("scale", "zero_point")
-    absent: Literal["raise", "skip"] = "raise"
+    absent: Literal["raise", "skip", "expert"] = "raise"
     lacks: str = ""
     at_end: str = ""
 

@@ -12,7 +12,7 @@ from core.engines.outcome import Delivery
 from core.engines.vllm.engine import Vllm
 from core.engines.vllm.releases import UNIFIED
 from core.errors import UsageError
-from core.naming.conventions import is_nvfp4_global
+from core.naming.conventions import is_leftover, is_nvfp4_global
 from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
 from core.quantization.modelopt import quantizes_cache_alone
@@ -40,8 +40,6 @@ _ODD_FIELD = ("TypeError", "AttributeError", "KeyError", "IndexError", "ZeroDivi
 CONVERT_AGAIN = say(
     "Convert the checkpoint again: every layer of a quantized cache needs a factor, which is one number."
 )
-_LACKED = "has no attribute 'is_fused_shared_expert_enabled'"
-"""EagleMistralLarge3Model's loader asks its own class for it, before it looks at any name."""
 _NO_PLACE = say("Leave these tensors out on export: this engine has no place for them.")
 _RENAMED = say("Export with names that this engine takes.")
 _DIVIDED = say("Divide them by 448 (FP8) and give them the names of scales on export.")
@@ -77,8 +75,10 @@ def after_failure(facts: Facts, scale: KVScale | None) -> tuple[str, str]:
     if facts.case.declaration.dialect == "tensorrt-llm":
         return CONVERT_AGAIN, ""
     at_end = load.key is None and facts.engine.startswith("vLLM")
-    if at_end or _LACKED in (load.error or ""):
+    if at_end or facts.case.deliveries.closed:
         return _NO_EXPORT, ""
+    if scale is None and is_leftover(load.key or ""):
+        return say("Leave out on export what quantizers left behind: this engine has no place for it."), "drop"
     if scale is None:
         fix = say("Leave this tensor out on export: it is no KV scale, and this engine has no place for it.")
         return fix, "drop"

@@ -129,13 +129,14 @@ class Installed(Vllm):
         tensors: Sequence[Fed],
         wish: Wish,
         names: Sequence[str] = (),
+        leftovers: Sequence[str] = (),
     ) -> Deliveries:
         method = settings.method.value
         if method in self.new_methods:
             return self._mapped_only(declaration, settings, tensors, method)
         if method is not None and method in self.base.backends and method not in self.release.backends:
             return self._refused(tensors, method)
-        deliveries = super().deliver(declaration, settings, tensors, wish, names)
+        deliveries = super().deliver(declaration, settings, tensors, wish, names, leftovers)
         return replace(deliveries, notes=(*deliveries.notes, *self._notes(method, settings.architecture.value)))
 
     def _mapped_only(

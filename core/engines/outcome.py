@@ -91,7 +91,8 @@ class Deliveries:
     """The prediction for one checkpoint under one engine: the load, every tensor, every attention layer.
 
     ``confirmed`` is False where the model's modules are known from sources or from tensor names alone: no run of the
-    engine has confirmed them. A note then says so.
+    engine has confirmed them. A note then says so. ``closed`` says that no name gets to the attention layers: a loader
+    on the way ends the load at any tensor.
     """
 
     load: LoadResult
@@ -99,6 +100,7 @@ class Deliveries:
     attention: tuple[AttentionLayer, ...]
     notes: tuple[str, ...] = ()
     confirmed: bool = True
+    closed: bool = False
 
 
 __all__ = [

@@ -68,9 +68,11 @@ class EngineProfile(Protocol):
         tensors: Sequence[Fed],
         wish: Wish,
         names: Sequence[str] = (),
+        leftovers: Sequence[str] = (),
     ) -> Deliveries:
         """What the engine does with these tensors, in the order in which it reads them. ``names`` are those of all
-        tensors of the checkpoint in that order, for loaders that end the load at any of them.
+        tensors of the checkpoint in that order, for loaders that end the load at any of them; ``leftovers`` those among
+        them that belong to no module, and may end it as well.
         """
         ...
 

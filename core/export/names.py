@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from core.engines import Fed
 from core.engines.outcome import AttentionLayer, Delivery
 from core.errors import UsageError
+from core.export.modules import modules_with_weights
 from core.inspection import Inspection, predict_tensors
 from core.naming.conventions import recognise
 from core.naming.scales import KVScale, Role
@@ -95,9 +97,16 @@ class Oracle:
     def __init__(self, inspection: Inspection) -> None:
         self.inspection = inspection
         self._known: dict[tuple[str, tuple[int, ...]], Delivery] = {}
+        self.nowhere: set[str] = set()
+        """Kinds of modules of which no other spelling leads to their layers."""
         self._layers: dict[int | None, list[AttentionLayer]] = {}
         for layer in inspection.deliveries.attention:
             self._layers.setdefault(layer.layer, []).append(layer)
+
+    @cached_property
+    def modules(self) -> frozenset[str]:
+        """What the checkpoint calls the attention modules that have weights."""
+        return frozenset(modules_with_weights(self.inspection.checkpoint))
 
     def ask(self, tensors: Iterable[Fed]) -> None:
         """Find out about many tensors at once."""
@@ -109,8 +118,8 @@ class Oracle:
             for fed, delivery in zip(waiting, found, strict=True):
                 if raised is None:
                     self._known[fed.key, fed.shape] = delivery
-                    raised = _pattern(fed.key) if delivery.outcome == "raises" else None
-                elif _pattern(fed.key) == raised:  # most likely raises too: asking it alone costs least
+                    raised = pattern(fed.key) if delivery.outcome == "raises" else None
+                elif pattern(fed.key) == raised:  # most likely raises too: asking it alone costs least
                     self._known[fed.key, fed.shape] = predict_tensors(self.inspection, [fed]).deliveries[0]
                 else:
                     rest.append(fed)
@@ -220,5 +229,6 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> int:
     return sum(min(count, other.count(part)) for part, count in left.items())
 
 
-def _pattern(key: str) -> str:
+def pattern(key: str) -> str:
+    """What names have in common that differ by their numbers."""
     return re.sub(r"\d+", "*", key)

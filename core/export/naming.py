@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from core.engines import Fed, get_engine
 from core.engines.outcome import Delivery
 from core.errors import ExportError
-from core.export.names import AS_IS, SPELLINGS, Oracle, Part, as_convention, parts_of, settled
+from core.export.names import AS_IS, SPELLINGS, Oracle, Part, as_convention, parts_of, pattern, settled
 from core.export.plan import Unreachable
 from core.inspection import Inspection
 from core.naming.conventions import is_nvfp4_global
@@ -143,10 +144,13 @@ def _shapes(oracle: Oracle, names: str) -> list[Fed]:
 
 
 def _written(oracle: Oracle, fed: Fed, names: str) -> tuple[Part, ...] | str:
-    """What is written for one tensor, or why it is dropped."""
+    """What is written for one tensor, or why it is dropped. Where the load ends whatever the names, nothing is gained
+    by dropping.
+    """
+    closed = oracle.inspection.deliveries.closed
     if fed.scale is None:
         fate = oracle.fate(fed)
-        return fate.error or fate.reason if fate.outcome == "raises" else (Part(fed, "k"),)
+        return fate.error or fate.reason if fate.outcome == "raises" and not closed else (Part(fed, "k"),)
     scale = fed.scale
     stays = (Part(fed, scale.role),)
     if untranslatable(oracle.inspection, scale) is None:
@@ -154,10 +158,47 @@ def _written(oracle: Oracle, fed: Fed, names: str) -> tuple[Part, ...] | str:
             parts = tuple(_in_shape(oracle, part, scale) for part in parts_of(scale, candidate))
             if parts and all(oracle.lands(part) for part in parts):
                 return parts
+        if not closed and (parts := _elsewhere(oracle, scale)):
+            return parts
     fate = oracle.fate(fed)
-    if fate.outcome != "raises" or _misfit(oracle, scale) is not None:
+    if fate.outcome != "raises" or closed or _misfit(oracle, scale) is not None:
         return stays
     return _passed_over(oracle, scale) or fate.error or fate.reason
+
+
+def _elsewhere(oracle: Oracle, scale: KVScale) -> tuple[Part, ...]:
+    """A scale that no name in its own module brings home, under the first name in another spelling of that module which
+    does: draft models want theirs without the prefix. () where none does.
+    """
+    kind = pattern(scale.module)
+    layer = oracle.layer_of(scale)
+    if layer is None or layer.parameter_for(scale.role, scale.kind) is None or kind in oracle.nowhere:
+        return ()
+    for module in _modules(oracle, scale):
+        for spelling in SPELLINGS:
+            parts = parts_of(replace(scale, module=module), spelling.id)
+            parts = tuple(_in_shape(oracle, part, scale) for part in parts)
+            if parts and all(oracle.lands(part) for part in parts):
+                return parts
+    oracle.nowhere.add(kind)
+    return ()
+
+
+_PREFIXES = ("", "model", "language_model.model", "model.language_model")
+_STEM = re.compile(r"(?:.*?\.)?(\w+\.\d+\..+)")
+
+
+def _modules(oracle: Oracle, scale: KVScale) -> list[str]:
+    """Other names of the attention module that a scale belongs to: as its weights have it; where the checkpoint has no
+    weights, with and without the usual prefixes.
+    """
+    found = _STEM.fullmatch(scale.module)
+    if found is None:
+        return []
+    modules = [f"{prefix}.{found[1]}".lstrip(".") for prefix in _PREFIXES]
+    if known := oracle.modules:
+        modules = [module for module in modules if module in known] if scale.module not in known else []
+    return [module for module in modules if module != scale.module]
 
 
 def _passed_over(oracle: Oracle, scale: KVScale) -> tuple[Part, ...]:
@@ -272,6 +313,12 @@ def _why_not(oracle: Oracle, scale: KVScale) -> str:
     role = "k" if scale.role == "kv" else scale.role
     if layer is None:
         return say("{engine} builds no attention layer with a KV cache there", engine=engine)
+    if oracle.inspection.deliveries.closed:
+        return say(
+            "{engine} ends the load at any tensor on the way to its {cls} layers, whatever its name",
+            engine=engine,
+            cls=layer.cls,
+        )
     if layer.parameter_for(role) is None:
         return say(
             "{engine} gives {cls} layers no {parameter} under {method}"

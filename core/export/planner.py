@@ -23,6 +23,7 @@ from core.export.plan import ExportPlan, TensorEdit
 from core.export.repairs import Repaired, repair
 from core.export.target import with_quantized_cache
 from core.inspection import Inspection, imagine, reinspect
+from core.naming.conventions import is_leftover
 from core.wording import say, without_stop
 
 _ROOM_PER_FILE = 8192
@@ -140,7 +141,7 @@ def _notes(
     elif load.outcome == "raises" and load.key is None:
         error = first_sentence(load.error or load.reason)
         yield say("{engine} raises {error} whatever the names.", engine=title, error=error)
-    elif load.outcome == "raises":
+    elif load.outcome == "raises" and not is_leftover(load.key or ""):
         yield say(
             "{engine} raises {error} at {key}."
             if naming.asked
@@ -217,7 +218,7 @@ def _warnings(work: Repaired, after: Inspection, title: str) -> Iterable[str]:
                 layer=failing[0],
             )
         )
-    if not work.asked_for("leftovers") and (left := leftovers(work.inspection.checkpoint)):
+    if not work.cleared and (left := leftovers(work.inspection.checkpoint)):
         yield (
             say(
                 "{count} tensors that quantizers left behind ({key}) are no part of the model: {engine} "

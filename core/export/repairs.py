@@ -28,6 +28,7 @@ from core.export.plan import AppliedFix
 from core.export.reindexing import agree, take_in
 from core.export.rows import Row, rows_of
 from core.inspection import Inspection, imagine
+from core.naming.conventions import is_leftover
 from core.side_files import ScaleSource, open_scale_source
 from core.side_files.formats import NVFP4_OVER_FP8
 from core.wording import joined, say
@@ -47,6 +48,7 @@ _ORDER = (
     "duplicate",
     "drop",
 )
+_MENDED = say("Nothing was left to do: another repair had mended it.")
 _WISHED = {"per-head": "reshape", "factor": "factor", "swap": "swap", "declare": "declare", "leftovers": "drop"}
 
 
@@ -64,12 +66,10 @@ class Repaired:
     """Codes of findings about files that are mended: they are judged by the source's files until these are written."""
     per_head: bool = False
     """Whether the cache was declared per head because the scales to come are."""
+    cleared: bool = False
+    """Whether what quantizers left behind is left out."""
     notes: list[str] = field(default_factory=list)
     """Sentences about what a repair could not take over as its source has it, or only under a condition."""
-
-    def asked_for(self, code: str) -> bool:
-        """Whether a repair was chosen."""
-        return any(fix.code == code for fix in self.applied)
 
     @property
     def tensors(self) -> list[Row]:
@@ -105,8 +105,7 @@ def repair(inspection: Inspection, fixes: Sequence[Fix] = (), scales_from: str |
             fix = pending[0]
             if not options_for(fix, inspection.findings):
                 raise refuse_code(fix, (*inspection.findings, *work.inspection.findings))
-            reason = say("Nothing was left to do: another repair had mended it.")
-            work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason))
+            work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=_MENDED))
         pending.remove(fix)
     return work
 
@@ -140,7 +139,8 @@ def _look_again(work: Repaired) -> None:
     scales = [fed.scale for fed in tensors if fed.scale is not None]
     follow(work.configs, work.inspection.declaration, scales, filled=work.filled)
     declaration = work.configs.declaration() if work.configs.changed else None
-    work.inspection = imagine(work.inspection, tensors, declaration=declaration)
+    left = () if work.cleared else None
+    work.inspection = imagine(work.inspection, tensors, declaration=declaration, leftovers=left)
 
 
 def _stage(fix: Fix, findings: Sequence[Finding]) -> int:
@@ -163,6 +163,9 @@ def _apply(work: Repaired, fix: Fix, coming: ScaleSource | None = None) -> None:
     if remedy == "rename":
         reason = say("Every export for an engine does so by itself.")
         work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=reason))
+        return
+    if fix.code == "leftovers" and work.cleared:
+        work.applied.append(AppliedFix(code=fix.code, value=fix.value, reason=_MENDED))
         return
     if remedy == "repair-index":
         _reindex(work, fix, title)
@@ -336,7 +339,8 @@ def _all_scales(row: Row) -> bool:
 def _dropped(work: Repaired, code: str, keys: frozenset[str], title: str) -> list[Row]:
     """Left out; of several tensors for one parameter, or under one name, the last one read stays: engines use that."""
     reason = say("{title}: left out.", title=title)
-    if code == "leftovers":
+    if code == "leftovers" or any(map(is_leftover, keys)):
+        work.cleared = True
         return [*work.rows, *(row.without(code, reason) for row in leftovers(work.inspection.checkpoint))]
     if code == "duplicate-key":
         return _once(work, code, say("{title}: the last shard's stays, which engines use.", title=title))

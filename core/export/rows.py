@@ -10,17 +10,12 @@ from core.checkpoint.dtypes import decode, encode
 from core.diagnosis.facts import anchor
 from core.engines import Fed
 from core.engines.outcome import AttentionLayer
+from core.export.modules import modules_with_weights
 from core.export.names import spelling_of
 from core.inspection import Inspection
 from core.naming.conventions import companion_rows, layer_number, recognise
 from core.naming.scales import KVScale, Role
 from core.numerics import to_float32
-
-_PROJECTIONS = (
-    ".k_proj.weight", ".qkv_proj.weight", ".query_key_value.weight", ".kv_b_proj.weight", ".kv_proj.weight",
-    ".c_attn.weight", ".Wqkv.weight", ".o_proj.weight", ".out_proj.weight",
-)  # fmt: skip
-"""Weights of attention modules: where no scale tells, they say how the checkpoint calls the modules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +99,8 @@ class Places:
         self._rows = rows
         self._shards = [shard.name for shard in inspection.checkpoint.shards]
         catalog = inspection.checkpoint.catalog
-        weights = ((catalog.names[row].rsplit(".", 2)[0], row) for row in catalog.rows_ending(_PROJECTIONS))
-        self._modules = {module: catalog.shard(row) for module, row in weights}
+        found = modules_with_weights(inspection.checkpoint)
+        self._modules = {module: catalog.shard(row) for module, row in found.items()}
         """Attention modules by their weights, with the shard that holds the last of these."""
 
     def of(self, layer: AttentionLayer) -> tuple[str, str] | None:

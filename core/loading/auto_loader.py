@@ -13,7 +13,7 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 
-from core.engines.vllm.walk import ROTARY_DROPPER
+from core.engines.vllm.walk import ROTARY_DROPPER, as_set
 from core.loading.parameters import weight_loader_of
 from core.naming.mapper import WeightsMapper
 
@@ -131,7 +131,7 @@ class AutoWeightsLoader:
         available = {_join(base, name) for name, _ in module.named_parameters(remove_duplicate=False)}
         return (
             f"There is no module or parameter named {path!r} in {type(self.module).__name__}. "
-            f"The available parameters belonging to {base} ({type(module).__name__}) are: {available}"
+            f"The available parameters belonging to {base} ({type(module).__name__}) are: {as_set(available)}"
         )
 
 

@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 from core.architectures.modules import OwnLoader, StackedName
+from core.engines.vllm.experts import no_parameter
 from core.engines.vllm.remap import maybe_remap_kv_scale_name
 from core.loading.auto_loader import Weights
 from core.loading.parameters import Part, default_weight_loader, weight_loader_of
+from core.naming.conventions import is_leftover
 
 _AT_END: Mapping[str, type[Exception]] = {"AssertionError": AssertionError, "RuntimeError": RuntimeError}
 """What checks at the end of a loop raise."""
@@ -26,20 +28,21 @@ _LAYER = re.compile(r"(?:model\.|model\.language_model\.)?layers\.([0-9]{1,9})\.
 
 class OwnLoadedModule(nn.Module):
     """A module whose ``load_weights`` was written by hand. ``draft_layers`` are the layers of the draft (MTP) model,
-    which the main model leaves out.
+    which the main model leaves out; ``path`` is where the module stands in the model.
     """
 
-    def __init__(self, loader: OwnLoader, draft_layers: range = range(0)) -> None:
+    def __init__(self, loader: OwnLoader, draft_layers: range = range(0), path: str = "") -> None:
         super().__init__()
         self.loader = loader
         self.draft_layers = draft_layers
+        self.path = path
 
     def load_weights(self, weights: Weights) -> set[str]:
         """Load the stream; the names of the parameters that were written.
 
         Raises:
             KeyError: a name is no parameter, and this loop does not skip such names.
-            AttributeError: the loop asks for what its class has not.
+            AttributeError: the loop asks for what its class has not, or an expert's tensor has no parameter.
             AssertionError, RuntimeError: the loop ends with a check that this model fails.
         """
         if self.loader.lacks:
@@ -54,13 +57,15 @@ class OwnLoadedModule(nn.Module):
         loaded: set[str] = set()
         for name, tensor in weights:
             of_experts = next((path for path in experts if name.startswith(f"{path}.")), None)
-            if of_experts is not None:
+            if of_experts is not None and not is_leftover(name):
                 loaded.update(experts[of_experts].load_weights([(name, tensor)]))
                 continue
             found = self._find(name, parameters)
             if found is None:
                 continue
             target, shard = found
+            if target not in parameters and self.loader.absent == "expert":
+                _refuse_of_expert(self.path, target)
             parameter = parameters[target]
             load = weight_loader_of(parameter)
             if shard is None or load is default_weight_loader:
@@ -134,15 +139,25 @@ class OwnLoadedModule(nn.Module):
 
 
 class ExpertWeights(nn.Module):
-    """The experts of a mixture, where whole checkpoints are loaded: keeps every tensor below it under its name."""
+    """The experts of a mixture, where whole checkpoints are loaded: keeps every tensor below it under its name, but for
+    those that no method of quantization has a parameter for.
+    """
 
-    def __init__(self, home: torch.device) -> None:
+    def __init__(self, home: torch.device, path: str = "") -> None:
         super().__init__()
         self.home = home
+        self.path = path
         self.parts: dict[str, Part] = {}
 
     def load_weights(self, weights: Weights) -> Iterator[str]:
-        """Keep every tensor of the stream."""
+        """Keep every tensor of the stream. Raises AttributeError for what quantizers left behind."""
         for name, tensor in weights:
+            if is_leftover(name):
+                _refuse_of_expert(self.path, name)
             self.parts[name] = Part.of(tensor, self.home)
             yield name
+
+
+def _refuse_of_expert(path: str, name: str) -> None:
+    if (said := no_parameter(path, name)) is not None:
+        raise AttributeError(said)

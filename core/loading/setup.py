@@ -36,7 +36,7 @@ def setup_for(inspection: Inspection) -> Setup | None:
         )
     declared = declaration_for(engine, inspection.declaration)
     names = inspection.checkpoint.catalog.names
-    return engine.setup(declared, inspection.settings, inspection.tensors, inspection.wish, names)
+    return engine.setup(declared, inspection.settings, inspection.tensors, inspection.wish, names, inspection.leftovers)
 
 
 def declaration_for(engine: Vllm, declaration: Declaration) -> Declaration:

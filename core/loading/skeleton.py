@@ -130,12 +130,12 @@ class Skeleton:
             self._progress.advance()
             return self._attention(node, path)
         if self._whole and node.cls in _EXPERTS:
-            return _named(node.cls, ExpertWeights)(self._home)
+            return _named(node.cls, ExpertWeights)(self._home, path)
         match node.loader:
             case AutoLoader(before=None):
                 return _named(node.cls, AutoLoadedModule)(node.loader, self._setup.release)
             case OwnLoader():
-                return _named(node.cls, OwnLoadedModule)(node.loader, self._draft_layers)
+                return _named(node.cls, OwnLoadedModule)(node.loader, self._draft_layers, path)
             case FusedLinearLoader():
                 return _named(node.cls, FusedLinear)()
             case LoopLoader() | AutoLoader():

@@ -237,6 +237,8 @@ ENDINGS = (
 """How every key of every convention ends: a million names are sifted by these before any pattern is tried."""
 
 _COMPANION_ENDINGS = ("output_scale", "output_scale_2", "output_zero_point")
+_LEFTOVER_ENDINGS = ("_quantizer._amax", "_quantizer._pre_quant_scale")
+"""ModelOpt's quantizers as a plain ``save_pretrained`` writes them; its own export writes none."""
 _NUMBER = re.compile(r"(?:^|\.)([0-9]+)(?=\.|$)")
 
 MOST_LAYERS = 10_000
@@ -285,6 +287,11 @@ def is_companion(key: str) -> bool:
     return key.endswith(_COMPANION_ENDINGS) and recognise(key) is None
 
 
+def is_leftover(key: str) -> bool:
+    """Whether ``key`` is what a quantizer of weights or inputs left behind: no part of the model, and no KV scale."""
+    return key.endswith(_LEFTOVER_ENDINGS) and recognise(key) is None
+
+
 def is_nvfp4_global(scale: KVScale) -> bool:
     """Whether a tensor is the global scale of an NVFP4 cache (amax / 2688), over block scales made at run time."""
     return scale.convention == "nvfp4-global" or (scale.kind == "scale" and scale.key.endswith("_scale_2"))
@@ -294,6 +301,12 @@ def companion_rows(checkpoint: Checkpoint) -> list[int]:
     """The catalog rows of all companions, in order."""
     catalog = checkpoint.catalog
     return [row for row in catalog.rows_ending(_COMPANION_ENDINGS) if recognise(catalog.names[row]) is None]
+
+
+def leftover_rows(checkpoint: Checkpoint) -> list[int]:
+    """The catalog rows of all leftovers, in order."""
+    catalog = checkpoint.catalog
+    return [row for row in catalog.rows_ending(_LEFTOVER_ENDINGS) if recognise(catalog.names[row]) is None]
 
 
 def scale_rows(checkpoint: Checkpoint) -> list[int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 from core import __version__
 from core.diagnosis.options import fix_usage
 from core.engines import get_engine
 from core.engines.outcome import Delivery
-from core.explanation import explain
 from core.inspection import Inspection
 from core.naming.scales import KVScale
 from core.report.contract import json_text, report
@@ -33,7 +34,7 @@ details{margin:1rem 0}
 
 def html_report(inspection: Inspection) -> str:
     """The whole report as one HTML document."""
-    verdict = inspection.verdict
+    verdict, data = inspection.verdict, report(inspection)
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width,initial-scale=1'>",
@@ -42,23 +43,22 @@ def html_report(inspection: Inspection) -> str:
         "<p>PREDICTED by KVScope " + escape(__version__) + "</p>",
         _facts(inspection),
         _coverage(inspection),
-        _why(inspection),
+        _why(data["explanation"]),
         *(_finding(inspection, index) for index in range(len(inspection.findings))),
         _scales(inspection),
         "<details><summary>The report as JSON</summary><pre>",
-        escape(json_text(report(inspection))),
+        escape(json_text(data)),
         "</pre></details></body></html>",
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _why(inspection: Inspection) -> str:
+def _why(story: Mapping[str, Any] | None) -> str:
     """Why scales do not arrive, shown on one of them; "" where they all do."""
-    story = explain(inspection)
     if story is None:
         return ""
-    lines = "".join(f"<li>{escape(line)}</li>" for line in story.lines)
-    return f"<section class='finding error'><h2>{escape(story.title)}</h2><ol>{lines}</ol></section>"
+    lines = "".join(f"<li>{escape(line)}</li>" for line in story["lines"])
+    return f"<section class='finding error'><h2>{escape(story['title'])}</h2><ol>{lines}</ol></section>"
 
 
 def _facts(inspection: Inspection) -> str:

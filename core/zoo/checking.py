@@ -141,8 +141,15 @@ def _in_processes(paths: Sequence[str], asked: Asked, jobs: int, progress: Progr
     try:
         while waiting or running:
             while waiting and len(running) < 2 * jobs:
-                path = waiting.popleft()
-                running.append((path, pool.submit(check_one, path, asked)))
+                try:
+                    future = pool.submit(check_one, waiting[0], asked)
+                except BrokenProcessPool:  # one of those under way will say so, or no path was being judged
+                    break
+                running.append((waiting.popleft(), future))
+            if not running:
+                pool.shutdown(cancel_futures=True)
+                pool = _pool(jobs)
+                continue
             path, future = running[0]
             try:
                 entry = _result(future, progress)

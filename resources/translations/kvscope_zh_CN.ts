@@ -2050,6 +2050,10 @@
       <translation>请以此引擎接受的方案重新导出，或选择其他引擎。</translation>
     </message>
     <message>
+      <source>Leave out on export what quantizers left behind: this engine has no place for it.</source>
+      <translation>导出时略去量化器的遗留物：此引擎没有容纳它们的位置。</translation>
+    </message>
+    <message>
       <source>Leave these tensors out on export: this engine has no layer for them.</source>
       <translation>导出时略去这些张量：此引擎没有对应的层。</translation>
     </message>
@@ -5130,6 +5134,10 @@
       <translation>{engine} 在那里没有构建带 KV 缓存的注意力层</translation>
     </message>
     <message>
+      <source>{engine} ends the load at any tensor on the way to its {cls} layers, whatever its name</source>
+      <translation>{engine} 在通往其 {cls} 层的任何张量处都会终止加载，无论其名称如何</translation>
+    </message>
+    <message>
       <source>{engine} gives {cls} layers no {parameter} under {method}</source>
       <translation>{engine} 不为 {cls} 层提供 {parameter}（{method}）</translation>
     </message>
@@ -5462,6 +5470,10 @@
       <translation>请将其移走，或选择其他文件夹。</translation>
     </message>
     <message>
+      <source>Nothing was left to do: another repair had mended it.</source>
+      <translation>无事可做：另一项修复已将其解决。</translation>
+    </message>
+    <message>
       <source>{title}: {choice}.</source>
       <translation>{title}：{choice}。</translation>
     </message>
@@ -5520,10 +5532,6 @@
     <message>
       <source>{title}: the last one read stays, which the engine uses.</source>
       <translation>{title}：保留最后读取的一个，引擎使用的就是它。</translation>
-    </message>
-    <message>
-      <source>Nothing was left to do: another repair had mended it.</source>
-      <translation>无事可做：另一项修复已将其解决。</translation>
     </message>
     <message>
       <source>{fix} finds nothing to change</source>

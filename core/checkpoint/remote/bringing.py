@@ -17,7 +17,7 @@ from core.checkpoint.layout import INDEX, PICKLED, SAFETENSORS, Layout, folder_l
 from core.checkpoint.remote.address import Address, parse_address
 from core.checkpoint.remote.guess import Guess, guess
 from core.checkpoint.remote.mirror import Mirror, Spans
-from core.checkpoint.remote.place import CONFIGS, Listing, Place, Traffic
+from core.checkpoint.remote.place import CONFIGS, Listing, Part, Place, Traffic
 from core.checkpoint.remote.trouble import NotThereError, RemoteError
 from core.errors import KVScopeError, UnreadableCheckpointError
 from core.progress import Progress
@@ -184,7 +184,9 @@ class Remote:
         found, held = self._values[name], self.mirror.held(name)
         longest = max((end for _, end in spans if end <= held), default=0)
         beginning = self.mirror.beginning(name, longest)
-        return [beginning[begin:end] if end <= held else found[begin, end] for begin, end in spans]
+        return [
+            beginning[begin:end] if end <= held else found[begin, end] if begin < end else b"" for begin, end in spans
+        ]
 
     # ------------------------------------------------------------------------------------------------- inside the loop
 
@@ -398,7 +400,7 @@ class Remote:
         async def one(name: str, begin: int, end: int) -> tuple[str, int, bytes]:
             async with self._permits:
                 part = await self._place.read(name, begin, end)
-            if part.size != self.mirror.size(name) or len(part.data) != end - begin:
+            if part.size != self.mirror.size(name) or len(part.data) != end - begin or self._is_another(name, part):
                 raise NotThereError
             return name, begin, part.data
 
@@ -422,12 +424,20 @@ class Remote:
             self._values[name] |= found[name]
         self.mirror.keep_values(found)
 
+    def _is_another(self, name: str, part: Part) -> bool:
+        """Whether the server's tag tells that the file is not the one of which the header was read. Where a listing has
+        tags, those are of another kind, and what they name does not change.
+        """
+        listed = self._listing.get(name) if self._listing is not None else None
+        known = "" if listed is not None and listed.tag else self.mirror.tag(name)
+        return bool(known and part.tag) and part.tag != known
+
     def _unknown(self, name: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         known = self._values.get(name)
         if known is None:
             known = self._values[name] = self.mirror.values(name)
         held = self.mirror.held(name)
-        return [span for span in spans if span[1] > held and span not in known]
+        return [span for span in spans if span[0] < span[1] > held and span not in known]
 
 
 def coalesced(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -236,7 +236,7 @@ def _seconds(retry_after: str) -> float | None:
         return float(retry_after)
     try:
         date = parsedate_to_datetime(retry_after)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):
         return None
     if date.tzinfo is None:
         return None

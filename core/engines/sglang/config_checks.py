@@ -351,7 +351,9 @@ def _auto_round(config: Mapping[str, Any]) -> Reading:
     )
     for name, value, known in checks:
         if value not in known:
-            raise SglangError("ValueError", f"Unsupported {name}: {value}, currently only support {set(known)}")
+            # as Python shows a set of them, but in the same order on every run
+            listed = ", ".join(map(repr, known))
+            raise SglangError("ValueError", f"Unsupported {name}: {value}, currently only support {{{listed}}}")
     return UNQUANTIZED
 
 

@@ -104,6 +104,7 @@ class Sglang:
         tensors: Sequence[Fed],
         wish: Wish,
         names: Sequence[str] = (),
+        leftovers: Sequence[str] = (),
     ) -> Deliveries:
         if declaration.dialect == "tensorrt-llm":
             return _refused(_NO_MODEL_TYPE, "config.json: model_type", tensors)

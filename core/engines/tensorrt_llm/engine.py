@@ -90,6 +90,7 @@ class TensorrtLlm:
         tensors: Sequence[Fed],
         wish: Wish,
         names: Sequence[str] = (),
+        leftovers: Sequence[str] = (),
     ) -> Deliveries:
         algorithm, _ = _algorithm(declaration, wish)
         if declaration.dialect == "tensorrt-llm":

@@ -189,8 +189,9 @@ class Vllm:
         tensors: Sequence[Fed],
         wish: Wish,
         names: Sequence[str] = (),
+        leftovers: Sequence[str] = (),
     ) -> Deliveries:
-        deliveries = self._deliver(self._read(declaration), settings, tensors, wish, names)
+        deliveries = self._deliver(self._read(declaration), settings, tensors, wish, names, leftovers)
         name, unsure = settings.architecture.value, ""
         if name is not None and deliveries.load.outcome not in ("unknown", "refused"):
             keys = [fed.key for fed in tensors]
@@ -200,9 +201,15 @@ class Vllm:
         return replace(deliveries, notes=notes, confirmed=not unsure)
 
     def _deliver(
-        self, declaration: Declaration, settings: Settings, tensors: Sequence[Fed], wish: Wish, names: Sequence[str]
+        self,
+        declaration: Declaration,
+        settings: Settings,
+        tensors: Sequence[Fed],
+        wish: Wish,
+        names: Sequence[str],
+        leftovers: Sequence[str],
     ) -> Deliveries:
-        setup = self.setup(declaration, settings, tensors, wish, names)
+        setup = self.setup(declaration, settings, tensors, wish, names, leftovers)
         refused = refusal(
             declaration,
             kv_cache_dtype=wish.kv_cache_dtype,
@@ -248,6 +255,7 @@ class Vllm:
         tensors: Sequence[Fed],
         wish: Wish,
         names: Sequence[str] = (),
+        leftovers: Sequence[str] = (),
     ) -> Setup | None:
         """The model, the backend and the cache this prediction runs on; None for an architecture that is not known."""
         method = settings.method.value
@@ -276,7 +284,9 @@ class Vllm:
             keys = names or [fed.key for fed in tensors]
             parameters = (f"{layer.path}.{each}" for layer in setup.layers for each in layer.parameters)
             setup = replace(setup, root=converted(root, name, keys, parameters))
-        return replace(setup, stop=first_stop(setup, tensors, names)) if setup.root.stops_at_any() else setup
+        if not leftovers and not setup.root.stops_at_any():
+            return setup
+        return replace(setup, stop=first_stop(setup, tensors, names, leftovers))
 
     def _model(
         self, declaration: Declaration, architecture: str | None, method: str | None, tensors: Sequence[Fed]

@@ -51,7 +51,7 @@ class Stop:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """Everything the prediction needs besides the tensors, for one tensor-parallel rank. ``dtype`` is the engine's
-    model dtype, ``stop`` the first ordinary tensor that reaches a loader which ends the load at any.
+    model dtype, ``stop`` the first ordinary tensor at which the load ends.
     """
 
     root: ModuleNode
@@ -130,14 +130,20 @@ def attention_shape(
     )
 
 
-def first_stop(setup: Setup, tensors: Sequence[Fed], names: Iterable[str]) -> Stop | None:
+def first_stop(
+    setup: Setup, tensors: Sequence[Fed], names: Iterable[str], leftovers: Iterable[str] = ()
+) -> Stop | None:
     """The first of all tensors of the checkpoint, if it is none of ``tensors``, that reaches a loader which ends the
-    load at any.
+    load at any, or is one of ``leftovers`` for which there is no place.
     """
     walk, read = setup.walk(), 0
+    left = next((name for name in leftovers if walk.follow(name).error is not None), None)
+    any_stops = setup.root.stops_at_any()
+    if left is None and not any_stops:
+        return None
     for name in names:
         followed = read < len(tensors) and tensors[read].key == name
-        if isinstance(walk.follow(name).error, Lacking):
+        if name == left or (any_stops and isinstance(walk.follow(name).error, Lacking)):
             return None if followed else Stop(name, read)
         read += followed
     return None
@@ -177,7 +183,15 @@ def predict(setup: Setup, tensors: Iterable[Fed]) -> Deliveries:
         attention = tuple(_finish(layer, held, written) for layer in setup.layers)
     else:
         attention = tuple(_unfinished(layer) for layer in setup.layers)
-    return Deliveries(load=load, deliveries=tuple(deliveries), attention=_expecting(attention, setup))
+    return Deliveries(
+        load=load, deliveries=tuple(deliveries), attention=_expecting(attention, setup), closed=_is_closed(setup, walk)
+    )
+
+
+def _is_closed(setup: Setup, walk: Walk) -> bool:
+    """Whether not even a name below them gets to the attention layers."""
+    own = [f"{layer.path}.k_scale" for layer in setup.layers]
+    return bool(own) and setup.root.stops_at_any() and all(isinstance(walk.follow(name).error, Lacking) for name in own)
 
 
 def _stopped(stop: Stop, walk: Walk) -> LoadResult:

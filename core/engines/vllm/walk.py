@@ -7,7 +7,7 @@ at a parameter, at a loader that ignores the name, at a rule that drops it, or a
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from core.architectures.modules import AutoLoader, FusedLinearLoader, ModuleNode
 from core.backends.base import Backend
 from core.backends.kv_method import EngineError, ScaleParameter
 from core.backends.older import OUTPUT_SCALES
+from core.engines.vllm.experts import no_parameter
 from core.engines.vllm.loop import Given, LoopRun
 from core.engines.vllm.releases import NEWEST, Release
 from core.engines.vllm.remap import maybe_remap_kv_scale_name
@@ -295,11 +296,12 @@ class Walk:
                 "nothing is called {name}, and {loader}'s loader ignores names that end so", name=full, loader=owner.cls
             )
             raise _Stop(reason, ignored=True, name=full)
+        below = self._names_below(node, f"{prefix}.{base}".strip("."))
+        available = as_set(f"{base}.{name}" if base else name for name in below)
         raise EngineError(
             "ValueError",
             f"There is no module or parameter named {path!r} in {owner.cls}. "
-            f"The available parameters belonging to {base} ({node.cls}) are: "
-            f"{set(self._names_below(node, f'{prefix}.{base}'.strip('.')))!r}",
+            f"The available parameters belonging to {base} ({node.cls}) are: {available}",
         )
 
     def _ignores(self, owner: ModuleNode, path: str) -> bool:
@@ -371,6 +373,8 @@ class Walk:
         if name not in parameters:
             if not stacked and loader.absent == "skip":
                 raise _Stop(_no_parameter(node), ignored=True, name=f"{prefix}.{name}")
+            if loader.absent == "expert" and (said := no_parameter(prefix, name)) is not None:
+                raise EngineError("AttributeError", said)
             raise EngineError("KeyError", f"{name!r}")
         return f"{prefix}.{name}" if prefix else name
 
@@ -435,6 +439,12 @@ class Walk:
         found = re.match(r"(?:model\.|model\.language_model\.)?layers\.([0-9]{1,9})\.", name)
         first = self._hidden_layers
         return bool(found) and first <= int(found.group(1)) < first + self._draft_layers if found else False
+
+
+def as_set(names: Iterable[str]) -> str:
+    """Names as Python shows a set of them, in an order that is the same on every run."""
+    found = sorted(set(names))
+    return f"{{{', '.join(map(repr, found))}}}" if found else "set()"
 
 
 def _no_parameter(node: ModuleNode) -> str:

@@ -448,7 +448,11 @@ def test_methods(quantization: dict[str, Any], method: str, kv_method: str | Non
         ({**CT, "config_groups": {"g": {"targets": None, "weights": {}}}}, "TypeError: 'NoneType' object is not"),
         (
             {"quant_method": "auto-round", "bits": 8, "group_size": 1, "sym": True, "data_type": "fp"},
-            "ValueError: Unsupported data_type: fp",
+            "ValueError: Unsupported data_type: fp, currently only support {'int'}",
+        ),
+        (
+            {"quant_method": "auto-round", "bits": 8, "group_size": 1, "sym": True, "packing_format": "x"},
+            "ValueError: Unsupported packing_format: x, currently only support {'auto_round:auto_gptq', 'auto_round:a",
         ),
         ({"quant_method": "awq", "bits": 4}, "ValueError: Cannot find any of ['q_group_size', 'group_size']"),
         (

@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.errors import ExportError, UsageError
 from core.export import ExportPlan, plan_export, write_export
 from core.inspection import inspect
+from core.loading.verify import verify
 from tests.core.diagnosis.build import MODELOPT, look
+from tests.core.diagnosis.build import Tensor as Stored
 from tests.core.diagnosis.build import llama as llama_config
 from tests.core.diagnosis.examples import GOOD
+from tests.core.engines.random_cases import tiny_configs
 from tests.core.export.exporting import Tensor, float32, made_from, plan_of, said_by, tensors_of
 from tests.core.spoken import left_in_english
 
@@ -354,3 +358,69 @@ def test_a_shard_that_changed_after_opening_is_refused(llama: Path, tmp_path: Pa
         file.write(b"more")
     with pytest.raises(ExportError, match=r"model.safetensors: the file changed since the checkpoint was opened. Wait"):
         plan_export(inspection)
+
+
+@pytest.mark.parametrize("quantization", [MODELOPT, {"quant_method": "fp8", "activation_scheme": "static"}])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.{}.self_attn.k_scale",
+        "model.layers.{}.self_attn.mla_attn.mla_attn.k_scale",
+        "layers.{}.attention.k_fake_quantizer.qscale_act",
+    ],
+)
+def test_where_no_name_gets_to_the_layers_nothing_is_dropped(
+    name: str, quantization: dict[str, Any], tmp_path: Path
+) -> None:
+    """EagleMistralLarge3's loader ends the load at any tensor: an export without the scales would only lose them."""
+    config = tiny_configs()["EagleMistralLarge3ForCausalLM"] | {"quantization_config": quantization}
+    weights = {"layers.0.attention.wq_a.weight": Stored([1.0])}
+    inspection = look(tmp_path, config, {name.format(0): Stored([0.02]), name.format(1): Stored([0.03])} | weights)
+    assert inspection.findings[0].fix.endswith("no export helps here.")
+    plan = plan_export(inspection)
+    assert {edit.action for edit in plan.edits} == {"kept"}
+    assert [each.reason for each in plan.unreachable] == [
+        "vLLM 0.33.0 ends the load at any tensor on the way to its MLAAttention layers, whatever its name"
+    ]
+    assert plan.verdict_predicted.outcome == "fails"
+    assert not any("absent" in finding.code for finding in plan.findings_predicted)
+
+
+MOVED = [
+    ("EagleLlamaForCausalLM", "model.layers.{}.self_attn", "layers.{}.self_attn"),
+    ("Eagle3Qwen3ForCausalLM", "model.layers.{}.self_attn", "layers.{}.self_attn"),
+    ("DFlashDraftModel", "model.layers.{}.self_attn", "layers.{}.self_attn"),
+    ("JinaEmbeddingsV5Model", "model.layers.{}.self_attn", "layers.{}.self_attn"),
+    ("VoxtralForConditionalGeneration", "language_model.model.layers.{}.self_attn", "model.layers.{}.self_attn"),
+]
+"""Architectures whose loaders want other prefixes than the engine's own; the real vLLM 0.33.0 took every exported one
+into its layers.
+"""
+
+
+@pytest.mark.parametrize(("architecture", "stored", "taken"), MOVED)
+def test_a_module_is_called_as_the_loader_wants_it(architecture: str, stored: str, taken: str, tmp_path: Path) -> None:
+    config = tiny_configs()[architecture] | {"quantization_config": MODELOPT}
+    names = [f"{stored.format(layer)}.{role}_proj.{role}_scale" for layer in (0, 1) for role in "kv"]
+    inspection = look(tmp_path / "model", config, {name: Stored([0.02 + n / 100]) for n, name in enumerate(names)})
+    assert inspection.deliveries.load.outcome == "raises"
+    plan = plan_export(inspection)
+    assert actions(plan) == {"renamed": 4}
+    assert plan.unreachable == ()
+    assert [edit.new_key for edit in plan.edits] == [
+        f"{taken.format(layer)}.{role}_scale" for layer in (0, 1) for role in "kv"
+    ]
+    result = write_export(plan, tmp_path / "out")
+    assert result.verdict_after.outcome == "ok"
+    assert verify(result.after).agreed
+
+
+@pytest.mark.parametrize(("module", "moves"), [("layers.{}.self_attn", True), ("model.layers.{}.self_attn", False)])
+def test_a_module_keeps_the_name_that_its_weights_have(module: str, moves: bool, tmp_path: Path) -> None:
+    """Whether weights load under another name, scales cannot tell."""
+    config = tiny_configs()["EagleLlamaForCausalLM"] | {"quantization_config": MODELOPT}
+    tensors = {f"model.layers.{layer}.self_attn.{role}_scale": Stored([0.02]) for layer in (0, 1) for role in "kv"}
+    weights = {f"{module.format(layer)}.o_proj.weight": Stored([1.0]) for layer in (0, 1)}
+    plan = plan_export(look(tmp_path / "model", config, tensors | weights))
+    assert actions(plan) == ({"renamed": 4} if moves else {"dropped": 4})
+    assert plan.verdict_predicted.outcome == ("ok" if moves else "degraded")

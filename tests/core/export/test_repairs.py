@@ -115,7 +115,7 @@ def test_an_amax_is_divided_by_the_largest_number_of_the_format(tmp_path: Path) 
 def test_an_amax_under_a_name_of_its_own_becomes_a_scale_and_is_declared(tmp_path: Path) -> None:
     source = CHECKPOINTS / "modelopt/llama-fp8-kvfp8-hfsave"
     inspection = inspect(source, kv_cache_dtype="fp8")
-    plan = mended(inspection, "amax-stored", "declare")
+    plan = mended(inspection, "amax-stored", "declare", "leftovers")
     result = write_export(plan, tmp_path / "out")
     assert result.verdict_after.outcome == "ok"
     after = {scale.key: scale.values for scale in result.after.scales}
@@ -130,15 +130,18 @@ def test_an_amax_under_a_name_of_its_own_becomes_a_scale_and_is_declared(tmp_pat
         "symmetric": True,
     }
     record = json.loads((tmp_path / "out" / "kvscope-export.json").read_text())
-    assert [fix["code"] for fix in record["fixes"]] == ["declare", "amax-stored"]
-    assert {row["action"] for row in record["tensors"]} == {"repaired"}
-    assert all(row["fixes"] == ["amax-stored"] for row in record["tensors"])
+    assert [fix["code"] for fix in record["fixes"]] == ["declare", "amax-stored", "leftovers"]
+    assert {(row["action"], *row["fixes"]) for row in record["tensors"]} == {
+        ("repaired", "amax-stored"),
+        ("dropped", "leftovers"),
+    }
 
 
 def test_what_quantizers_left_behind_can_be_left_out(tmp_path: Path) -> None:
     """Fed whole to vLLM 0.33.0, this checkpoint stops at the first of them; without them it loads."""
     inspection = inspect(CHECKPOINTS / "modelopt/llama-fp8-kvfp8-hfsave", kv_cache_dtype="fp8")
     plan = mended(inspection, "amax-stored", "declare")
+    assert plan.verdict_predicted.outcome == "fails"
     assert plan.notes[0] == (
         "28 tensors that quantizers left behind (model.layers.0.mlp.down_proj.input_quantizer._amax) are no part of "
         "the model: vLLM 0.33.0 may stop at them. --fix leftovers leaves them out."
@@ -400,8 +403,9 @@ def test_repairs_follow_each_other(tmp_path: Path) -> None:
     assert values(one)[V1] == (round(6 / 448, 6),)
 
 
-def test_what_another_repair_mended_is_left_alone() -> None:
-    inspection = inspect(CHECKPOINTS / "modelopt/llama-fp8-kvfp8-hfsave", kv_cache_dtype="fp8")
+def test_what_another_repair_mended_is_left_alone(tmp_path: Path) -> None:
+    amaxes = {f"model.layers.{n}.self_attn.{role}_bmm_quantizer._amax": 4.0 + n for n in (0, 1) for role in "kv"}
+    inspection = look(tmp_path, llama(None), amaxes, kv_cache_dtype="fp8")
     plan = mended(inspection, "amax-stored", "load-raises", "declare")
     assert {value for edit in plan.edits for value in edit.values} == {
         edit.values[0] for edit in mended(inspection, "amax-stored", "declare").edits

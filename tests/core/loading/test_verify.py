@@ -536,3 +536,16 @@ def test_the_text_shows_observed_beside_predicted(modelopt: Inspection) -> None:
 def test_the_text_of_a_failing_layer(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "a", {"model.layers.0.self_attn.v_scale": 0.5}, quantization=MODELOPT)
     assert "model.layers.0.self_attn.attn: AssertionError / AssertionError" in verification_text(verify(inspect(path)))
+
+
+def test_the_parameters_that_an_error_lists_are_the_same_on_every_run(tmp_path: Path) -> None:
+    """Seen in vLLM 0.33.0, where they stand in the order of a set, which is another each time."""
+    key = "model.layers.0.self_attn.foo.k_scale"
+    inspection = inspect(write_checkpoint(tmp_path / "model", {key: 0.5}, quantization=MODELOPT))
+    scales = ", ".join(f"'layers.0.self_attn.attn.{role}_scale'" for role in ("k", "prob", "q", "v"))
+    assert inspection.deliveries.load.error == (
+        "ValueError: There is no module or parameter named 'layers.0.self_attn.foo' in LlamaModel. The available "
+        f"parameters belonging to layers.0.self_attn (LlamaAttention) are: {{{scales}, "
+        "'layers.0.self_attn.o_proj.weight', 'layers.0.self_attn.qkv_proj.weight'}"
+    )
+    assert verify(inspection).error == inspection.deliveries.load.error

@@ -17,6 +17,7 @@ from core.progress import Progress
 from core.report import report
 from core.report.text import one_line
 from core.zoo import Asked, Entry, Record, check_all, find_checkpoints, html_table, markdown_table, read_list, summary
+from core.zoo.checking import check_one
 from tests.core.checkpoint.writing import write
 
 QWEN = "modelopt/qwen3-36layers-fp8-kvfp8"
@@ -162,6 +163,19 @@ def test_a_process_that_dies_costs_one_entry(tree: Path, tmp_path: Path) -> None
     assert [entry.error for entry in entries] == [
         f"{path}: the process that judged it died. Check the machine's memory." for path in paths[:2]
     ]
+
+
+def test_processes_that_die_between_two_entries_cost_none(tree: Path) -> None:
+    """The next path cannot be handed out then; those under way are judged anew."""
+    paths = _paths(tree) * 4
+    entries = check_all(paths, Asked(), jobs=2)
+    found = [next(entries)]
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
+    found += entries
+    assert [entry.path for entry in found] == paths
+    assert found == [check_one(path, Asked()) for path in _paths(tree)] * 4
 
 
 def test_cancelling_ends_the_processes(tree: Path, tmp_path: Path) -> None:

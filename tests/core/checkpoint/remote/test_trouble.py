@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,9 @@ HUB = "hf://org/qwen3"
 FILE = "{url}/files/org/single/model.safetensors"
 DOWNLOAD = "Download the checkpoint and open the folder."
 ALWAYS = {"times": 99}
+SCALE = "model.layers.0.self_attn.k_proj.k_scale"
+FAR = {"a.weight": ("F32", (5000,)), SCALE: ("F32", (1,)), "z.weight": ("F32", (5000,))}
+"""A scale that does not come along with the header."""
 GATED = {"X-Error-Code": "GatedRepo"}
 
 
@@ -176,6 +180,13 @@ def test_retry_after_as_a_date(server: Server) -> None:
         open_checkpoint(FILE.format(url=server.url))
 
 
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 2024 00:00:00 +99999999999999999999", "1 Jan 99999999999999999999", "?"])
+def test_retry_after_that_is_no_date(server: Server, date: str) -> None:
+    server.set_faults(_status("single/model", 503, **{"Retry-After": date}))
+    with pytest.raises(UnreadableCheckpointError, match=r"fails to answer \(503\) \(5 attempts\)"):
+        open_checkpoint(FILE.format(url=server.url))
+
+
 def test_a_server_that_is_not_there(server: Server) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -211,6 +222,31 @@ def test_a_file_that_changes_between_header_and_values(server: Server, hub_root:
     with pytest.raises(UnreadableCheckpointError) as caught:
         checkpoint.read(["model.norm.weight"])
     assert str(caught.value) == f"{HUB}: changed since it was opened. Open it again."
+
+
+def test_another_file_of_the_same_size_between_header_and_values(server: Server, hub_root: Path) -> None:
+    """A scale of the new file under a header of the old one would be neither's."""
+    file = write(hub_root / "org" / "replaced" / "model.safetensors", FAR)
+    address = f"{server.url}/files/org/replaced/model.safetensors"
+    checkpoint = open_checkpoint(address)
+    os.utime(file, ns=(0, 0))  # of which the server's tag is made
+    with pytest.raises(UnreadableCheckpointError) as caught:
+        checkpoint.read([SCALE])
+    assert str(caught.value) == f"{address}: changed since it was opened. Open it again."
+    assert open_checkpoint(address).read([SCALE])[SCALE].values
+
+
+def test_a_tensor_without_values_is_not_asked_for(server: Server, hub_root: Path) -> None:
+    """There is no range without bytes: a server answers with an error, or with the whole file."""
+    empty = "model.layers.1.self_attn.k_proj.k_scale"
+    write(hub_root / "org" / "hollow" / "model.safetensors", {**FAR, empty: ("F32", (0,))})
+    checkpoint = open_checkpoint(f"{server.url}/files/org/hollow/model.safetensors")
+    server.set_faults()
+    found = checkpoint.read([SCALE, empty])
+    assert (found[empty].values, found[empty].fault) == ((), None)
+    assert len(found[SCALE].values) == 1
+    assert checkpoint.read_bytes(empty) == b""
+    assert len(server.requests()) == 1
 
 
 def test_a_file_that_changes_inside_its_header(server: Server) -> None:
