@@ -58,6 +58,7 @@ def window(qtbot: QtBot) -> Iterator[Window]:
     yield made
     made.close()
     theme().set_mode("light")
+    qtbot.waitUntil(lambda: theme().settled, timeout=60_000)
 
 
 @pytest.fixture
