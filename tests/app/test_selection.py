@@ -327,4 +327,4 @@ def test_the_row_to_begin_with_is_wholly_on_screen(window: Window, samples: Path
     view, table = window.workspace.keys.view, window.workspace.keys.table
     place = table.position_of(window.workspace.selection.current or "")
     assert place == 15
-    qtbot.waitUntil(lambda: view.viewport().rect().contains(view.visualRect(table.index(place, 0))), timeout=5_000)
+    qtbot.waitUntil(lambda: view.viewport().rect().contains(view.visualRect(table.index(place, 0))), timeout=60_000)

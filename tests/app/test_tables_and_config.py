@@ -139,13 +139,13 @@ def test_a_listing_for_the_engine_before_is_dropped(
     keys, session, goes_on = window.workspace.keys, window.session, Event()
 
     def listed(catalog: Catalog, digest: Digest) -> TensorSource:
-        goes_on.wait(30)
+        goes_on.wait(60)
         return TensorSource(catalog, digest)
 
     monkeypatch.setattr("app.panels.keys.TensorSource", listed)
     keys.set_all_tensors(True)
     keys.set_all_tensors(False)
-    with qtbot.waitSignal(session.checkpoint_inspected):
+    with qtbot.waitSignal(session.checkpoint_inspected, timeout=60_000):
         session.choose(session.choices.with_engine("tensorrt-llm"))
     goes_on.set()
     idle()

@@ -208,7 +208,7 @@ def test_widgets_follow_the_theme_the_hidden_ones_later(qtbot: QtBot) -> None:
     shown, hidden = _made(), _made()
     for widget in (shown, hidden):
         qtbot.addWidget(widget)
-        with qtbot.waitExposed(widget):
+        with qtbot.waitExposed(widget, timeout=60_000):
             widget.show()
     hidden.hide()
     light = shown.grab().toImage()
@@ -217,7 +217,7 @@ def test_widgets_follow_the_theme_the_hidden_ones_later(qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: current.settled, timeout=60_000)
     fresh = _made()
     qtbot.addWidget(fresh)
-    with qtbot.waitExposed(fresh):
+    with qtbot.waitExposed(fresh, timeout=60_000):
         fresh.show()
     wanted = fresh.grab().toImage()
     assert light != wanted
