@@ -10,7 +10,7 @@ import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QFileDialog, QLabel, QStyledItemDelegate, QStyleOptionViewItem
+from PySide6.QtWidgets import QAbstractButton, QFileDialog, QLabel, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 from pytestqt.qtbot import QtBot
 
 from app.models.query import FIELDS
@@ -319,6 +319,30 @@ def test_groups_are_told_apart_where_their_names_do_not_fit(window: Window, open
         room = view.columnWidth(0) - view.indentation() - view.iconSize().width() - 12
         shown.add(view.fontMetrics().elidedText(option.text, option.textElideMode, room))
     assert len(shown) == view.model().rowCount() == 3
+
+
+@pytest.mark.parametrize(
+    ("sample", "patterns"), [("llmcompressor/whisper-kvonly", 6), ("modelopt/t5-fp8-kvfp8", 6)], ids=["whisper", "t5"]
+)
+def test_patterns_are_told_apart_at_the_width_that_they_have(
+    window: Window, opened: Open, shared: Path, sample: str, patterns: int
+) -> None:
+    opened(str(shared / "checkpoints" / sample))
+    view = window.workspace.groups.view
+    assert view.model().rowCount() == patterns
+    shown = set()
+    for row in range(patterns):
+        index = view.model().index(row, 0)
+        option = QStyleOptionViewItem()
+        option.initFrom(view)
+        option.rect = view.visualRect(index)
+        delegate = view.itemDelegateForIndex(index)
+        assert isinstance(delegate, QStyledItemDelegate)
+        delegate.initStyleOption(option, index)
+        assert option.rect.right() < view.viewport().width()
+        room = view.style().subElementRect(QStyle.SubElement.SE_ItemViewItemText, option, view).width() - 8
+        shown.add(view.fontMetrics().elidedText(option.text, option.textElideMode, room))
+    assert len(shown) == patterns, shown
 
 
 def test_the_row_to_begin_with_is_wholly_on_screen(window: Window, samples: Path, idle: Idle, qtbot: QtBot) -> None:
