@@ -58,7 +58,10 @@ QPushButton:hover, QToolButton#raised:hover { background: $hover; }
 QPushButton:pressed, QToolButton#raised:pressed, QPushButton:checked { background: $selected; color: $on_selected; }
 QPushButton:disabled, QToolButton#raised:disabled { color: $muted; background: $window; }
 QPushButton:focus, QToolButton#raised:focus { border-color: $accent; }
+/* Borders tell the focus, a tab its ground; Fusion would draw a frame around the words as well. */
+QPushButton, QToolButton, QTabBar { outline: none; }
 QPushButton[primary="true"] { background: $accent; border-color: $accent; color: $on_accent; font-weight: 600; }
+QPushButton[primary="true"]:focus { border-color: $text; }
 QPushButton[primary="true"]:disabled { background: $window; border-color: $border; color: $muted; }
 QPushButton[flat="true"] { background: transparent; border-color: transparent; padding: 3px 7px; }
 QPushButton[flat="true"]:hover { background: $hover; }
@@ -118,7 +121,7 @@ QTabBar::tab {
 }
 QTabBar::tab:hover { color: $text; background: $hover; }
 QTabBar::tab:selected { color: $text; border-bottom-color: $accent; font-weight: 600; }
-QTabBar::tab:focus { color: $accent; }
+QTabBar::tab:focus { color: $accent; background: $hover; }
 QTabBar::close-button { image: url($close); border-radius: 3px; margin: 3px; }
 QTabBar::close-button:hover { background: $hover; }
 QSplitter::handle { background: $border; }

@@ -201,6 +201,35 @@ def _made() -> QWidget:
     return made
 
 
+@pytest.mark.parametrize("kind", ["plain", "flat", "primary", "tabs"])
+def test_what_has_the_keyboard_is_marked_once(qtbot: QtBot, kind: str) -> None:
+    """By a border or a ground of its own; not by Fusion's frame around the words as well."""
+    theme()
+    page = QWidget()
+    rows = QVBoxLayout(page)
+    made: QWidget = Button("press", "save", flat=kind == "flat", primary=kind == "primary")
+    if kind == "tabs":
+        made = QTabBar()
+        made.addTab("front")
+    other = QLineEdit()
+    rows.addWidget(made)
+    rows.addWidget(other)
+    qtbot.addWidget(page)
+    with qtbot.waitActive(page, timeout=60_000):
+        page.show()
+        page.activateWindow()
+    page.setAttribute(Qt.WidgetAttribute.WA_KeyboardFocusChange)  # as Tab and shortcuts do
+    other.setFocus()
+    before = made.grab().toImage()
+    made.setFocus(Qt.FocusReason.TabFocusReason)
+    assert made.hasFocus()
+    after = made.grab().toImage()
+    assert after != before
+    if kind != "tabs":
+        inside = after.rect().adjusted(3, 3, -3, -3)
+        assert after.copy(inside) == before.copy(inside)
+
+
 def test_widgets_follow_the_theme_the_hidden_ones_later(qtbot: QtBot) -> None:
     """Hundreds of hidden widgets may not hold the window while those on the screen change."""
     current = theme()
