@@ -24,6 +24,7 @@ from pytestqt.qtbot import QtBot
 
 from app import entry
 from app.panels.pickers import Picker
+from app.panels.reading import ElidedLabel
 from app.session import Choices
 from app.status import Status
 from app.theme.theme import theme
@@ -136,6 +137,16 @@ def test_light_and_dark(window: Window, opened: Open, idle: Idle) -> None:
         assert (corner.lightnessF() < 0.5) is dark
     assert window.settings.text("theme") == "dark"
     assert window.actions_table["theme_dark"].isChecked()
+
+
+def test_captions_of_the_pickers_are_whole_where_there_is_room(window: Window, opened: Open) -> None:
+    opened(LLAMA)
+    window.resize(1600, 800)
+    QApplication.processEvents()
+    for name, picker in pickers(window).items():
+        caption = picker.findChild(ElidedLabel)
+        assert caption is not None
+        assert caption.fontMetrics().horizontalAdvance(caption.text()) <= caption.width(), name
 
 
 def test_sizes_are_remembered(qtbot: QtBot, samples: Path) -> None:
