@@ -218,10 +218,10 @@ def test_what_has_the_keyboard_is_marked_once(qtbot: QtBot, kind: str) -> None:
     with qtbot.waitActive(page, timeout=60_000):
         page.show()
         page.activateWindow()
-    page.setAttribute(Qt.WidgetAttribute.WA_KeyboardFocusChange)  # as Tab and shortcuts do
     other.setFocus()
     before = made.grab().toImage()
     made.setFocus(Qt.FocusReason.TabFocusReason)
+    page.setAttribute(Qt.WidgetAttribute.WA_KeyboardFocusChange)  # as a key that moves the focus does
     assert made.hasFocus()
     after = made.grab().toImage()
     assert after != before
