@@ -349,7 +349,8 @@ class KeysPanel(QWidget):
         model = self.view.selectionModel()
         self._following = True
         try:
-            model.select(chosen, QItemSelectionModel.SelectionFlag.ClearAndSelect)
+            self.view.deselect_all()
+            model.select(chosen, QItemSelectionModel.SelectionFlag.Select)
             current = self._selection.current
             place = self.table.position_of(current) if current is not None else None
             if place is not None:
