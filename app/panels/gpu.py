@@ -240,7 +240,7 @@ class GpuPanel(QWidget):
         self.devices_listed.emit()
 
     def _on_listing_failed(self, error: KVScopeError) -> None:
-        self._listing = False
+        self._listing = self._run_when_listed = False
         self.device.setItemText(0, self.tr("no device"))
         self._reason.setPlainText(text.complaint(error))
         self._reason.show()
