@@ -646,6 +646,10 @@
       <translation>命令已复制</translation>
     </message>
     <message>
+      <source>Writing the report</source>
+      <translation>正在生成报告</translation>
+    </message>
+    <message>
       <source>Report copied as JSON</source>
       <translation>报告已复制为 JSON</translation>
     </message>
@@ -664,6 +668,10 @@
     <message>
       <source>Report saved to {path}</source>
       <translation>报告已保存到 {path}</translation>
+    </message>
+    <message>
+      <source>The report was cancelled.</source>
+      <translation>报告已取消。</translation>
     </message>
   </context>
   <context>
@@ -2010,6 +2018,10 @@
       <translation>导出时略去全部为零的零点：这样方案就是对称的。</translation>
     </message>
     <message>
+      <source>Mend this field, which the engine reads and does not check: {where}.</source>
+      <translation>请修正该字段，引擎会读取它但不作检查：{where}。</translation>
+    </message>
+    <message>
       <source>Leave this tensor out on export: it is no KV scale, and this engine has no place for it.</source>
       <translation>导出时略去此张量：它不是 KV 缩放因子，此引擎也没有容纳它的位置。</translation>
     </message>
@@ -2036,10 +2048,6 @@
     <message>
       <source>{kind} rule {pattern}</source>
       <translation>{kind} 规则 {pattern}</translation>
-    </message>
-    <message>
-      <source>Mend this field, which the engine reads and does not check: {where}.</source>
-      <translation>请修正该字段，引擎会读取它但不作检查：{where}。</translation>
     </message>
     <message>
       <source>Export again with a scheme that this engine takes, or choose another engine.</source>

@@ -239,7 +239,7 @@ def test_groups_change_and_filter(window: Window, opened: Open, idle: Idle) -> N
     assert not groups.isVisible()
 
 
-def test_copies(window: Window, opened: Open) -> None:
+def test_copies(window: Window, opened: Open, idle: Idle) -> None:
     opened(LLAMA)
     key = "model.layers.1.self_attn.v_scale"
     window.workspace.selection.select([key])
@@ -254,26 +254,30 @@ def test_copies(window: Window, opened: Open) -> None:
     window.workspace.why.copy_json()
     assert json.loads(clipboard())["engine"] == "vLLM 0.33.0"
     window.actions_table["copy_report"].trigger()
+    assert window.jobs.running()  # a report of a large checkpoint takes longer than a window may halt
+    idle()
     assert json.loads(clipboard())["schema"] == "kvscope.report/1"
 
 
 @pytest.mark.parametrize(("name", "begins"), [("r.json", "{"), ("r.txt", ""), ("r.html", "<!")])
 def test_the_report_is_saved(
-    window: Window, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, begins: str
+    window: Window, opened: Open, idle: Idle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, begins: str
 ) -> None:
     opened(LLAMA)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / name), ""))
     window.actions_table["save_report"].trigger()
+    idle()
     saved = (tmp_path / name).read_text("utf-8")
     assert saved.startswith(begins)
     assert "uninitialised" in saved
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "no" / name), ""))
     window.actions_table["save_report"].trigger()
+    idle()
     assert "was not written" in window.status.currentMessage()
 
 
 def test_a_report_without_an_ending_gets_that_of_its_kind(
-    window: Window, opened: Open, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    window: Window, opened: Open, idle: Idle, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "Qwen2.5-7B"
     folder.symlink_to(samples / QWEN)
@@ -289,6 +293,7 @@ def test_a_report_without_an_ending_gets_that_of_its_kind(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
     for _ in range(3):
         window.actions_table["save_report"].trigger()
+        idle()
     assert Path(asked[0]).name == "Qwen2.5-7B-kvscope.html"
     assert (tmp_path / "Qwen2.5-rep.html").read_text("utf-8").startswith("<!")
     assert json.loads((tmp_path / "rep.json").read_text("utf-8"))["schema"]
