@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from PySide6.QtCore import QAbstractItemModel, QCoreApplication, QModelIndex, QObject, Qt
 from PySide6.QtGui import QBrush, QColor, QIcon
@@ -245,8 +245,6 @@ class _Node:
 
 class GroupTree(QAbstractItemModel):
     """The tree; indexes carry the number of a node, 0 being the invisible root."""
-
-    IdsRole: ClassVar[int] = Qt.ItemDataRole.UserRole.value + 1
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)

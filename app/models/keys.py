@@ -26,7 +26,6 @@ from app.theme.theme import theme
 from core.ordering import natural
 
 Indices = npt.NDArray[np.intp]
-AnyIndex = QModelIndex
 _ROOT = QModelIndex()
 
 
