@@ -307,8 +307,9 @@ class Commands(QObject):
             progress.start(self.tr("Writing the report"))
             writers = {".txt": text_report, ".html": html_report}
             writer = writers.get(path.suffix.lower())
+            words = writer(inspection) if writer is not None else json_text(report(inspection))
             try:
-                path.write_text(writer(inspection) if writer is not None else json_text(report(inspection)), "utf-8")
+                path.write_text(words, "utf-8", "backslashreplace")  # the name of a file may be any bytes
             except OSError as error:
                 return self.tr("{path} was not written: {error}").format(path=path, error=error.strerror)
             return self.tr("Report saved to {path}").format(path=path)

@@ -111,7 +111,7 @@ class PlotPanel(QWidget):
         if self._digest is None:
             return
         if kind == ".csv":
-            path.write_text(as_csv(self._digest), "utf-8")
+            path.write_text(as_csv(self._digest), "utf-8", "backslashreplace")
         elif self.canvas is not None:
             size = self.canvas.size()
             if kind == ".svg":

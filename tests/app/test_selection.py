@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -274,6 +277,22 @@ def test_the_report_is_saved(
     window.actions_table["save_report"].trigger()
     idle()
     assert "was not written" in window.status.currentMessage()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_what_no_encoding_holds_is_saved_escaped(
+    window: Window, opened: Open, idle: Idle, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of a folder may be any bytes; the command line escapes them in the same way."""
+    folder = tmp_path / os.fsdecode(b"model-\xff")
+    shutil.copytree(samples / LLAMA, folder)
+    opened(str(folder))
+    for ending in ("json", "html", "txt"):
+        target = tmp_path / f"report.{ending}"
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, target=target: (str(target), ""))
+        window.actions_table["save_report"].trigger()
+        idle()
+        assert "uninitialised" in target.read_text("utf-8"), window.status.currentMessage()
 
 
 def test_a_report_without_an_ending_gets_that_of_its_kind(
