@@ -209,7 +209,7 @@ class WhyPanel(QWidget):
         self._stale = not self.isVisible()
         if not self._stale:
             self._story = None
-            self.refresh()
+            self._delay.start()  # not in the turn that restyles all that is on the screen
 
 
 def _marked(before: str, after: str) -> tuple[str, str]:
