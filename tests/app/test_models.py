@@ -309,3 +309,11 @@ def test_labels_get_shorter_in_what_they_share_and_stay_apart() -> None:
     assert shortened(["k_scale"]) == [[]]
     assert shortened(["a.b.k_scale", "b.a.k_scale"]) == [[], []]  # the same parts in another order
     assert shortened([]) == []
+
+
+@pytest.mark.parametrize("shape", ["8x1x1", "[8,1,1]", "8,1,1", "8×1×1", '"8 × 1 × 1"', '"(8, 1, 1)"'])
+def test_a_shape_may_be_written_in_any_way_among_all_tensors(digested: Digested, shape: str) -> None:
+    found = digested("llmcompressor/llama-32layers-kv_attn_head")
+    query = parse(f"shape:{shape}")
+    for source in (ScaleSource(found), TensorSource(found.inspection.checkpoint.catalog, found)):
+        assert len(source.accepted(query)) == 64
