@@ -22,7 +22,6 @@ class Needs(Flag):
     CHECKPOINT = auto()
     PROBLEMS = auto()
     SELECTION = auto()
-    FIXABLE = auto()
     RUNNING = auto()
     PATH = auto()
     BACK = auto()

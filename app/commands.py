@@ -270,11 +270,20 @@ class Commands(QObject):
 
     def copy_report(self) -> None:
         inspection = self._window.session.inspection
-        if inspection is not None:
+        if inspection is None:
+            return
+
+        def work(progress: Progress) -> str:
             from core.report import json_text, report
 
-            QGuiApplication.clipboard().setText(json_text(report(inspection)))
+            progress.start(self.tr("Writing the report"))
+            return json_text(report(inspection))
+
+        def done(words: str) -> None:
+            QGuiApplication.clipboard().setText(words)
             self._window.say(self.tr("Report copied as JSON"))
+
+        self._report(work, done)
 
     def save_report(self) -> None:
         inspection = self._window.session.inspection
@@ -291,16 +300,31 @@ class Commands(QObject):
         )
         if path is None:
             return
-        from core.report import html_report, json_text, report, text_report
 
-        writers = {".txt": text_report, ".html": html_report}
-        writer = writers.get(path.suffix.lower())
-        try:
-            path.write_text(writer(inspection) if writer is not None else json_text(report(inspection)), "utf-8")
-        except OSError as error:
-            self._window.say(self.tr("{path} was not written: {error}").format(path=path, error=error.strerror))
-        else:
-            self._window.say(self.tr("Report saved to {path}").format(path=path))
+        def work(progress: Progress) -> str:
+            from core.report import html_report, json_text, report, text_report
+
+            progress.start(self.tr("Writing the report"))
+            writers = {".txt": text_report, ".html": html_report}
+            writer = writers.get(path.suffix.lower())
+            words = writer(inspection) if writer is not None else json_text(report(inspection))
+            try:
+                path.write_text(words, "utf-8", "backslashreplace")  # the name of a file may be any bytes
+            except OSError as error:
+                return self.tr("{path} was not written: {error}").format(path=path, error=error.strerror)
+            return self.tr("Report saved to {path}").format(path=path)
+
+        self._report(work, self._window.say)
+
+    def _report(self, work: Callable[[Progress], str], done: Callable[[str], None]) -> None:
+        """Make a report in a job: it tells of other engines and an export too, which may take a tenth of a second."""
+        title = self.tr("Writing the report")
+        self._window.session.jobs.start(title, work, done=done, failed=self._on_report_failed)
+
+    def _on_report_failed(self, error: KVScopeError) -> None:
+        from app.session import cancelled
+
+        self._window.say(self.tr("The report was cancelled.") if cancelled(error) else text.complaint(error))
 
     def verify(self) -> None:
         self._window.workspace.show_tab("gpu")

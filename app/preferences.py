@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QDialog,
     QDialogButtonBox,
@@ -20,7 +19,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.language import LANGUAGES, SYSTEM
-from app.panels.parts import label
+from app.panels.parts import CheckBox, label
 from app.text import spoken
 from app.theme.theme import MODES, theme
 from core.diagnosis import Thresholds
@@ -53,7 +52,7 @@ class Preferences(QDialog):
         )
         wanted = self._settings.text("engine") or DEFAULT_ENGINE
         self.engine.setCurrentIndex(max(self.engine.findData(wanted), 0))
-        self.restore = QCheckBox(self.tr("Open the checkpoints of the last run again"))
+        self.restore = CheckBox(self.tr("Open the checkpoints of the last run again"))
         self.restore.setChecked(self._settings.text("restore") != "no")
         top = QFormLayout()
         for caption, widget in (

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from core.naming.mapper import WeightsMapper
     from core.progress import Progress
 
-DEFAULT_ENGINE = "vllm-0.33.0"
 _numbers = itertools.count(1)
 
 
@@ -271,6 +270,7 @@ def cancelled(error: KVScopeError) -> bool:
 def _opener(path: str, choices: Choices, thresholds: Thresholds | None) -> Callable[[Progress], Digest]:
     def work(progress: Progress) -> Digest:
         from app.digest import digest
+        from core.engines import DEFAULT_ENGINE
         from core.inspection import inspect
 
         wish = choices.wish()
@@ -295,6 +295,7 @@ def _chooser(inspection: Inspection, choices: Choices, thresholds: Thresholds | 
     def work(progress: Progress) -> Digest:
         from app.digest import digest
         from core.diagnosis import Thresholds
+        from core.engines import DEFAULT_ENGINE
         from core.inspection import reinspect
 
         progress.start(QCoreApplication.translate("Session", "Predicting"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QByteArray, QSettings
+from PySide6.QtCore import QSettings
 
 if TYPE_CHECKING:
     from core.diagnosis import Thresholds
@@ -34,9 +34,6 @@ class Settings:
         path = _absolute(path)
         others = [known for known in self.recent() if known != path]
         self._set("recent", [path, *others][:RECENT_MAX])
-
-    def remove_recent(self, path: str) -> None:
-        self._set("recent", [known for known in self.recent() if known != path])
 
     def clear_recent(self) -> None:
         self._store.remove("recent")
@@ -109,14 +106,6 @@ class Settings:
 
     def set_sizes(self, key: str, sizes: Sequence[int]) -> None:
         self._set(key, [str(size) for size in sizes])
-
-    def state(self, key: str) -> QByteArray:
-        """A geometry or header state as Qt saved it; empty when none is stored."""
-        value = self._store.value(key)
-        return value if isinstance(value, QByteArray) else QByteArray()
-
-    def set_state(self, key: str, state: QByteArray) -> None:
-        self._set(key, state)
 
     def _set(self, key: str, value: object) -> None:
         self._store.setValue(key, value)

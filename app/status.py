@@ -27,4 +27,3 @@ class Status(StrEnum):
 
 
 _RANKS = {status: rank for rank, status in enumerate(Status)}
-LOST = frozenset({Status.RAISES, Status.UNREADABLE, Status.DROPPED, Status.IGNORED, Status.MISSING})

@@ -14,7 +14,7 @@ import pytest
 import shiboken6
 from PySide6.QtCore import QCoreApplication, QEvent, QTimer
 
-GRACE_S = 2.0  # for a thread that is just ending, on a slow machine
+GRACE_S = 20.0  # for a thread that is just ending, on a slow machine
 
 
 def _wait_until(done: Callable[[], bool], seconds: float) -> None:

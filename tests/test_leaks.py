@@ -11,8 +11,19 @@ pytest_plugins = ["pytester"]
 LEAVES_A_THREAD = """
     import threading
 
+    import pytest
+    import tests.leaks
+
+    tests.leaks.GRACE_S = 0.1  # the thread goes on until the session ends, however slow the machine is
+    let_go = threading.Event()
+
+    @pytest.fixture(autouse=True, scope="session")
+    def _end():
+        yield
+        let_go.set()
+
     def test_thread():
-        threading.Thread(target=threading.Event().wait, args=(2.5,), name="forgotten").start()
+        threading.Thread(target=let_go.wait, name="forgotten").start()
 """
 LEAVES_A_TIMER = """
     from PySide6.QtCore import QTimer

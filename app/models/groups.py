@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from PySide6.QtCore import QAbstractItemModel, QCoreApplication, QModelIndex, QObject, Qt
 from PySide6.QtGui import QBrush, QColor, QIcon
@@ -32,7 +32,7 @@ class Group:
     """One node: a label, the rows it stands for, and how to make its children.
 
     ``status`` is the worst among its scales, ``fault`` what is wrong with the file it stands for, ``pattern`` the
-    whole of what ``label`` is the telling part of.
+    whole of what ``label`` is the telling part of, ``shorter`` the label for less and less room.
     """
 
     label: str
@@ -42,6 +42,7 @@ class Group:
     fault: str = ""
     icon: str = ""
     pattern: str = ""
+    shorter: Sequence[str] = ()
     children: Callable[[], list[Group]] | None = None
 
 
@@ -62,18 +63,62 @@ def by_pattern(names: Sequence[str], rows: Mapping[str, Row]) -> list[Group]:
     for name in names:
         groups.setdefault(pattern_of(name), []).append(name)
     shared = _shared_prefix(list(groups))
+    labels = [pattern[shared:] for pattern in groups]
     return [
         Group(
-            pattern[shared:],
+            label,
             ids,
             worst(ids, rows),
             tip=pattern,
             icon="pattern",
             pattern=pattern,
+            shorter=shorter,
             children=_leaves(ids, rows) if len(ids) > 1 else None,
         )
-        for pattern, ids in groups.items()
+        for (pattern, ids), label, shorter in zip(groups.items(), labels, shortened(labels), strict=True)
     ]
+
+
+def shortened(labels: Sequence[str]) -> list[list[str]]:
+    """For each dotted label the same with parts left out, fewer and fewer; at each step all still differ.
+
+    First go the parts that all have ("encoder.layers.*.self_attn.k_scale" -> "encoder…self_attn.k_scale"), then those
+    before the last one that nothing depends on. The last part always stays.
+    """
+    parts = [label.split(".") for label in labels]
+    in_all = set(parts[0]).intersection(*parts) if parts else set()
+    kept = [[part not in in_all for part in whole[:-1]] + [True] for whole in parts]
+    found: list[list[str]] = [[] for _ in labels]
+    shown = _folded(parts, kept)
+    if len(set(shown)) < len(labels):
+        return found
+    for steps, label, whole in zip(found, shown, labels, strict=True):
+        if len(label) < len(whole):
+            steps.append(label)
+    for place in range(2, max(map(len, parts), default=0) + 1):
+        fewer = [[keep and len(marks) - at != place for at, keep in enumerate(marks)] for marks in kept]
+        labels_now = _folded(parts, fewer)
+        if fewer != kept and len(set(labels_now)) == len(labels):
+            kept = fewer
+            for steps, label, before in zip(found, labels_now, shown, strict=True):
+                if len(label) < len(before):
+                    steps.append(label)
+            shown = labels_now
+    return found
+
+
+def _folded(parts: Sequence[Sequence[str]], kept: Sequence[Sequence[bool]]) -> list[str]:
+    """The parts that are kept, "…" for each run of the others."""
+    folded = []
+    for whole, marks in zip(parts, kept, strict=True):
+        shown = ""
+        for part, keep in zip(whole, marks, strict=True):
+            if not keep:
+                shown = shown if shown.endswith("…") else f"{shown}…"
+            else:
+                shown += part if not shown or shown.endswith("…") else f".{part}"
+        folded.append(shown)
+    return folded
 
 
 def _shared_prefix(patterns: Sequence[str]) -> int:
@@ -200,8 +245,6 @@ class _Node:
 
 class GroupTree(QAbstractItemModel):
     """The tree; indexes carry the number of a node, 0 being the invisible root."""
-
-    IdsRole: ClassVar[int] = Qt.ItemDataRole.UserRole.value + 1
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)

@@ -26,7 +26,6 @@ from app.theme.theme import theme
 from core.ordering import natural
 
 Indices = npt.NDArray[np.intp]
-AnyIndex = QModelIndex
 _ROOT = QModelIndex()
 
 
@@ -42,6 +41,9 @@ class Column(IntEnum):
     DTYPE = 6
     SHAPE = 7
     CONVENTION = 8
+
+
+_COLUMNS = len(Column)
 
 
 _HEADERS = {
@@ -351,11 +353,17 @@ class KeyTable(QAbstractTableModel):
 
     # --- QAbstractTableModel
 
+    def index(self, row: int, column: int, parent: Any = _ROOT) -> QModelIndex:
+        # Qt's own asks for both counts each time, and a selection of 20,000 scattered rows makes 40,000 indexes.
+        if parent.isValid() or not (0 <= row < len(self._visible) and 0 <= column < _COLUMNS):
+            return _ROOT
+        return self.createIndex(row, column)
+
     def rowCount(self, parent: Any = _ROOT) -> int:
         return 0 if parent.isValid() else len(self._visible)
 
     def columnCount(self, parent: Any = _ROOT) -> int:
-        return 0 if parent.isValid() else len(Column)
+        return 0 if parent.isValid() else _COLUMNS
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:
         if orientation != Qt.Orientation.Horizontal or not 0 <= section < len(Column):

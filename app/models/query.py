@@ -110,13 +110,22 @@ def _field_test(name: str, value: str) -> Test | None:
             return None
 
 
-def _shape_test(value: str) -> Test | None:
+def shape_of(value: str) -> tuple[int, ...] | None:
+    """The shape that a term asks for: "scalar", "8x1", "[8, 1]"; None where it is none."""
     if value.lower() in ("scalar", "[]", "()"):
-        return lambda row, _: not row.missing and not row.shape
-    parts = [part for part in re.split(r"[x×,\[\]()]+", value.lower()) if part]
+        return ()
+    parts = [part for part in re.split(r"[x×,\[\]()\s]+", value.lower()) if part]
     if not parts or not all(map(_SIZE.fullmatch, parts)):
         return None
-    wanted = tuple(int(part) for part in parts)
+    return tuple(int(part) for part in parts)
+
+
+def _shape_test(value: str) -> Test | None:
+    wanted = shape_of(value)
+    if wanted is None:
+        return None
+    if not wanted:
+        return lambda row, _: not row.missing and not row.shape
     return lambda row, _: row.shape == wanted
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from app import text
 from app.digest import Digest, Row
 from app.models.keys import Column, Indices, cells_of
-from app.models.query import Query, Term
+from app.models.query import Query, Term, shape_of
 from core.checkpoint import Catalog
 
 _CHUNK = 20_000
@@ -128,9 +128,8 @@ class TensorSource:
                     lambda name: any(part in name.lower() for part in wanted),
                 )
             case "shape":
-                scalar = term.text.lower() in ("scalar", "[]", "()")
-                parts = () if scalar else tuple(int(part) for part in term.text.lower().strip("[]()").split("x"))
-                return _coded(catalog.shape_codes, catalog.shape_table, lambda shape: shape == parts)
+                wanted_shape = shape_of(term.text)
+                return _coded(catalog.shape_codes, catalog.shape_table, lambda shape: shape == wanted_shape)
             case _:
                 mask = np.zeros(len(self._names), dtype=np.bool_)
                 codes = self._digest.findings_by_id

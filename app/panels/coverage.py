@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from PySide6.QtCore import QEvent, QRect, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QToolButton, QVBoxLayout, QWidget
 
 from app import text
 from app.digest import Digest
 from app.panels.parts import Head, label
-from app.panels.strip import Place, Strip
+from app.panels.strip import Strip
 from app.selection import Selection
 from app.status import Status
 from app.theme.status import meaning, word
@@ -103,8 +103,3 @@ class Coverage(QWidget):
         bar = self._scroll.horizontalScrollBar()
         wide = self.strip.minimumWidth() > self.width()
         self._scroll.setFixedHeight(self.strip.minimumHeight() + (bar.sizeHint().height() if wide else 0) + 3)
-
-    def cell_rectangle(self, place: Place) -> QRect:
-        """Where a cell is, in this widget's coordinates."""
-        box = self.strip.box(place).toRect()
-        return QRect(self.strip.mapTo(self, box.topLeft()), box.size())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication, QShowEvent
-from PySide6.QtWidgets import QCheckBox, QSpinBox, QTabWidget, QWidget
+from PySide6.QtWidgets import QSpinBox, QTabWidget, QWidget
 
 from app import text
 from app.digest import Digest
@@ -15,7 +15,7 @@ from app.observation import Observation, observation_of
 from app.panels.forward import ForwardView
 from app.panels.held import HeldView
 from app.panels.layouts import grow, horizontal, split, stacked, vertical
-from app.panels.parts import Button, Chip, Note, label
+from app.panels.parts import Button, CheckBox, Chip, Note, label
 from app.panels.reading import ElidedBox, Page, Passage
 from app.panels.tables import Table
 from app.selection import Selection
@@ -80,16 +80,16 @@ class GpuPanel(QWidget):
         self.run_button.clicked.connect(self.run)
         self.cancel_button = Button(self.tr("Cancel"), "cancel")
         self.cancel_button.clicked.connect(self._on_cancel_clicked)
-        self.all_weights = QCheckBox(self.tr("Load every tensor, not the scales alone"))
+        self.all_weights = CheckBox(self.tr("Load every tensor, not the scales alone"))
         self.all_weights.setToolTip(
             self.tr("The whole model must fit on the device; each tensor is compared bit for bit")
         )
-        self.forward = QCheckBox(self.tr("Run the attention too"))
+        self.forward = CheckBox(self.tr("Run the attention too"))
         self.forward.setToolTip(
             self.tr("Writes keys and values to a paged float8 cache and measures what the scales cost the output")
         )
         self.forward.toggled.connect(self._on_options_changed)
-        self.projections = QCheckBox(self.tr("with the checkpoint's projections"))
+        self.projections = CheckBox(self.tr("with the checkpoint's projections"))
         self.projections.setToolTip(
             self.tr("Keys and values from the layers' own weights, where PyTorch can read them; drawn otherwise")
         )
@@ -240,7 +240,7 @@ class GpuPanel(QWidget):
         self.devices_listed.emit()
 
     def _on_listing_failed(self, error: KVScopeError) -> None:
-        self._listing = False
+        self._listing = self._run_when_listed = False
         self.device.setItemText(0, self.tr("no device"))
         self._reason.setPlainText(text.complaint(error))
         self._reason.show()

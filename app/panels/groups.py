@@ -8,6 +8,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QPushButton,
+    QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
     QTreeView,
@@ -28,17 +29,28 @@ from core.progress import Progress
 
 
 class _Elided(QStyledItemDelegate):
-    """Elides names at the left, as their ends tell them apart, and sentences about faults at the right."""
+    """Elides names in what they share, then where they tell least, and sentences about faults at the right."""
 
-    def __init__(self, tree: GroupTree, parent: QWidget) -> None:
-        super().__init__(parent)
+    def __init__(self, tree: GroupTree, view: QTreeView) -> None:
+        super().__init__(view)
         self._tree = tree
+        self._view = view
 
     def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
         super().initStyleOption(option, index)
         group = self._tree.group(index)
         said = group is not None and group.label == group.fault
         option.textElideMode = Qt.TextElideMode.ElideRight if said else Qt.TextElideMode.ElideLeft
+        if group is None or not group.shorter or option.rect.isEmpty():
+            return
+        style = self._view.style()
+        margin = style.pixelMetric(QStyle.PixelMetric.PM_FocusFrameHMargin, option, self._view) + 1
+        room = style.subElementRect(QStyle.SubElement.SE_ItemViewItemText, option, self._view).width() - 2 * margin
+        for shown in (group.label, *group.shorter):
+            option.text = shown
+            if option.fontMetrics.horizontalAdvance(shown) <= room:
+                return
+        option.textElideMode = Qt.TextElideMode.ElideMiddle  # both of its ends tell it apart by now
 
 
 class GroupsPanel(QWidget):

@@ -55,7 +55,8 @@ class Header(QWidget):
         row = horizontal(left, *self._pickers(), 1, right, parent=self, margins=(12, 7, 12, 8), spacing=10)
         for inner in (left, right):
             row.setAlignment(inner, Qt.AlignmentFlag.AlignBottom)
-        for picker, stretch in zip(self._pickers(), (4, 6, 6, 5, 5), strict=True):
+        # Far more than the stretch beside them: that takes what is left when all have their most.
+        for picker, stretch in zip(self._pickers(), (40, 60, 60, 50, 50), strict=True):
             row.setStretchFactor(picker, stretch)
         self.engine.picked.connect(self._on_engine_picked)
         self.method.picked.connect(self._on_method_picked)

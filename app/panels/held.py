@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QModelIndex, Signal
-from PySide6.QtWidgets import QCheckBox, QWidget
+from PySide6.QtWidgets import QWidget
 
 from app import text
 from app.models.records import Record, RecordTable
 from app.panels.layouts import grow, horizontal, vertical
-from app.panels.parts import label
+from app.panels.parts import CheckBox, label
 from app.panels.tables import Table
 from app.theme.theme import theme
 
@@ -40,7 +40,7 @@ class HeldView(QWidget):
         self.view = Table(self.table, self.tr("Expected and held values"), samples, names=(0,))
         self.view.selectionModel().currentRowChanged.connect(self._on_row_changed)
         self.counted = label(dim=True)
-        self.only_differences = QCheckBox(self.tr("Differences only"))
+        self.only_differences = CheckBox(self.tr("Differences only"))
         self.only_differences.toggled.connect(self._fill)
         top = horizontal(self.counted, self.only_differences, margins=(12, 6, 12, 6))
         grow(top, self.counted)

@@ -41,6 +41,10 @@ _SAMPLES: dict[int, str] = {
     Column.SHAPE: "8 × 1 × 1",
     Column.CONVENTION: "compressed-tens",
 }
+_ROOMY: dict[int, str] = {
+    Column.KEY: "model.language_model.layers.12.self_attn.k_proj.output_scale",
+    Column.TARGET: "language_model.model.layers.12.self_attn.attn.k_scale__",
+}
 
 
 class KeysPanel(QWidget):
@@ -59,7 +63,9 @@ class KeysPanel(QWidget):
         self._all = False
         self._following = False
         self.table = KeyTable(self)
-        self.view = Table(self.table, self.tr("Keys"), _SAMPLES, names=(Column.KEY, Column.TARGET), several=True)
+        self.view = Table(
+            self.table, self.tr("Keys"), _SAMPLES, names=(Column.KEY, Column.TARGET), roomy=_ROOMY, several=True
+        )
         self.view.horizontalHeader().setSortIndicatorClearable(True)
         self.view.horizontalHeader().setSectionsMovable(True)
         self.view.horizontalHeader().setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
@@ -343,7 +349,8 @@ class KeysPanel(QWidget):
         model = self.view.selectionModel()
         self._following = True
         try:
-            model.select(chosen, QItemSelectionModel.SelectionFlag.ClearAndSelect)
+            self.view.deselect_all()
+            model.select(chosen, QItemSelectionModel.SelectionFlag.Select)
             current = self._selection.current
             place = self.table.position_of(current) if current is not None else None
             if place is not None:

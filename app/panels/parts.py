@@ -7,12 +7,15 @@ from collections.abc import Callable
 from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
+    QCheckBox,
     QFrame,
     QHBoxLayout,
     QLabel,
     QLayout,
     QPushButton,
     QSizePolicy,
+    QStyle,
+    QStyleOptionButton,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -120,6 +123,22 @@ class Button(QPushButton):
             now = colours()
             ink = now.on_accent if self._primary and self.isEnabled() else now.text
             self.setIcon(icons.icon(self._icon, ink, now.muted))
+
+
+class CheckBox(QCheckBox):
+    """A check box that draws its tick itself: a picture in the style sheet would have one colour for both palettes."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        if not self.isChecked():
+            return
+        option = QStyleOptionButton()
+        self.initStyleOption(option)
+        box = self.style().subElementRect(QStyle.SubElement.SE_CheckBoxIndicator, option, self).adjusted(1, 1, -1, -1)
+        painter = QPainter(self)
+        side = min(box.width(), box.height())
+        painter.drawPixmap(box.topLeft(), icons.pixmap("check", colours().on_accent, side, self.devicePixelRatioF()))
+        painter.end()
 
 
 def tool_button(icon: str, tip: str, clicked: Callable[[], None]) -> QToolButton:

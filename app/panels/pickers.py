@@ -15,16 +15,19 @@ from core.settings import Choice, Origin
 AUTOMATIC = ""
 
 
-def origin_text(choice: Choice) -> str:
-    """Where a value came from, in a few words."""
-    texts: dict[Origin, str] = {
+def _origins() -> dict[Origin, str]:
+    return {
         "chosen": QCoreApplication.translate("Pickers", "chosen"),
         "config": QCoreApplication.translate("Pickers", "from config"),
         "tensors": QCoreApplication.translate("Pickers", "from tensors"),
         "default": QCoreApplication.translate("Pickers", "default"),
         "unknown": QCoreApplication.translate("Pickers", "unknown"),
     }
-    return texts[choice.origin]
+
+
+def origin_text(choice: Choice) -> str:
+    """Where a value came from, in a few words."""
+    return _origins()[choice.origin]
 
 
 class Picker(QWidget):
@@ -47,7 +50,8 @@ class Picker(QWidget):
         rows.setSpacing(2)
         rows.addWidget(self._label)
         rows.addWidget(self.box)
-        self.setMaximumWidth(QFontMetrics(self.font()).horizontalAdvance(width) + 48)
+        captions = [self._label.fontMetrics().horizontalAdvance(f"{caption} · {text}_") for text in _origins().values()]
+        self.setMaximumWidth(max(QFontMetrics(self.font()).horizontalAdvance(width) + 48, *captions))
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
 
     @property

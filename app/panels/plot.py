@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QBuffer, QIODevice, QRectF, QSize, QTimer
 from PySide6.QtGui import QColor, QImage, QPainter, QShowEvent
 from PySide6.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QHBoxLayout,
     QSizePolicy,
@@ -20,7 +19,7 @@ from PySide6.QtWidgets import (
 
 from app.compared import Compared
 from app.digest import Digest
-from app.panels.parts import Button, Note, label
+from app.panels.parts import Button, CheckBox, Note, label
 from app.plots.series import PlotData, as_csv, plot_data
 from app.saving import ask_where
 from app.selection import Selection
@@ -112,7 +111,7 @@ class PlotPanel(QWidget):
         if self._digest is None:
             return
         if kind == ".csv":
-            path.write_text(as_csv(self._digest), "utf-8")
+            path.write_text(as_csv(self._digest), "utf-8", "backslashreplace")
         elif self.canvas is not None:
             size = self.canvas.size()
             if kind == ".svg":
@@ -192,7 +191,7 @@ class PlotPanel(QWidget):
             self.mode.addItem(shown, value)
         self.mode.setCurrentIndex(max(self.mode.findData(current), 0))
         self.mode.setVisible(len(wanted) > 1)
-        hidden = {box.text() for box in self._roles.findChildren(QCheckBox) if not box.isChecked()}
+        hidden = {box.text() for box in self._roles.findChildren(CheckBox) if not box.isChecked()}
         while self._role_row.count():
             item = self._role_row.takeAt(0)
             widget = item.widget() if item is not None else None
@@ -202,7 +201,7 @@ class PlotPanel(QWidget):
         from app.plots.canvas import series_colour
 
         for series in data.series:
-            box = QCheckBox(series.role)
+            box = CheckBox(series.role)
             box.setChecked(series.role not in hidden)
             box.setAccessibleName(self.tr("Show {role}").format(role=series.role))
             palette = box.palette()
@@ -242,7 +241,7 @@ class PlotPanel(QWidget):
 
     def _on_role_toggled(self) -> None:
         if self.canvas is not None:
-            self.canvas.hide_roles(box.text() for box in self._roles.findChildren(QCheckBox) if not box.isChecked())
+            self.canvas.hide_roles(box.text() for box in self._roles.findChildren(CheckBox) if not box.isChecked())
 
     def _on_mode_activated(self) -> None:
         self._draw()

@@ -210,7 +210,7 @@ class ProblemsPanel(QWidget):
         self.table.set_findings(self._findings())
         if self.table.rowCount():
             self._stack.setCurrentWidget(self._split)
-            # The first finding is shown, not selected: opening a checkpoint selects nothing.
+            # The first finding is shown, not selected: the row to begin with is chosen elsewhere (Digest.telling).
             finding = self.table.finding(0)
             if finding is not None:
                 self._show(finding)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QUndoCommand
-from PySide6.QtWidgets import QCheckBox, QFileDialog, QLineEdit, QWidget
+from PySide6.QtWidgets import QFileDialog, QLineEdit, QWidget
 
 from app.panels.layouts import grow, horizontal, vertical
-from app.panels.parts import Button
+from app.panels.parts import Button, CheckBox
 from app.panels.reading import ElidedBox, Passage
 from app.text import spoken, translate
 from core.wording import capital
@@ -95,7 +95,7 @@ class RepairRow(QWidget):
     def __init__(self, offer: Offer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.offer = offer
-        self.box = QCheckBox(offer.title)
+        self.box = CheckBox(offer.title)
         self.box.setToolTip(offer.reason)
         self.box.setAccessibleDescription(offer.reason)
         self.box.clicked.connect(self._on_clicked)

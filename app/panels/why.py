@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from html import escape
 
 from PySide6.QtCore import QCoreApplication, QEvent, Qt, QTimer
-from PySide6.QtGui import QColor, QGuiApplication, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QColor, QGuiApplication, QPainter, QPaintEvent, QPen, QShowEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from app import text
@@ -111,6 +111,7 @@ class WhyPanel(QWidget):
         self._digest: Digest | None = None
         self._story: Story | None = None
         self._tracer: Tracer | None = None
+        self._stale = False
         self.setAccessibleName(self.tr("Why"))
         self._head = Head(self.tr("Why"))
         self._text_button = tool_button("copy", self.tr("Copy the story as text"), self.copy_text)
@@ -198,9 +199,17 @@ class WhyPanel(QWidget):
     def _on_selection_changed(self) -> None:
         self._delay.start()
 
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if self._stale:
+            self._on_theme_changed()
+
     def _on_theme_changed(self) -> None:
-        self._story = None
-        self.refresh()
+        """Tell the story anew, whose marks have the theme's colours; a hidden one when it is shown."""
+        self._stale = not self.isVisible()
+        if not self._stale:
+            self._story = None
+            self._delay.start()  # not in the turn that restyles all that is on the screen
 
 
 def _marked(before: str, after: str) -> tuple[str, str]:

@@ -109,8 +109,6 @@ DARK = Colours(
     neutral=Accent("#9ea8b4", "#2c323a", "#4a535e"),
 )
 
-PALETTES = {palette.name: palette for palette in (LIGHT, DARK)}
-
 
 def contrast(first: str, second: str) -> float:
     """The WCAG 2.1 contrast ratio of two ``#rrggbb`` colours, from 1 (equal) to 21 (black on white)."""

@@ -1,11 +1,38 @@
-"""The style sheet: spacing, borders and surfaces that Fusion alone leaves to each platform's habit."""
+"""The style sheet: spacing, borders and surfaces that Fusion alone leaves to each platform's habit.
+
+It names roles of the application's palette and no colour, so that one text serves both palettes. Setting another text
+has every widget of every open checkpoint worked out twice before the window answers again; see :mod:`app.theme.theme`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from string import Template
+from types import MappingProxyType
 
-from app.theme.palettes import Colours
 from resources import resource
+
+ROLES: Mapping[str, str] = MappingProxyType(
+    {
+        "window": "window",
+        "base": "base",
+        "alternate": "alternate-base",
+        "raised": "button",
+        "text": "window-text",
+        "muted": "dark",
+        "border": "mid",
+        "accent": "accent",
+        "on_accent": "link-visited",
+        "selected": "highlight",
+        "on_selected": "highlighted-text",
+        "hover": "midlight",
+        "error": "bright-text",
+    }
+)
+"""The role of QPalette that carries each colour of the style sheet; :func:`app.theme.theme.palette` sets them."""
+
+PICTURES: Mapping[str, str] = MappingProxyType({"arrow": "chevron", "close": "close-tab"})
+"""In a grey that can be seen in both palettes: Qt keeps the pictures of a style sheet, whatever changes later."""
 
 _SHEET = Template("""
 QToolTip { color: $text; background: $raised; border: 1px solid $border; padding: 4px 6px; }
@@ -31,7 +58,10 @@ QPushButton:hover, QToolButton#raised:hover { background: $hover; }
 QPushButton:pressed, QToolButton#raised:pressed, QPushButton:checked { background: $selected; color: $on_selected; }
 QPushButton:disabled, QToolButton#raised:disabled { color: $muted; background: $window; }
 QPushButton:focus, QToolButton#raised:focus { border-color: $accent; }
+/* Borders tell the focus, a tab its ground; Fusion would draw a frame around the words as well. */
+QPushButton, QToolButton, QTabBar { outline: none; }
 QPushButton[primary="true"] { background: $accent; border-color: $accent; color: $on_accent; font-weight: 600; }
+QPushButton[primary="true"]:focus { border-color: $text; }
 QPushButton[primary="true"]:disabled { background: $window; border-color: $border; color: $muted; }
 QPushButton[flat="true"] { background: transparent; border-color: transparent; padding: 3px 7px; }
 QPushButton[flat="true"]:hover { background: $hover; }
@@ -49,7 +79,7 @@ QLineEdit, QPlainTextEdit, QTextEdit {
 QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus { border-color: $accent; }
 QTextEdit#passage { background: transparent; border: none; border-radius: 0; padding: 0; }
 QTextEdit#passage[dim="true"] { color: $muted; }
-QLineEdit[invalid="true"] { border-color: $warning; }
+QLineEdit[invalid="true"] { border-color: $error; }
 QComboBox {
   background: $raised; border: 1px solid $border; border-radius: 5px; padding: 3px 6px 3px 8px; min-height: 18px;
 }
@@ -65,18 +95,18 @@ QCheckBox::indicator {
   width: 13px; height: 13px; border: 1px solid $muted; border-radius: 3px; background: $base;
 }
 QCheckBox::indicator:hover, QCheckBox:focus::indicator { border-color: $accent; }
-QCheckBox::indicator:checked { background: $accent; border-color: $accent; image: url($check); }
+QCheckBox::indicator:checked { background: $accent; border-color: $accent; }
 QCheckBox::indicator:disabled { border-color: $border; }
 
 QTableView, QTreeView, QListView {
-  background: $base; alternate-background-color: $alternate; border: none; gridline-color: $grid; outline: none;
+  background: $base; alternate-background-color: $alternate; border: none; gridline-color: $hover; outline: none;
   selection-background-color: $selected; selection-color: $on_selected;
 }
 QTableView::item { padding: 0 6px; }
 QTreeView::item { padding: 2px 2px; }
 QHeaderView { background: $window; border: none; }
 QHeaderView::section {
-  background: $window; color: $muted; border: none; border-right: 1px solid $grid; border-bottom: 1px solid $border;
+  background: $window; color: $muted; border: none; border-right: 1px solid $hover; border-bottom: 1px solid $border;
   padding: 4px 7px; font-weight: 600;
 }
 QHeaderView::section:hover { background: $hover; color: $text; }
@@ -91,7 +121,7 @@ QTabBar::tab {
 }
 QTabBar::tab:hover { color: $text; background: $hover; }
 QTabBar::tab:selected { color: $text; border-bottom-color: $accent; font-weight: 600; }
-QTabBar::tab:focus { color: $accent; }
+QTabBar::tab:focus { color: $accent; background: $hover; }
 QTabBar::close-button { image: url($close); border-radius: 3px; margin: 3px; }
 QTabBar::close-button:hover { background: $hover; }
 QSplitter::handle { background: $border; }
@@ -133,13 +163,7 @@ QPushButton#card:focus { border-color: $accent; }
 """)
 
 
-def style_sheet(colours: Colours) -> str:
-    """The application's style sheet in one palette."""
-    files = {
-        "arrow": resource("icons", f"chevron-{colours.name}.svg").as_posix(),
-        "close": resource("icons", f"close-{colours.name}.svg").as_posix(),
-        "check": resource("icons", f"check-{colours.name}.svg").as_posix(),
-    }
-    names = {name: getattr(colours, name) for name in colours.__slots__}
-    tones = {name: colours.tone(name).ink for name in ("ok", "warning", "error", "missing", "info", "neutral")}
-    return _SHEET.substitute(names | tones | files)
+def style_sheet() -> str:
+    """The application's style sheet, for either palette."""
+    pictures = {name: resource("icons", f"{file}.svg").as_posix() for name, file in PICTURES.items()}
+    return _SHEET.substitute({name: f"palette({role})" for name, role in ROLES.items()} | pictures)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal, cast, get_args
 
-from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtCore import QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QIcon, QPalette
 from PySide6.QtWidgets import QApplication
+from shiboken6 import getCppPointer
 
 from app.status import Status
 from app.theme import icons, status
@@ -15,10 +17,15 @@ from app.theme.style import style_sheet
 
 Mode = Literal["system", "light", "dark"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+_TURN_S = 0.02
 
 
 class Theme(QObject):
-    """Applies Fusion with the program's own palette. Widgets that paint themselves follow :attr:`changed`."""
+    """Applies Fusion with the program's own palette. Widgets that paint themselves follow :attr:`changed`.
+
+    What the style sheet makes of a palette is kept by each widget, and a window of three checkpoints has 2,700. So
+    after a change those on the screen work it out anew at once, the hidden ones in later turns of the event loop.
+    """
 
     changed = Signal()
 
@@ -28,6 +35,10 @@ class Theme(QObject):
         self._mode: Mode = "system"
         self._colours = LIGHT
         self._status_icons: dict[Status, QIcon] = {}
+        self._restyled: set[int] = set()
+        self._turns = QTimer(self)
+        self._turns.setInterval(0)
+        self._turns.timeout.connect(self._restyle)
         application.setStyle("Fusion")
         self._paint_application()
         application.styleHints().colorSchemeChanged.connect(self._on_scheme_changed)
@@ -39,6 +50,11 @@ class Theme(QObject):
     @property
     def colours(self) -> Colours:
         return self._colours
+
+    @property
+    def settled(self) -> bool:
+        """Whether every widget shows the palette in force, the hidden ones too."""
+        return not self._turns.isActive()
 
     def set_mode(self, mode: Mode) -> None:
         """Follow the system, or stay light or dark."""
@@ -73,10 +89,39 @@ class Theme(QObject):
 
     def _paint_application(self) -> None:
         application = cast("QApplication", self.parent())
-        if application.styleSheet():
-            application.setStyleSheet("")  # a palette changed under a style sheet is worked out anew for each widget
         application.setPalette(palette(self._colours))
-        application.setStyleSheet(style_sheet(self._colours))
+        if application.styleSheet():
+            self._restyled.clear()
+            self._turns.start()
+            self._restyle()
+        else:
+            application.setStyleSheet(style_sheet())
+
+    def _restyle(self) -> None:
+        """Have widgets forget what the style sheet meant under the palette before: all that are visible, and as many
+        others as one turn has time for.
+        """
+        style = QApplication.style()
+        # By address: a widget may be gone by the next turn, and another one in its place was made under this palette.
+        waiting = [
+            (address, widget)
+            for widget in QApplication.allWidgets()
+            if widget.testAttribute(Qt.WidgetAttribute.WA_WState_Polished)
+            and (address := getCppPointer(widget)[0]) not in self._restyled
+        ]
+        waiting.sort(key=lambda entry: not entry[1].isVisible())
+        began = time.monotonic()  # not before: a turn that listing used up would never get on
+        for address, widget in waiting:
+            visible = widget.isVisible()
+            if not visible and time.monotonic() - began > _TURN_S:
+                return
+            style.unpolish(widget)
+            style.polish(widget)
+            if visible:
+                widget.update()
+            self._restyled.add(address)
+        self._turns.stop()
+        self._restyled.clear()
 
 
 def theme() -> Theme:
@@ -101,7 +146,11 @@ def fixed_font(scale: float = 1.0) -> QFont:
 
 
 def palette(of: Colours) -> QPalette:
-    """A QPalette with every role the program uses set, disabled text included."""
+    """A QPalette with every role the program uses set, disabled text included.
+
+    The program has no visited links: their role carries what is written on the accent, which the style sheet needs and
+    QPalette has no name for (:data:`app.theme.style.ROLES`).
+    """
     built = QPalette()
     role = QPalette.ColorRole
     roles = {
@@ -124,7 +173,7 @@ def palette(of: Colours) -> QPalette:
         role.Highlight: of.selected,
         role.HighlightedText: of.on_selected,
         role.Link: of.accent,
-        role.LinkVisited: of.accent,
+        role.LinkVisited: of.on_accent,
         role.Accent: of.accent,
     }
     for which, colour in roles.items():

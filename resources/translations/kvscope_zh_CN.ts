@@ -646,6 +646,10 @@
       <translation>命令已复制</translation>
     </message>
     <message>
+      <source>Writing the report</source>
+      <translation>正在生成报告</translation>
+    </message>
+    <message>
       <source>Report copied as JSON</source>
       <translation>报告已复制为 JSON</translation>
     </message>
@@ -664,6 +668,10 @@
     <message>
       <source>Report saved to {path}</source>
       <translation>报告已保存到 {path}</translation>
+    </message>
+    <message>
+      <source>The report was cancelled.</source>
+      <translation>报告已取消。</translation>
     </message>
   </context>
   <context>

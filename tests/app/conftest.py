@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PySide6.QtCore import QTimer
 from pytestqt.qtbot import QtBot
 
 from app.digest import Digest, digest
@@ -23,6 +24,8 @@ SAMPLES = (
     "llmcompressor/llama-attn_fp8_tensor",
 )
 Open = Callable[[str], Window]
+REFRESH_MS = 20
+"""What is drawn anew after a moment is drawn after this long; a filter or rules that are typed wait longer."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -52,21 +55,29 @@ def window(qtbot: QtBot) -> Iterator[Window]:
     theme().set_mode("light")
     made = Window()
     qtbot.addWidget(made)
-    with qtbot.waitExposed(made):
+    with qtbot.waitExposed(made, timeout=60_000):
         made.show()
     qtbot.waitUntil(lambda: made.ready, timeout=60_000)
     yield made
     made.close()
     theme().set_mode("light")
+    qtbot.waitUntil(lambda: theme().settled, timeout=60_000)
 
 
 @pytest.fixture
 def idle(qtbot: QtBot, window: Window) -> Callable[[], None]:
     """Waits until no job runs and the events that its end caused are handled."""
 
+    def refreshing() -> bool:
+        timers = window.findChildren(QTimer)
+        return any(timer.isActive() and timer.isSingleShot() and timer.interval() <= REFRESH_MS for timer in timers)
+
     def wait() -> None:
-        qtbot.waitUntil(lambda: not window.busy, timeout=60_000)
-        qtbot.wait(30)  # delayed refreshes, at most 20 ms
+        while True:
+            qtbot.waitUntil(lambda: not window.busy and not refreshing(), timeout=60_000)
+            qtbot.wait(1)  # what was queued meanwhile may begin something new
+            if not window.busy and not refreshing():
+                return
 
     return wait
 

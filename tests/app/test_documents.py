@@ -14,7 +14,10 @@ from pytestqt.qtbot import QtBot
 
 from app.gui import restore
 from app.history import History
+from app.panels.reading import Passage
 from app.selection import Selection
+from app.theme.palettes import DARK, LIGHT, Colours
+from app.theme.theme import theme
 from app.window import Window
 from tests.app.conftest import Open
 
@@ -49,6 +52,24 @@ def test_each_checkpoint_has_its_tab_and_its_own_state(window: Window, opened: O
     window.actions_table["previous_tab"].trigger()
     assert window.workspace.banner.word == "Fails"
     assert "72 scales" not in window.status.files.text()
+
+
+def test_the_story_of_a_hidden_tab_takes_the_theme_when_it_is_shown(
+    window: Window, opened: Open, idle: Idle, qtbot: QtBot
+) -> None:
+    def marked(colours: Colours) -> bool:
+        return any(colours.ok.tint in part.toHtml() for part in hidden.why.findChildren(Passage))
+
+    opened(QWEN)
+    hidden = window.workspace
+    opened(GEMMA)
+    assert marked(LIGHT)
+    theme().set_mode("dark")
+    assert marked(LIGHT)
+    qtbot.waitUntil(lambda: theme().settled, timeout=60_000)
+    window.actions_table["previous_tab"].trigger()
+    idle()
+    assert marked(DARK)
 
 
 def test_opening_what_is_open_goes_to_its_tab(window: Window, opened: Open, samples: Path) -> None:

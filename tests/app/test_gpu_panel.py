@@ -10,6 +10,7 @@ from app.observation import observation_of
 from app.theme.theme import theme
 from app.window import Window
 from core.backends.kv_method import BaseKVCacheMethod, CacheSetup, Processed
+from core.errors import KVScopeError
 from core.loading.devices import Device
 from core.loading.verification import Disagreement
 from tests.app.conftest import Open
@@ -51,6 +52,25 @@ def test_running_the_loader_makes_predicted_observed(listed: Window, idle: Idle)
     panel.only_differences.setChecked(False)
     panel.held_view.selectRow(0)
     assert len(listed.workspace.selection.ids) == 1
+
+
+def test_a_run_that_waited_for_devices_is_forgotten_where_none_can_be_listed(
+    window: Window, opened: Open, idle: Idle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> tuple[Device, ...]:
+        raise KVScopeError("PyTorch cannot be imported")
+
+    opened(QWEN)
+    panel = window.workspace.gpu
+    with monkeypatch.context() as patched:
+        patched.setattr("core.loading.devices.list_devices", broken)
+        window.actions_table["verify"].trigger()
+        idle()
+    assert "PyTorch cannot be imported" in panel.reason
+    panel.list_devices()
+    idle()
+    assert panel.devices()
+    assert window.session.verification is None
 
 
 def test_a_load_that_raises_is_observed_too(window: Window, opened: Open, idle: Idle) -> None:

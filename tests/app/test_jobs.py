@@ -50,7 +50,7 @@ def test_a_newer_job_of_a_lane_cancels_the_older_and_drops_its_result(qtbot: QtB
     release = threading.Event()
 
     def slow(progress: Progress) -> str:
-        release.wait(5)
+        release.wait(60)
         return "old"
 
     first = jobs.start("first", slow, done=outcome.done, failed=outcome.failed, lane="open")
@@ -123,7 +123,7 @@ def test_progress_is_polled_and_a_job_counts_as_slow_only_after_a_while(qtbot: Q
     def work(progress: Progress) -> None:
         progress.start("reading headers", total=3, unit="shards")
         progress.advance(2)
-        release.wait(10)
+        release.wait(60)
 
     job = jobs.start("opening", work, done=outcome.done, failed=outcome.failed)
     with qtbot.waitSignal(jobs.progressed, timeout=60_000):

@@ -10,7 +10,7 @@ from pytestqt.qtbot import QtBot
 
 from app.digest import Digest
 from app.models.backends import BackendTable, compare_backends
-from app.models.groups import GroupTree, by_module, by_pattern, by_shard, pattern_of
+from app.models.groups import GroupTree, by_module, by_pattern, by_shard, pattern_of, shortened
 from app.models.keys import Column, KeyTable, ScaleSource, cells_of
 from app.models.problems import ProblemTable, ranges
 from app.models.query import parse
@@ -290,3 +290,30 @@ def test_many_rows_at_once_are_those_asked_for_one_by_one(qtbot: QtBot, digested
     cells = [tuple(table.index(row, column).data() for column in Column) for row in range(len(shown))]
     assert table.source is not None
     assert table.source.lines(table.shown().chosen([*names, "no such row"])) == cells
+
+
+def test_labels_get_shorter_in_what_they_share_and_stay_apart() -> None:
+    whisper = [
+        f"{half}.layers.*.{attention}.{role}_scale"
+        for half, attention in (("encoder", "self_attn"), ("decoder", "self_attn"), ("decoder", "encoder_attn"))
+        for role in "kv"
+    ]
+    steps = shortened(whisper)
+    assert [shorter[0] for shorter in steps[:2]] == ["encoder…self_attn.k_scale", "encoder…self_attn.v_scale"]
+    assert steps[4] == ["decoder…encoder_attn.k_scale"]
+    t5 = [f"{half}.block.*.SelfAttention.{role}_proj.{role}_scale" for half in ("encoder", "decoder") for role in "kv"]
+    assert shortened(t5)[0] == ["encoder…k_proj.k_scale", "encoder…k_scale"]
+    for at in range(2):
+        shown = [shorter[at] for shorter in shortened(t5)]
+        assert len(set(shown)) == len(shown)
+    assert shortened(["k_scale"]) == [[]]
+    assert shortened(["a.b.k_scale", "b.a.k_scale"]) == [[], []]  # the same parts in another order
+    assert shortened([]) == []
+
+
+@pytest.mark.parametrize("shape", ["8x1x1", "[8,1,1]", "8,1,1", "8×1×1", '"8 × 1 × 1"', '"(8, 1, 1)"'])
+def test_a_shape_may_be_written_in_any_way_among_all_tensors(digested: Digested, shape: str) -> None:
+    found = digested("llmcompressor/llama-32layers-kv_attn_head")
+    query = parse(f"shape:{shape}")
+    for source in (ScaleSource(found), TensorSource(found.inspection.checkpoint.catalog, found)):
+        assert len(source.accepted(query)) == 64

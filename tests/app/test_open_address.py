@@ -168,9 +168,9 @@ def test_an_address_that_leads_nowhere_is_told(window: Window, idle: Idle, qtbot
 def test_stopping_while_a_server_hangs(window: Window, idle: Idle, qtbot: QtBot, server: Server) -> None:
     server.set_faults({"match": "index.json", "kind": "hang", "seconds": 60, "times": 9})
     _ask(window, qtbot, f"{server.url}/files/qwen3/model.safetensors.index.json")
-    qtbot.waitUntil(lambda: bool(server.requests()), timeout=30_000)
+    qtbot.waitUntil(lambda: bool(server.requests()), timeout=60_000)
     window.actions_table["stop"].trigger()
-    qtbot.waitUntil(lambda: not window.busy, timeout=30_000)
+    qtbot.waitUntil(lambda: not window.busy, timeout=60_000)
     assert window.session.digest is None
     server.set_faults()
 
@@ -197,9 +197,11 @@ def test_the_start_page_asks_for_an_address(window: Window) -> None:
 def test_the_dialog_is_as_high_as_its_text(window: Window, qtbot: QtBot) -> None:
     window.actions_table["open_address"].trigger()
     dialog = window.findChildren(AddressDialog)[-1]
-    qtbot.wait(50)
-    for label in dialog.findChildren(QLabel):
-        assert label.height() >= label.heightForWidth(label.width())
+    labels = dialog.findChildren(QLabel)
+    assert labels
+    qtbot.waitUntil(
+        lambda: all(label.height() >= label.heightForWidth(label.width()) for label in labels), timeout=60_000
+    )
     assert dialog.rect().contains(dialog.buttons.geometry())
     button = dialog.buttons.button(QDialogButtonBox.StandardButton.Open)
     assert button.height() >= button.minimumSizeHint().height()

@@ -95,6 +95,7 @@ def test_shapes_and_values_of_scales_per_head() -> None:
     heads = row(shape=(8, 1, 1), values=(0.1, math.nan, 0.7), dtype="BF16")
     assert parse("shape:8x1x1").accepts(heads)
     assert parse("shape:[8,1,1]").accepts(heads)
+    assert parse('shape:"8 × 1 × 1"').accepts(heads)  # as the table has it
     assert not parse("shape:8").accepts(heads)
     assert parse("value:>0.5").accepts(heads)
     assert parse("value:nan").accepts(heads)

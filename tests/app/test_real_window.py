@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,13 +114,12 @@ def test_a_real_window_is_driven_by_keys(display: str, samples: Path, tmp_path: 
     picture = tmp_path / "window.png"
     environment = {name: value for name, value in os.environ.items() if name != "QT_QPA_PLATFORM"}
     environment |= {"DISPLAY": display, "XDG_CONFIG_HOME": str(tmp_path), "LANG": "C.UTF-8"}
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, str(samples / QWEN), str(picture)],
         capture_output=True,
         text=True,
         env=environment,
-        timeout=100,
+        timeout=150,  # less than a test may take before it is ended with every thread's stack
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -134,7 +132,6 @@ def test_a_real_window_is_driven_by_keys(display: str, samples: Path, tmp_path: 
         "picture": "1280 800 True",
     }
     assert picture.stat().st_size > 30_000
-    assert time.monotonic() - started < 100
 
     from PySide6.QtGui import QImage
 

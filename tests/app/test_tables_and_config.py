@@ -12,8 +12,9 @@ from threading import Event
 
 import numpy as np
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QGuiApplication
+from PySide6.QtTest import QTest
 from pytestqt.qtbot import QtBot
 from safetensors.numpy import save_file
 
@@ -139,13 +140,13 @@ def test_a_listing_for_the_engine_before_is_dropped(
     keys, session, goes_on = window.workspace.keys, window.session, Event()
 
     def listed(catalog: Catalog, digest: Digest) -> TensorSource:
-        goes_on.wait(30)
+        goes_on.wait(60)
         return TensorSource(catalog, digest)
 
     monkeypatch.setattr("app.panels.keys.TensorSource", listed)
     keys.set_all_tensors(True)
     keys.set_all_tensors(False)
-    with qtbot.waitSignal(session.checkpoint_inspected):
+    with qtbot.waitSignal(session.checkpoint_inspected, timeout=60_000):
         session.choose(session.choices.with_engine("tensorrt-llm"))
     goes_on.set()
     idle()
@@ -288,3 +289,29 @@ def test_header_menu_opens_over_the_heads(window: Window, opened: Open) -> None:
     assert len(menus) == 1
     assert header.contextMenuPolicy() is Qt.ContextMenuPolicy.CustomContextMenu
     menus[0].close()
+
+
+def test_names_take_the_room_of_a_wide_table_until_a_column_is_drawn_by_hand(window: Window, opened: Open) -> None:
+    opened(QWEN)
+    view = window.workspace.keys.view
+    key = view.model().index(0, Column.KEY)
+    view.resize(700, 300)
+    least = view.columnWidth(Column.KEY)
+    view.resize(1700, 300)
+    wide = view.columnWidth(Column.KEY)
+    assert view.fontMetrics().horizontalAdvance(key.data()) + 2 * view.iconSize().width() < wide
+    assert view.horizontalHeader().length() == view.viewport().width()
+    view.setColumnHidden(Column.TARGET, True)
+    assert view.columnWidth(Column.KEY) == wide  # it had all that it can use
+    view.setColumnHidden(Column.TARGET, False)
+    view.resize(700, 300)
+    assert view.columnWidth(Column.KEY) == least
+    header = view.horizontalHeader()
+    edge = QPoint(header.sectionViewportPosition(Column.KEY) + least - 1, header.height() // 2)
+    QTest.mousePress(header.viewport(), Qt.MouseButton.LeftButton, pos=edge)
+    QTest.mouseMove(header.viewport(), edge + QPoint(40, 0))
+    QTest.mouseRelease(header.viewport(), Qt.MouseButton.LeftButton, pos=edge + QPoint(40, 0))
+    drawn = view.columnWidth(Column.KEY)
+    assert drawn > least
+    view.resize(1700, 300)
+    assert view.columnWidth(Column.KEY) == drawn

@@ -24,6 +24,7 @@ from pytestqt.qtbot import QtBot
 
 from app import entry
 from app.panels.pickers import Picker
+from app.panels.reading import ElidedLabel
 from app.session import Choices
 from app.status import Status
 from app.theme.theme import theme
@@ -138,6 +139,16 @@ def test_light_and_dark(window: Window, opened: Open, idle: Idle) -> None:
     assert window.actions_table["theme_dark"].isChecked()
 
 
+def test_captions_of_the_pickers_are_whole_where_there_is_room(window: Window, opened: Open) -> None:
+    opened(LLAMA)
+    window.resize(1600, 800)
+    QApplication.processEvents()
+    for name, picker in pickers(window).items():
+        caption = picker.findChild(ElidedLabel)
+        assert caption is not None
+        assert caption.fontMetrics().horizontalAdvance(caption.text()) <= caption.width(), name
+
+
 def test_sizes_are_remembered(qtbot: QtBot, samples: Path) -> None:
     first = Window()
     qtbot.addWidget(first)
@@ -146,7 +157,7 @@ def test_sizes_are_remembered(qtbot: QtBot, samples: Path) -> None:
     assert (first.width(), first.height()) == (960, min(800, screen.height()))
     first.resize(960, 640)
     first.open_path(str(samples / LLAMA))
-    qtbot.waitUntil(lambda: first.session.digest is not None)
+    qtbot.waitUntil(lambda: first.session.digest is not None, timeout=60_000)
     first.workspace.body.setSizes([140, 420, 300])
     sizes = first.workspace.body.sizes()
     first.close()
@@ -155,7 +166,7 @@ def test_sizes_are_remembered(qtbot: QtBot, samples: Path) -> None:
     second.show()
     assert (second.width(), second.height()) == (960, 640)
     second.open_path(str(samples / LLAMA))
-    qtbot.waitUntil(lambda: second.session.digest is not None)
+    qtbot.waitUntil(lambda: second.session.digest is not None, timeout=60_000)
     assert second.workspace.body.sizes() == sizes
     second.close()
 
@@ -229,7 +240,7 @@ def test_tab_goes_through_the_views_as_they_stand(window: Window, opened: Open, 
     assert groups[0] == legend[-1] + 1
     page.setFocus()
     bar = page.verticalScrollBar()
-    qtbot.waitUntil(lambda: bar.maximum() > 0)
+    qtbot.waitUntil(lambda: bar.maximum() > 0, timeout=60_000)
     QTest.keyClick(page, Qt.Key.Key_PageDown)
     assert bar.value() > 0
 
