@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 POLL_MS = 100
 SHOW_AFTER_S = 0.6
-_WORKERS = 3
+WORKERS = 3
 
 _log = logging.getLogger(__name__)
 _all: weakref.WeakSet[Jobs] = weakref.WeakSet()
@@ -83,7 +83,7 @@ class Jobs(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._pool = ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="kvscope-job")
+        self._pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="kvscope-job")
         self._numbers = itertools.count(1)
         self._running: dict[int, Job] = {}
         self._lanes: dict[tuple[int, str], int] = {}

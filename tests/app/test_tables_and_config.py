@@ -19,6 +19,7 @@ from pytestqt.qtbot import QtBot
 from safetensors.numpy import save_file
 
 from app.digest import Digest
+from app.jobs import WORKERS
 from app.models.config_text import MOST_LINES, lines_of, marked, places_of
 from app.models.keys import Column
 from app.models.tensors import TensorSource
@@ -104,8 +105,12 @@ def test_copying_is_cancelled(window: Window, opened: Open, idle: Idle) -> None:
     idle()
     window.workspace.selection.select(list(window.workspace.keys.table.visible_ids()))
     QGuiApplication.clipboard().setText("before")
+    gate = Event()
+    for number in range(WORKERS):  # nobody is free to be done with it before it is stopped
+        window.jobs.start(f"held {number}", lambda _: gate.wait(60), done=lambda _: None, failed=lambda _: None)
     window.actions_table["copy_row"].trigger()
     window.actions_table["stop"].trigger()
+    gate.set()
     idle()
     assert clipboard() == "before"
     assert window.status.currentMessage() == "Copying was cancelled."
