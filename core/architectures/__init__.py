@@ -33,7 +33,7 @@ models of ``configs.json``:
 ``loops-vllm-<version>.json`` (schema ``kvscope.loops/1``), for older versions instead of ``own_loaders.json``: the same
     two things, the loaders as steps that :mod:`core.architectures.loops` describes.
 
-``config_heads.json`` (schema ``kvscope.config-heads/2``), written by ``survey_heads.py``
+``config_classes.json`` (schema ``kvscope.config-classes/1``), written by ``survey_config_classes.py``
     ``heads``: ``model_type`` -> the heads and the key/value heads (null: as many as heads) where config.json says
     neither; ``layers``: ``model_type`` -> how many layers, or the kind of each, where it does not say; ``text``:
     ``model_type`` -> that of the language model inside; ``models``: ``model_type`` -> the architecture where

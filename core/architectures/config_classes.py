@@ -1,4 +1,4 @@
-"""What the classes of configs say where config.json is silent: ``config_heads.json``, as it stands and by type."""
+"""What the classes of configs say where config.json is silent: ``config_classes.json``, as it stands and by type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resources import resource
 @cache
 def config_classes() -> Mapping[str, Any]:
     """The whole file; :mod:`core.architectures` describes it."""
-    data: dict[str, Any] = json.loads(resource("architectures", "config_heads.json").read_text(encoding="utf-8"))
+    data: dict[str, Any] = json.loads(resource("architectures", "config_classes.json").read_text(encoding="utf-8"))
     return data
 
 

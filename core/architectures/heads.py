@@ -2,7 +2,7 @@
 
 Both count for per-head scales: a layer's parameters have its own size, while a quantization config is told of the whole
 model alone (vLLM 0.33.0, ``transformers_utils/model_arch_config_convertor.py``, ``model_loader/weight_utils.py``). What
-config.json does not say the config's class does; ``config_heads.json`` holds what they say.
+config.json does not say the config's class does; ``config_classes.json`` holds what they say.
 """
 
 from __future__ import annotations

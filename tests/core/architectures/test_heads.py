@@ -152,8 +152,8 @@ def test_heads_that_nothing_tells(config: dict[str, Any]) -> None:
 
 
 def test_the_classes_were_asked_by_the_script() -> None:
-    data = json.loads(resource("architectures", "config_heads.json").read_text())
-    assert data["schema"] == "kvscope.config-heads/2"
+    data = json.loads(resource("architectures", "config_classes.json").read_text())
+    assert data["schema"] == "kvscope.config-classes/1"
     assert data["source"] == "config classes of transformers 5.20.2 and vllm 0.33.0"
     assert set(data["text"].values()) & set(data["heads"])
     assert data["models"]["llama"] == "LlamaModel"

@@ -1,12 +1,12 @@
 """Finds how many attention heads and layers a config has that does not say, and what model it is of:
-``PYTHON survey_heads.py``, with the Python of a vLLM.
+``PYTHON survey_config_classes.py``, with the Python of a vLLM.
 
 Every config class that it knows, Transformers' and its own, is made without arguments and with another number of heads.
-Writes ``config_heads.json`` beside this script (schema ``kvscope.config-heads/2``): ``heads``: model type -> the number
-of heads, and of key/value heads (null: as many as heads), under the type of a whole model where its class fills others
-into the language model's part; ``layers``: model type -> the number of layers, or the kind of
-each where the number alone would not tell which of them attend; ``text``: model type -> that of the language model in
-it; ``models``: model type -> the architecture that vLLM takes where config.json names none.
+Writes ``config_classes.json`` beside this script (schema ``kvscope.config-classes/1``): ``heads``: model type -> the
+number of heads, and of key/value heads (null: as many as heads), under the type of a whole model where its class fills
+others into the language model's part; ``layers``: model type -> the number of layers, or the kind of each where the
+number alone would not tell which of them attend; ``text``: model type -> that of the language model in it; ``models``:
+model type -> the architecture that vLLM takes where config.json names none.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def main() -> None:
         for section, entries in sections.items()
     )
     versions = " and ".join(f"{name} {importlib.import_module(name).__version__}" for name in ("transformers", "vllm"))
-    path = Path(__file__).with_name("config_heads.json")
-    head = f'"schema": "kvscope.config-heads/2", "source": "config classes of {versions}"'
+    path = Path(__file__).with_name("config_classes.json")
+    head = f'"schema": "kvscope.config-classes/1", "source": "config classes of {versions}"'
     path.write_text(f"{{{head},\n" + ",\n".join(rows) + "}\n")
 
 
