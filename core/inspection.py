@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from core.diagnosis.case import Case
 from core.diagnosis.finding import Finding, Verdict
 from core.engines import DEFAULT_ENGINE, Fed, Wish, get_engine
 from core.engines.outcome import Deliveries
-from core.naming.conventions import ENDINGS, companion_rows, find_scales, leftover_rows, scale_rows
+from core.naming.conventions import ENDINGS, companion_rows, find_scales, leftover_rows, scale_rows, without_numbers
 from core.naming.mapper import WeightsMapper
 from core.naming.scales import KVScale
 from core.progress import Progress
@@ -191,7 +190,7 @@ def _leftovers(checkpoint: Checkpoint) -> tuple[str, ...]:
     names = checkpoint.catalog.names
     first: dict[str, str] = {}
     for row in leftover_rows(checkpoint):
-        first.setdefault(re.sub(r"\d+", "*", names[row]), names[row])
+        first.setdefault(without_numbers(names[row]), names[row])
     return tuple(first.values())
 
 

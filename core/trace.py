@@ -24,6 +24,7 @@ from core.engines.vllm.remap import cache_scale, remap_rules
 from core.engines.vllm.walk import Walk
 from core.inspection import Inspection, predict_tensors
 from core.naming.citation import cite
+from core.naming.conventions import without_numbers
 from core.naming.mapper import Renaming, Rule, RuleKind, Step
 from core.naming.near import NearMiss, near_misses, told
 from core.wording import are, joined, listed, number, plural, say, sentence
@@ -145,7 +146,7 @@ class Tracer:
 
     # ------------------------------------------------------------------------------------------------------ near misses
     def _near_of(self, delivery: Delivery, layer: AttentionLayer | None) -> tuple[NearMiss, ...]:
-        kind = re.sub(r"\d+", "0", delivery.key), delivery.outcome, *(step.rule.pattern for step in delivery.steps)
+        kind = without_numbers(delivery.key), delivery.outcome, *(step.rule.pattern for step in delivery.steps)
         if kind not in self._near:
             found = [replace(near, source=self.cite(near.rule, near.by)) for near in self._all_near(delivery, layer)]
             self._near[kind] = _best(found, self._parameters, renamed=bool(delivery.steps))
@@ -232,7 +233,7 @@ class Tracer:
     # ------------------------------------------------------------------------------------------------- what comes next
     def _say_verbatim(self, delivery: Delivery, parameter: str) -> str:
         """What becomes of the same tensor under the parameter's own name: the engine's prediction is asked."""
-        kind = re.sub(r"\d+", "0", parameter)
+        kind = without_numbers(parameter)
         scale = delivery.scale
         if kind not in self._verbatim and scale is not None:
             fed = Fed(parameter, scale.shape, scale.values, replace(scale, key=parameter))

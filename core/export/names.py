@@ -6,7 +6,6 @@ that end at the right parameter of the right layer count.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from core.engines.outcome import AttentionLayer, Delivery
 from core.errors import UsageError
 from core.export.modules import modules_with_weights
 from core.inspection import Inspection, predict_tensors
-from core.naming.conventions import recognise
+from core.naming.conventions import recognise, without_numbers
 from core.naming.scales import KVScale, Role
 from core.wording import joined, say
 
@@ -118,8 +117,8 @@ class Oracle:
             for fed, delivery in zip(waiting, found, strict=True):
                 if raised is None:
                     self._known[fed.key, fed.shape] = delivery
-                    raised = pattern(fed.key) if delivery.outcome == "raises" else None
-                elif pattern(fed.key) == raised:  # most likely raises too: asking it alone costs least
+                    raised = without_numbers(fed.key) if delivery.outcome == "raises" else None
+                elif without_numbers(fed.key) == raised:  # most likely raises too: asking it alone costs least
                     self._known[fed.key, fed.shape] = predict_tensors(self.inspection, [fed]).deliveries[0]
                 else:
                     rest.append(fed)
@@ -227,8 +226,3 @@ def _fed(scale: KVScale, key: str, role: Role, shape: tuple[int, ...]) -> Fed:
 def _shared(one: Sequence[str], other: Sequence[str]) -> int:
     left: Mapping[str, int] = {part: one.count(part) for part in one}
     return sum(min(count, other.count(part)) for part, count in left.items())
-
-
-def pattern(key: str) -> str:
-    """What names have in common that differ by their numbers."""
-    return re.sub(r"\d+", "*", key)

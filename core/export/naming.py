@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from core.engines import Fed, get_engine
 from core.engines.outcome import Delivery
 from core.errors import ExportError
-from core.export.names import AS_IS, SPELLINGS, Oracle, Part, as_convention, parts_of, pattern, settled
+from core.export.names import AS_IS, SPELLINGS, Oracle, Part, as_convention, parts_of, settled
 from core.export.plan import Unreachable
 from core.inspection import Inspection
-from core.naming.conventions import is_nvfp4_global
+from core.naming.conventions import is_nvfp4_global, without_numbers
 from core.naming.scales import KVScale
 from core.ordering import natural
 from core.wording import say
@@ -170,7 +170,7 @@ def _elsewhere(oracle: Oracle, scale: KVScale) -> tuple[Part, ...]:
     """A scale that no name in its own module brings home, under the first name in another spelling of that module which
     does: draft models want theirs without the prefix. () where none does.
     """
-    kind = pattern(scale.module)
+    kind = without_numbers(scale.module)
     layer = oracle.layer_of(scale)
     if layer is None or layer.parameter_for(scale.role, scale.kind) is None or kind in oracle.nowhere:
         return ()

@@ -239,6 +239,7 @@ ENDINGS = (
 _COMPANION_ENDINGS = ("output_scale", "output_scale_2", "output_zero_point")
 _LEFTOVER_ENDINGS = ("_quantizer._amax", "_quantizer._pre_quant_scale")
 """ModelOpt's quantizers as a plain ``save_pretrained`` writes them; its own export writes none."""
+_DIGITS = re.compile(r"\d+")
 _NUMBER = re.compile(r"(?:^|\.)([0-9]+)(?=\.|$)")
 
 MOST_LAYERS = 10_000
@@ -280,6 +281,11 @@ def layer_number(path: str) -> int | None:
     return int(found.group(1)) if found and len(found.group(1)) <= _LONGEST_NUMBER else None
 
 
+def without_numbers(name: str) -> str:
+    """What names share that differ by their numbers alone: "layers.3.k_scale" -> "layers.*.k_scale"."""
+    return _DIGITS.sub("*", name)
+
+
 def is_companion(key: str) -> bool:
     """Whether ``key`` is no KV scale but a tensor of the same kind on another module (``o_proj.output_scale``): engines
     look for a parameter for it by the same rules, and fail the same way.
@@ -299,14 +305,17 @@ def is_nvfp4_global(scale: KVScale) -> bool:
 
 def companion_rows(checkpoint: Checkpoint) -> list[int]:
     """The catalog rows of all companions, in order."""
-    catalog = checkpoint.catalog
-    return [row for row in catalog.rows_ending(_COMPANION_ENDINGS) if recognise(catalog.names[row]) is None]
+    return _no_scales(checkpoint, _COMPANION_ENDINGS)
 
 
 def leftover_rows(checkpoint: Checkpoint) -> list[int]:
     """The catalog rows of all leftovers, in order."""
+    return _no_scales(checkpoint, _LEFTOVER_ENDINGS)
+
+
+def _no_scales(checkpoint: Checkpoint, endings: tuple[str, ...]) -> list[int]:
     catalog = checkpoint.catalog
-    return [row for row in catalog.rows_ending(_LEFTOVER_ENDINGS) if recognise(catalog.names[row]) is None]
+    return [row for row in catalog.rows_ending(endings) if recognise(catalog.names[row]) is None]
 
 
 def scale_rows(checkpoint: Checkpoint) -> list[int]:
