@@ -151,8 +151,7 @@ class Vllm:
                 raise self._not_known(wish.architecture)
             return Choice(wish.architecture, "chosen")
         named = declaration.architectures
-        known = (name for name in named if self.registers(name) or self.converts(name))
-        for name in (*known, *named):
+        for name in (*filter(self.takes, named), *named):
             return Choice(name, "config", "config.json: architectures")
         if declaration.dialect == "huggingface" and (base := unnamed(declaration.hf_config)):
             detail = say(
@@ -195,8 +194,8 @@ class Vllm:
         name, unsure = settings.architecture.value, ""
         if name is not None and deliveries.load.outcome not in ("unknown", "refused"):
             keys = [fed.key for fed in tensors]
-            known = self.registers(name) or bool(self.converts(name))
-            unsure = doubt(self.converts(name) or name, declaration.hf_config, self.release, keys, known)
+            model = self.takes(name)
+            unsure = doubt(model or name, declaration.hf_config, self.release, keys, bool(model))
         notes = (*deliveries.notes, *(note for note in (self.stands_in, unsure) if note))
         return replace(deliveries, notes=notes, confirmed=not unsure)
 
@@ -241,7 +240,7 @@ class Vllm:
             return refused_as_unnamed(declaration)
         if setup is not None and (uneven := _uneven_heads(setup)) is not None:
             return uneven
-        registered = self.registers(name) or bool(self.converts(name))
+        registered = bool(self.takes(name))
         if not registered:
             refused = refused_as_encoder_decoder(name, declaration.hf_config, self.release)
             if refused is not None:
@@ -296,9 +295,9 @@ class Vllm:
         layers = None
         if not layer_kinds(declaration.hf_config):
             layers = 1 + max((number for fed in tensors if (number := layer_number(fed.key)) is not None), default=-1)
-        built = self.converts(architecture) or architecture
-        root = self.build(built, declaration.hf_config, method=method, layers=layers)
-        if root is None and not self.registers(built):
+        model = self.takes(architecture)
+        root = self.build(model or architecture, declaration.hf_config, method=method, layers=layers)
+        if root is None and not model:
             derived = derive_model(architecture, declaration.hf_config, [fed.key for fed in tensors])
             root = derived.root if derived is not None else None
         return root
@@ -312,6 +311,10 @@ class Vllm:
     def converts(self, architecture: str) -> str:
         """The registered model that becomes that pooling architecture; "" where none does."""
         return converted_from(architecture, self.registers)
+
+    def takes(self, architecture: str) -> str:
+        """The registered model that serves the architecture: of that name, or converted to it; "" where none does."""
+        return architecture if self.registers(architecture) else self.converts(architecture)
 
     def build(
         self, architecture: str, config: Mapping[str, Any], *, method: str | None, layers: int | None
