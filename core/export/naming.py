@@ -155,8 +155,7 @@ def _written(oracle: Oracle, fed: Fed, names: str) -> tuple[Part, ...] | str:
     stays = (Part(fed, scale.role),)
     if untranslatable(oracle.inspection, scale) is None:
         for candidate in dict.fromkeys((names, AS_IS, *(spelling.id for spelling in SPELLINGS))):
-            parts = tuple(_in_shape(oracle, part, scale) for part in parts_of(scale, candidate))
-            if parts and all(oracle.lands(part) for part in parts):
+            if parts := _landing(oracle, scale, parts_of(scale, candidate)):
                 return parts
         if not closed and (parts := _elsewhere(oracle, scale)):
             return parts
@@ -164,6 +163,12 @@ def _written(oracle: Oracle, fed: Fed, names: str) -> tuple[Part, ...] | str:
     if fate.outcome != "raises" or closed or _misfit(oracle, scale) is not None:
         return stays
     return _passed_over(oracle, scale) or fate.error or fate.reason
+
+
+def _landing(oracle: Oracle, scale: KVScale, parts: Iterable[Part]) -> tuple[Part, ...]:
+    """The parts, shaped for their parameters, where all of them reach one; () else."""
+    shaped = tuple(_in_shape(oracle, part, scale) for part in parts)
+    return shaped if all(oracle.lands(part) for part in shaped) else ()
 
 
 def _elsewhere(oracle: Oracle, scale: KVScale) -> tuple[Part, ...]:
@@ -176,9 +181,7 @@ def _elsewhere(oracle: Oracle, scale: KVScale) -> tuple[Part, ...]:
         return ()
     for module in _modules(oracle, scale):
         for spelling in SPELLINGS:
-            parts = parts_of(replace(scale, module=module), spelling.id)
-            parts = tuple(_in_shape(oracle, part, scale) for part in parts)
-            if parts and all(oracle.lands(part) for part in parts):
+            if parts := _landing(oracle, scale, parts_of(replace(scale, module=module), spelling.id)):
                 return parts
     oracle.nowhere.add(kind)
     return ()
