@@ -273,10 +273,9 @@ class Commands(QObject):
         if inspection is None:
             return
 
-        def work(progress: Progress) -> str:
+        def work() -> str:
             from core.report import json_text, report
 
-            progress.start(self.tr("Writing the report"))
             return json_text(report(inspection))
 
         def done(words: str) -> None:
@@ -301,10 +300,9 @@ class Commands(QObject):
         if path is None:
             return
 
-        def work(progress: Progress) -> str:
+        def work() -> str:
             from core.report import html_report, json_text, report, text_report
 
-            progress.start(self.tr("Writing the report"))
             writers = {".txt": text_report, ".html": html_report}
             writer = writers.get(path.suffix.lower())
             words = writer(inspection) if writer is not None else json_text(report(inspection))
@@ -316,10 +314,15 @@ class Commands(QObject):
 
         self._report(work, self._window.say)
 
-    def _report(self, work: Callable[[Progress], str], done: Callable[[str], None]) -> None:
+    def _report(self, work: Callable[[], str], done: Callable[[str], None]) -> None:
         """Make a report in a job: it tells of other engines and an export too, which may take a tenth of a second."""
         title = self.tr("Writing the report")
-        self._window.session.jobs.start(title, work, done=done, failed=self._on_report_failed)
+
+        def run(progress: Progress) -> str:
+            progress.start(title)
+            return work()
+
+        self._window.session.jobs.start(title, run, done=done, failed=self._on_report_failed)
 
     def _on_report_failed(self, error: KVScopeError) -> None:
         from app.session import cancelled
